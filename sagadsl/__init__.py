@@ -1,0 +1,98 @@
+"""Sagas for ordinary Python: decorate functions you already have, call them from an ordinary function.
+
+Every step is journaled in one SQLite file, a failure compensates what was done in reverse, and a killed script goes on
+where it was cut off. No server, no YAML, no rewrite; sync and async alike.
+"""
+
+from sagadsl._core.definition import IRREVERSIBLE, Compensation
+from sagadsl._core.journal import Journal
+from sagadsl._core.parameters import Live
+from sagadsl._core.retry import Retry
+from sagadsl._core.runtime import Run, Runtime, default_runtime
+from sagadsl._core.values import (
+    Cause,
+    Compensated,
+    CompensationFailed,
+    Completed,
+    Entry,
+    Kind,
+    Outcome,
+    RunInfo,
+    Status,
+    StepInfo,
+    StepStatus,
+    Suspended,
+)
+from sagadsl._dsl.recorded import now, random, uuid4
+from sagadsl._dsl.sagas import Saga, saga
+from sagadsl._dsl.script import main
+from sagadsl._dsl.steps import Current, Step, current, step
+from sagadsl.errors import (
+    CompensationError,
+    Fault,
+    JournalError,
+    NotStorableError,
+    ReplayError,
+    RunConflictError,
+    RunLockedError,
+    RunLostError,
+    SagaError,
+    StepError,
+    StepTimeout,
+    SuspendedError,
+    UsageError,
+)
+
+configure = default_runtime.configure
+runs = default_runtime.runs
+find = default_runtime.find
+register = default_runtime.codec.register
+
+__all__ = [
+    "IRREVERSIBLE",
+    "Cause",
+    "Compensated",
+    "Compensation",
+    "CompensationError",
+    "CompensationFailed",
+    "Completed",
+    "Current",
+    "Entry",
+    "Fault",
+    "Journal",
+    "JournalError",
+    "Kind",
+    "Live",
+    "NotStorableError",
+    "Outcome",
+    "ReplayError",
+    "Retry",
+    "Run",
+    "RunConflictError",
+    "RunInfo",
+    "RunLockedError",
+    "RunLostError",
+    "Runtime",
+    "Saga",
+    "SagaError",
+    "Status",
+    "Step",
+    "StepError",
+    "StepInfo",
+    "StepStatus",
+    "StepTimeout",
+    "Suspended",
+    "SuspendedError",
+    "UsageError",
+    "configure",
+    "current",
+    "find",
+    "main",
+    "now",
+    "random",
+    "register",
+    "runs",
+    "saga",
+    "step",
+    "uuid4",
+]

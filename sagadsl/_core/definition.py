@@ -1,0 +1,151 @@
+"""What the decorators say: a step, its compensation, a saga. Made once, checked once, shared by every call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from sagadsl._core.parameters import Parameters, Receiver
+from sagadsl._core.retry import NEVER, Retry, as_retry
+from sagadsl.errors import UsageError
+
+
+class Standing(Enum):
+    """What can be said instead of a compensation."""
+
+    IRREVERSIBLE = "irreversible"
+
+
+IRREVERSIBLE: Final = Standing.IRREVERSIBLE
+"""Nothing can undo the step: a failing run compensates around it and lists it as *standing*."""
+
+
+def as_seconds(value: float | timedelta | None, what: str) -> float | None:
+    """Accept seconds or a `timedelta`.
+
+    Raises:
+        UsageError: It is neither, or not more than zero.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        msg = f"{what} takes seconds or a timedelta, more than zero, not {value!r}"
+        raise UsageError(msg)
+    return float(seconds)
+
+
+@frozen
+class Compensation:
+    """A function that undoes a step, and how it is tried.
+
+    *retries* counts extra attempts (or is a `Retry`), *timeout* is seconds or a `timedelta` for one attempt.
+    With *even_if_failed* it is also called when the step raised.
+    """
+
+    function: Callable[..., Any]
+    retries: Retry = field(default=Retry(3), converter=as_retry, kw_only=True)
+    timeout: float | None = field(
+        default=None, converter=lambda v: as_seconds(v, "Compensation(timeout=...)"), kw_only=True
+    )
+    even_if_failed: bool = field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if not callable(self.function):
+            msg = f"Compensation takes a function, not {self.function!r}"
+            raise UsageError(msg)
+
+
+@define(eq=False)
+class StepSpec:
+    """A step as decorated. *definition* is what the journal keeps of it with each call: what is owed, and by whom."""
+
+    function: Callable[..., Any]
+    name: str
+    title: str
+    module: str
+    is_async: bool
+    parameters: Parameters
+    retry: Retry = NEVER
+    timeout: float | None = None
+    key: str | Callable[..., Any] | None = None
+    read_only: bool = False
+    compensation: Compensation | None = None
+    standing: Standing | None = None
+    decided: bool = False
+    receiver: Receiver | None = None
+    definition: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        facts: dict[str, Any] = {"module": self.module}
+        if self.compensation is not None:
+            facts["compensate"] = getattr(self.compensation.function, "__qualname__", repr(self.compensation.function))
+            if self.compensation.even_if_failed:
+                facts["even_if_failed"] = True
+        if self.standing is not None:
+            facts["standing"] = self.standing.value
+        self.definition = json.dumps(facts, separators=(",", ":"))
+
+
+@define(eq=False)
+class SagaSpec:
+    """A saga as decorated."""
+
+    function: Callable[..., Any]
+    name: str
+    title: str
+    module: str
+    program: str
+    is_async: bool
+    parameters: Parameters
+    key: str | Callable[..., Any] | None = None
+    on_failure: str | None = None
+    on_compensation_failure: str = "stop"
+    resume: str | None = None
+    store: Any = None
+    durability: str | None = None
+    version: str | None = None
+    runtime: Any = None
+    definition: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        facts = {"module": self.module, "program": self.program}
+        if self.version is not None:
+            facts["version"] = self.version
+        self.definition = json.dumps(facts, separators=(",", ":"))
+
+
+def key_of(key: str | Callable[..., Any], arguments: dict[str, Any], title: str) -> str:
+    """Return the explicit key of a call: a template of plain ``{argument}`` fields, or a function of arguments.
+
+    Raises:
+        UsageError: The template names no argument, or the key is empty or has control characters.
+    """
+    if callable(key):
+        text = str(key(**{n: arguments[n] for n in Parameters.of(key).names if n in arguments}))
+    else:
+        try:
+            text = key.format_map(arguments)
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
+            msg = f"{title}: key={key!r} must be a template of plain {{argument}} fields: {error!r}"
+            raise UsageError(msg) from error
+    checked_name(text, f"{title}: key")
+    return text.replace("%", "%25").replace("#", "%23").replace("/", "%2F")  # these two structure a step's full key
+
+
+def checked_name(text: str, what: str, forbidden: str = "") -> str:
+    """Return a name or key that can stand in identities, files and on a terminal.
+
+    Raises:
+        UsageError: It is empty, longer than 200 characters, or has characters that cannot be printed.
+    """
+    if not text or len(text) > 200 or not text.isprintable() or any(c in text for c in forbidden):  # noqa: PLR2004
+        also = f" and none of {' '.join(forbidden)}" if forbidden else ""
+        msg = f"{what} must have 1 to 200 printable characters{also}, not {text[:60]!r}"
+        raise UsageError(msg)
+    return text

@@ -1,0 +1,436 @@
+"""What must happen: the saga itself, as generators that yield effects and never act.
+
+``perform`` is one call of a step: what is on record comes back, anything else is done. ``attempt`` does it: intent before
+the effect, outcome after it, again as long as its `Retry` says. ``settle`` leaves a saga: its value is recorded, or what
+it owes is compensated. Each rule of the contract about order, replay and failure stands here, once, for both colours
+and every engine.
+
+Three words of reading help: ``yield`` hands an effect to the driver, ``yield from`` runs another flow, and what the
+driver throws in at a ``yield`` is what the user's function raised, or the `Stop` of a run that must not go on.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import define
+
+from sagadsl._core.codec import Unstorable, user_frames
+from sagadsl._core.definition import Compensation
+from sagadsl._core.effects import Call, Done, Failed, Flow, Gather, Sleep, Wait, do, record
+from sagadsl._core.parameters import Receiver, Source
+from sagadsl._core.scope import OpenRun, Scope, Slot, Work
+from sagadsl._core.values import Cause, Kind, Status, StepStatus
+from sagadsl.errors import (
+    CompensationError,
+    Fault,
+    NotStorableError,
+    ReplayError,
+    StepError,
+    StepTimeout,
+    Stop,
+    SuspendedError,
+)
+
+K = Kind
+COMPENSATING = RuntimeError("this saga has begun to compensate: no further step of it starts")
+
+# -- one call of a step ---------------------------------------------------------------------------------------------
+
+
+def perform(slot: Slot, work: Work) -> Flow[Any]:
+    """Return what the step returned, or raise what it raised: as recorded, else by having it done."""
+    slot.scope.admit(slot)
+    if slot.has_outcome:
+        return (yield from replay(slot))
+    outcome = yield from enter(slot, work)
+    if type(outcome) is Done:
+        return outcome.value
+    raise outcome.error
+
+
+def enter(slot: Slot, work: Work) -> Flow[Done | Failed]:
+    """Have a step done that is not on record, unless its run must not go on."""
+    run = slot.scope.run
+    refuse_when_closed(slot.scope)
+    if run.cut:
+        yield from survive(run)
+    return (yield from do(work))
+
+
+def refuse_when_closed(scope: Scope) -> None:
+    """Let no forward step start in a run that stopped, or in a scope that began to compensate.
+
+    Raises:
+        Stop: It must not start.
+    """
+    if scope.run.stop is not None:
+        raise Stop(scope.run.stop)
+    for each in scope.chain():
+        if each.status is not Status.OPEN or each.closing:
+            raise Stop(COMPENSATING)
+
+
+def survive(run: OpenRun) -> Flow[None]:
+    """Give the attempts that were cut off an end: the body went on, so the interruption was not the program's."""
+    cut, run.cut = run.cut, []
+    for slot, error in cut:
+        if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}:
+            yield from record(K.CANCELLED, slot, slot.attempts, run.codec.encode_fault(error)[0])
+
+
+def replay(slot: Slot) -> Flow[Any]:
+    """Return or raise what is on record for a call, without entering anything."""
+    run = slot.run
+    if slot.done:
+        return run.codec.decode(slot.result) if slot.result is not None else None
+    fault = run.codec.load_fault(slot.fault or "{}")
+    if slot.status is StepStatus.CANCELLED and fault.name == "CancelledError":
+        yield Wait()  # the same cancellation arrives here again
+    raise replayable(slot, fault, None)
+
+
+def replayable(slot: Slot, fault: Fault, genuine: BaseException | None) -> BaseException:
+    """Return the exception that comes back after a restart, and remember which one it stands for."""
+    run = slot.run
+    error = run.codec.exception(fault) or StepError(slot.key, fault)
+    if genuine is not None:
+        error = error.with_traceback(user_frames(genuine))
+    run.copies[id(error)] = (error, genuine or error, slot)
+    return error
+
+
+def descend(slot: Slot) -> Flow[None]:
+    """Enter a child saga: one that is on record runs its body again over the record, so that what it calls is bound."""
+    run = slot.run
+    slot.scope.admit(slot)
+    if not slot.seq:
+        refuse_when_closed(slot.scope)
+        if run.cut:
+            yield from survive(run)
+        yield from record(K.OPENED, slot, None)
+
+
+# -- attempts -------------------------------------------------------------------------------------------------------
+
+FORWARD = (K.INTENT, K.DONE, K.RETRYING, K.FAILED)
+BACKWARD = (K.COMPENSATION_INTENT, K.COMPENSATION_DONE, K.COMPENSATION_RETRYING, K.COMPENSATION_ERROR)
+
+
+def attempt(work: Work) -> Flow[Done | Failed]:
+    """Try a step, or its compensation, until it has an outcome.
+
+    An attempt ends *done* (it returned), *failed* (it raised) or *uncertain* (a timeout; or it was cut off, when no
+    outcome follows its intent). Anything but an `Exception` passes through: interruption is not failure.
+    """
+    slot, back = work.slot, work.is_compensation
+    run = slot.scope.run
+    intent, done, retrying, failed = BACKWARD if back else FORWARD
+    wait = slot.compensation_wait if back else slot.wait
+    if wait is not None:  # killed between two attempts: only the rest is waited for
+        since, seconds = wait
+        yield from sleep(work, min(seconds, max(0.0, since / 1e6 + seconds - run.clock() / 1e6)))
+    while True:
+        number = (slot.compensation_attempts if back else slot.attempts) + 1
+        if not work.read_only:
+            yield from record(intent, slot, number)
+        try:
+            value = yield Call(work.function, work.args, work.kwargs, work, number, work.timeout)
+        except Exception as error:  # noqa: BLE001  # whatever the user's function raises
+            fault, uncertain, delay = judge(work, error)
+            if delay is not None:
+                yield from retry(work, retrying, fault, delay, uncertain=uncertain)
+                continue
+            kind = K.UNCERTAIN if uncertain and not back else failed
+            text = run.codec.dump_fault(fault)
+            yield from record(kind, slot, number, text)
+            return Failed(replayable(slot, fault, error), fault)
+        except BaseException as error:
+            cut_off(work, error)
+            raise
+        if back:
+            yield from record(done, slot, number)
+            return Done(None)
+        return (yield from keep(work, done, number, value))
+
+
+def keep(work: Work, done: Kind, number: int, value: Any) -> Flow[Done | Failed]:
+    """Record what a step returned. The effect has happened, whether its result can be stored or not."""
+    slot = work.slot
+    try:
+        text, copy = slot.scope.run.codec.encode_and_copy(value)
+    except Unstorable as error:
+        slot.run.unstorable[slot] = value
+        return (yield from keep_unstorable(work, number, error))
+    yield from record(done, slot, number, text)
+    return Done(copy)
+
+
+def keep_unstorable(work: Work, number: int, why: Unstorable) -> Flow[Failed]:
+    """Record that a step was done but its result cannot be kept: it is owed its compensation, and fails."""
+    slot = work.slot
+    error = NotStorableError(slot.key, "result", why.type, why.path, why.reason)
+    text, fault = slot.run.codec.encode_fault(error)
+    yield from record(K.UNCERTAIN, slot, number, text)
+    return Failed(replayable(slot, fault, error), fault)
+
+
+def judge(work: Work, error: Exception) -> tuple[Fault, bool, float | None]:
+    """Return an exception as a fault, whether it leaves the effect uncertain, and when to try again (or `None`)."""
+    slot = work.slot
+    failures = (slot.compensation_failures if work.is_compensation else slot.failures) + 1
+    uncertain = isinstance(error, StepTimeout) and error.step == slot.key
+    delay = work.retry.delay(failures, error, slot.run.jitter()) if work.retry.retries else None
+    return slot.run.codec.encode_fault(error)[1], uncertain, delay
+
+
+def retry(work: Work, retrying: Kind, fault: Fault, delay: float, *, uncertain: bool) -> Flow[None]:
+    """Record that another attempt follows, and wait for its time."""
+    slot = work.slot
+    if work.read_only:
+        slot.failures += 1
+    else:
+        told = {"wait": delay, "uncertain": uncertain, "fault": json.loads(slot.run.codec.dump_fault(fault))}
+        number = slot.compensation_attempts if work.is_compensation else slot.attempts
+        yield from record(retrying, slot, number, json.dumps(told, separators=(",", ":")))
+    yield from sleep(work, delay)
+
+
+def sleep(work: Work, seconds: float) -> Flow[None]:
+    """Wait between two attempts; an interruption here ends the call like one inside an attempt."""
+    try:
+        yield Sleep(seconds)
+    except BaseException as error:
+        cut_off(work, error)
+        raise
+
+
+def cut_off(work: Work, error: BaseException) -> None:
+    """Note an interrupted attempt. Whether it has an end depends on whether the body survives (`survive`)."""
+    if not work.is_compensation and not isinstance(error, Stop):
+        work.slot.run.cut.append((work.slot, error))
+
+
+# -- compensation ---------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Ended:
+    """How a saga was left: its *status*, the *value* or *error* that comes out, and what became of its steps."""
+
+    status: Status
+    value: Any = None
+    error: BaseException | None = None
+    compensated: tuple[str, ...] = ()
+    standing: tuple[str, ...] = ()
+    warning: str = ""
+
+
+def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseException | None) -> Flow[Ended]:
+    """Call what is owed, last intent first; the journal says what, code only supplies the functions.
+
+    *text* is the fault that caused it, as JSON, and *error* the exception.
+    """
+    run = scope.run
+    fault = run.codec.load_fault(text) if text else None
+    yield Gather(scope)
+    told = f'{{"cause":"{cause}"{f""","fault":{text}""" if text else ""}}}'
+    owed = scope.owed()
+    begun = scope.status is Status.COMPENSATING
+    if owed and not begun:
+        yield from record(K.COMPENSATING, scope, None, told)
+        begun = True
+    failures: dict[Slot, Fault] = {}
+    for slot in owed:
+        if failures and (scope.spec is None or scope.spec.on_compensation_failure != "continue"):
+            break
+        outcome = yield from compensate_one(slot, fault)
+        if type(outcome) is Failed:
+            failures[slot] = outcome.fault
+    done = _compensated(scope)
+    if failures:
+        slot, why = next(iter(failures.items()))
+        told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
+        for each in scope.chain():  # a child whose compensation failed stops its whole tree
+            yield from record(K.COMPENSATION_FAILED, each, None, told)
+        pending = tuple(s.key for s in scope.owed() if s not in failures)
+        failed = CompensationError(run.id, slot.key, why, done, pending)
+        failed.__cause__ = run.genuine(error) if error is not None else None
+        raise run.halt(failed)
+    for child in reversed(list(scope.tree())):
+        if child is not scope and child.status is not Status.COMPENSATED:
+            yield from record(K.COMPENSATED, child)
+    yield from record(K.COMPENSATED, scope, None, None if begun else told)
+    return Ended(Status.COMPENSATED, compensated=done, standing=_standing(scope))
+
+
+def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
+    """Have one step compensated; what cannot even be entered is a failure of the compensation."""
+    try:
+        work = compensation_work(slot, fault)
+    except Exception as error:  # noqa: BLE001  # no function, no result, no live argument: all end here, loudly
+        text, told = slot.run.codec.encode_fault(error)
+        yield from record(K.COMPENSATION_ERROR, slot, None, text)
+        return Failed(error, told)
+    return (yield from do(work))
+
+
+def compensation_work(slot: Slot, fault: Fault | None) -> Work:
+    """Find the function that compensates a call and bind what it receives.
+
+    Raises:
+        LookupError: There is no such function any more, or a value that it needs.
+    """
+    run, wanted = slot.run, slot.facts["compensate"]
+    spec = slot.spec or run.find_step(slot.facts["module"], slot.name)
+    compensation: Compensation | None = spec.compensation if spec is not None else None
+    receiver: Receiver | None = spec.receiver if spec is not None else None
+    if spec is None or compensation is None or receiver is None:
+        where = f"module {slot.facts['module']}"
+        msg = f"the compensation {wanted} of step {slot.key} is not to be found: {where} must be imported and have it"
+        raise LookupError(msg)
+    values: dict[str | Source, Any] = {Source.ERROR: fault, Source.IDEMPOTENCY_KEY: slot.idempotency_key}
+    values |= run.codec.decode(slot.arguments)
+    values |= slot.live or {}
+    if slot.done:
+        values[Source.RESULT] = run.codec.decode(slot.result) if slot.result is not None else None
+    elif slot in run.unstorable:
+        values[Source.RESULT] = run.unstorable[slot]
+    elif receiver.needs_result:
+        msg = (
+            f"step {slot.key} was cut off, so there is no result to give to {wanted}; a default for its parameter "
+            f"{receiver.result_parameter!r} says that it can do without"
+        )
+        raise LookupError(msg)
+    try:
+        args, kwargs = receiver.arguments(values)
+    except KeyError as error:
+        msg = f"step {slot.key}: {wanted} needs the live argument {error.args[0]!r}, which nobody supplied"
+        raise LookupError(msg) from None
+    return Work(
+        slot,
+        compensation.function,
+        args,
+        kwargs,
+        spec.is_async,
+        compensation.retries,
+        compensation.timeout,
+        is_compensation=True,
+    )
+
+
+def _compensated(scope: Scope) -> tuple[str, ...]:
+    slots = [s for each in scope.tree() for s in each.slots if s.status is StepStatus.COMPENSATED]
+    return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.seq))
+
+
+def _standing(scope: Scope) -> tuple[str, ...]:
+    slots = [slot for each in scope.tree() for slot in each.slots if slot.is_standing]
+    return tuple(slot.key for slot in sorted(slots, key=lambda slot: slot.seq))
+
+
+# -- leaving a saga -------------------------------------------------------------------------------------------------
+
+
+def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) -> Flow[Ended]:  # noqa: FBT001
+    """Leave a saga whose body returned *value* or raised *error*: record it, pause, or compensate.
+
+    What stands in the journal, and a stop set on the run, come before whatever came out of the body.
+
+    Raises:
+        Stop: The run must not go on.
+        BaseException: The body was interrupted; the run stays open.
+    """
+    run = scope.run
+    if run.stop is not None:
+        raise Stop(run.stop)
+    if error is not None and not isinstance(error, Exception | Stop):
+        raise error
+    if scope.completed and scope.parent is not None:
+        return complete_again(scope, value, error)
+    if scope.status in {Status.COMPENSATING, Status.COMPENSATED}:
+        return (yield from settle_compensating(scope))
+    if isinstance(error, Stop):
+        raise error
+    wrong = scope.leftover()
+    if wrong is not None:
+        wrong.__cause__ = error
+        raise run.halt(wrong)
+    if run.cut:
+        yield from survive(run)
+    if error is None:
+        return (yield from complete(scope, value))
+    if pauses:
+        return (yield from pause(scope, error))
+    scope.closing = True
+    text, fault = run.codec.encode_fault(error)
+    ended = yield from compensate(scope, Cause.FAILURE, text, error)
+    return fail(scope, ended, error, fault)
+
+
+def complete(scope: Scope, value: Any) -> Flow[Ended]:
+    """Record a saga's value; one that cannot be stored is given out once, live."""
+    warning = ""
+    try:
+        text, value = scope.run.codec.encode_and_copy(value)
+    except Unstorable as why:
+        text = None
+        warning = (
+            f"{scope.path or scope.run.id} is completed, but its value cannot be stored and is returned this once only: "
+            f"{why.type} at {why.path}: {why.reason}"
+        )
+    yield from record(K.COMPLETED, scope, None, text)
+    return Ended(Status.COMPLETED, value, warning=warning)
+
+
+def complete_again(scope: Scope, value: Any, error: BaseException | None) -> Ended:
+    """Leave a child whose value is on record: its body ran again only to bind what it called."""
+    run = scope.run
+    wrong = scope.leftover()
+    if wrong is None and error is not None:
+        wrong = ReplayError(run.id, scope.path, (), (), f"it raised {error!r} where its value is recorded")
+    if wrong is not None:
+        wrong.__cause__ = error
+        raise run.halt(wrong)
+    return Ended(Status.COMPLETED, run.codec.decode(scope.result) if scope.result is not None else value)
+
+
+def pause(scope: Scope, error: Exception) -> Flow[Ended]:
+    """Record that a person decides, and stop the whole tree; resuming enters the step that failed once more."""
+    run = scope.run
+    text = run.codec.encode_fault(error)[0]
+    slot = run.origin(error)
+    again = slot.seq if slot is not None and slot.scope is scope else 0
+    for each in scope.chain():
+        yield from record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
+        again = each.seq  # seen from around it, the child is what failed
+    suspended = SuspendedError(run.id, Status.PAUSED, f"{type(error).__name__}: {error}")
+    suspended.__cause__ = run.genuine(error)
+    raise run.halt(suspended)
+
+
+def settle_compensating(scope: Scope) -> Flow[Ended]:
+    """Go on compensating where an earlier process, or a request, left off."""
+    run = scope.run
+    fault = run.codec.load_fault(scope.fault) if scope.fault else None
+    error = (run.codec.exception(fault) or StepError(scope.path or run.id, fault)) if fault else None
+    if scope.status is Status.COMPENSATED:
+        ended = Ended(Status.COMPENSATED, compensated=_compensated(scope), standing=_standing(scope))
+    else:
+        scope.closing = True
+        ended = yield from compensate(scope, Cause(scope.cause or Cause.FAILURE), scope.fault, error)
+    if fault is None or error is None:
+        if scope.parent is not None:  # its parent compensated it while it was open
+            raise Stop(COMPENSATING)
+        return ended
+    return fail(scope, ended, error, fault)
+
+
+def fail(scope: Scope, ended: Ended, error: BaseException, fault: Fault) -> Ended:
+    """Say what comes out of a saga that failed; inside a parent, that is the exception which a restart would give."""
+    run = scope.run
+    ended.error = run.genuine(error).with_traceback(user_frames(error))
+    if scope.slot is not None:
+        ended.error = replayable(scope.slot, fault, ended.error)
+    return ended

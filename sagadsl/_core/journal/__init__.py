@@ -1,0 +1,99 @@
+"""Where entries are kept: the seam, and what a run writes with.
+
+``sqlite`` keeps them in a file, ``memory`` in this process; both give the same answers to the same questions, which a
+test holds against them. A store adds no meaning: what may follow what is ``state``'s affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from attrs import define
+
+from sagadsl._core.values import Entry, RunRow
+
+
+class Overtaken(Exception):  # noqa: N818  # a fact on its way to RunLostError, which knows the run
+    """Another process has written the entry that this one was about to write."""
+
+
+class Taken(Exception):  # noqa: N818  # a fact on its way to RunLockedError
+    """Another process has just opened a run with this id."""
+
+
+@define(eq=False)
+class Log:
+    """What the owner of a run writes with: the run's number (0: not yet in the store) and its last ``seq``."""
+
+    number: int = 0
+    seq: int = 0
+
+
+@define(eq=False)
+class Letter:
+    """What somebody else tells a run, until an entry (*seq*) acts on it."""
+
+    letter: int
+    number: int
+    at: int
+    kind: str
+    payload: str | None
+    seq: int | None = None
+
+
+class Journal(Protocol):
+    """A store of runs. Methods raise `sagadsl.errors.JournalError` when it cannot be read or written."""
+
+    name: str
+
+    def append(self, log: Log, entry: Entry, full: bool) -> None:
+        """Write one entry at the log's next place; *full* waits until it survives a loss of power.
+
+        Raises:
+            Overtaken: That place is taken.
+        """
+
+    def commit(
+        self, log: Log, entries: Iterable[Entry], *, full: bool, row: RunRow | None = None, finished: bool | None = None
+    ) -> None:
+        """Write several entries at once, after opening the run of *row* and marking the run finished or not.
+
+        The number of a run that is opened is held (see `hold`) before anybody can see it.
+
+        Raises:
+            Overtaken: The log's next place is taken.
+            Taken: A run of *row*'s id and generation exists.
+        """
+
+    def entries(self, number: int) -> list[Entry]:
+        """Return the entries of a run, in order."""
+
+    def runs(
+        self,
+        *,
+        id: str | None = None,
+        prefix: str | None = None,
+        saga: str | None = None,
+        digest: str | None = None,
+        unfinished: bool = False,
+    ) -> list[RunRow]:
+        """Return the runs that fit, oldest first."""
+
+    def post(self, letter: Letter) -> None:
+        """Leave a letter for a run."""
+
+    def letters(self, number: int) -> list[Letter]:
+        """Return the letters of a run, oldest first."""
+
+    def hold(self, number: int) -> bool:
+        """Become the one owner of a run, or learn that another thread or process is."""
+
+    def release(self, number: int) -> None:
+        """Stop being the owner of a run."""
+
+    def is_held(self, number: int) -> bool:
+        """Tell whether any living thread or process owns a run."""
+
+    def close(self) -> None:
+        """Let go of the store."""

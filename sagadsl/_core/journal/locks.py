@@ -1,0 +1,139 @@
+"""Who owns a run: one byte of a file beside the store, locked in the kernel, freed by the kernel when its owner dies.
+
+The byte at the run's number of ``<store>-lock`` is locked with an open-file-description lock where the platform has
+them. Such a lock belongs to the descriptor, so a second ``open`` in the process does not drop it; nor does it conflict
+with itself, so a set of numbers tells the threads of this process apart. A forked child shares the descriptor: it
+closes it and never unlocks, which would free the parent's runs.
+
+Without open-file-description locks (macOS before 15, Windows) a file of its own is locked for each run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import threading
+from pathlib import Path
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+OFD_SETLK: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
+OFD_GETLK: Final[int | None] = getattr(fcntl, "F_OFD_GETLK", None)
+
+
+class Locks:
+    """The runs of one store that this process owns. One instance a store and process: see `locks_of`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._guard = threading.Lock()
+        self._held: dict[int, int] = {}
+        self._descriptor = -1
+
+    def hold(self, number: int) -> bool:
+        """Own a run, or learn that another thread or process does."""
+        with self._guard:
+            if number in self._held:
+                return False
+            descriptor = self._lock(number)
+            if descriptor is None:
+                return False
+            self._held[number] = descriptor
+            return True
+
+    def release(self, number: int) -> None:
+        """Stop owning a run."""
+        with self._guard:
+            descriptor = self._held.pop(number, None)
+            if descriptor is None:
+                return
+            if descriptor != self._descriptor:
+                os.close(descriptor)
+            else:
+                fcntl.fcntl(descriptor, OFD_SETLK, _region(fcntl.F_UNLCK, number))
+
+    def is_held(self, number: int) -> bool:
+        """Tell whether a living thread or process owns a run; never becomes its owner."""
+        with self._guard:
+            if number in self._held:
+                return True
+            if OFD_GETLK is not None:
+                if not self.path.exists():
+                    return False
+                answer = fcntl.fcntl(self._open(), OFD_GETLK, _region(fcntl.F_WRLCK, number))
+                return int(struct.unpack_from("h", answer)[0]) != fcntl.F_UNLCK
+            descriptor = self._lock(number)
+            if descriptor is None:
+                return True
+            os.close(descriptor)
+            return False
+
+    def _open(self) -> int:
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        return self._descriptor
+
+    def _lock(self, number: int) -> int | None:
+        """Lock a run and return the descriptor that carries the lock, or `None`: somebody else has it."""
+        if OFD_SETLK is None:
+            return _lock_file(Path(f"{self.path}.{number}"))
+        descriptor = self._open()
+        try:
+            fcntl.fcntl(descriptor, OFD_SETLK, _region(fcntl.F_WRLCK, number))
+        except (BlockingIOError, PermissionError):
+            return None
+        return descriptor
+
+    def forget(self) -> None:
+        """In a forked child: close what came from the parent, unlock nothing."""
+        self._guard = threading.Lock()
+        for descriptor in {self._descriptor, *self._held.values()} - {-1}:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._held, self._descriptor = {}, -1
+
+
+def _region(kind: int, number: int) -> bytes:
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, number, 1, 0)
+
+
+def _lock_file(path: Path) -> int | None:
+    """Lock a whole file, for platforms whose byte locks belong to the process."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:  # pragma: no cover  # Windows
+            import msvcrt  # noqa: PLC0415  # exists there alone
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+_all: dict[Path, Locks] = {}
+_all_guard = threading.Lock()
+
+
+def locks_of(store: Path) -> Locks:
+    """Return this process's locks of a store: the same for every runtime that uses it."""
+    with _all_guard:
+        return _all.setdefault(store, Locks(Path(f"{store}-lock")))
+
+
+def _after_fork() -> None:
+    global _all_guard  # noqa: PLW0603  # the parent's may be held by a thread that the child does not have
+    _all_guard = threading.Lock()
+    for locks in _all.values():
+        locks.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,117 @@
+"""The journal in this process's memory: for tests, and for sagas that need only compensation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import attrs
+
+from sagadsl._core.journal import Letter, Log, Overtaken, Taken
+from sagadsl._core.values import Entry, RunRow
+
+
+class MemoryJournal:
+    """A journal that lives as long as this object."""
+
+    name = ":memory:"
+
+    def __init__(self) -> None:
+        self._guard = threading.RLock()
+        self._runs: dict[int, RunRow] = {}
+        self._entries: dict[int, dict[int, Entry]] = {}
+        self._letters: list[Letter] = []
+        self._held: set[int] = set()
+
+    def append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: ARG002, FBT001  # nothing outlives memory
+        """Write one entry."""
+        with self._guard:
+            seq = log.seq + 1
+            entries = self._entries[log.number]
+            if seq in entries:
+                raise Overtaken
+            entry.number, entry.seq = log.number, seq
+            entries[seq] = attrs.evolve(entry)
+            log.seq = seq
+
+    def commit(
+        self,
+        log: Log,
+        entries: Iterable[Entry],
+        *,
+        full: bool,
+        row: RunRow | None = None,
+        finished: bool | None = None,
+    ) -> None:
+        """Write several entries at once."""
+        entries = list(entries)
+        with self._guard:
+            if row is not None:
+                if any((r.id, r.generation) == (row.id, row.generation) for r in self._runs.values()):
+                    raise Taken
+                row.number = log.number = len(self._runs) + 1
+                self._runs[row.number], self._entries[row.number] = row, {}
+                self._held.add(row.number)
+            if any(log.seq + 1 + at in self._entries[log.number] for at in range(len(entries))):
+                raise Overtaken
+            for entry in entries:
+                self.append(log, entry, full)
+            if finished is not None:
+                self._runs[log.number].finished = entries[-1].at if finished else None
+
+    def entries(self, number: int) -> list[Entry]:
+        """Return the entries of a run."""
+        with self._guard:
+            return [attrs.evolve(entry) for entry in self._entries.get(number, {}).values()]
+
+    def runs(
+        self,
+        *,
+        id: str | None = None,
+        prefix: str | None = None,
+        saga: str | None = None,
+        digest: str | None = None,
+        unfinished: bool = False,
+    ) -> list[RunRow]:
+        """Return the runs that fit."""
+        with self._guard:
+            return [
+                attrs.evolve(row)
+                for row in self._runs.values()
+                if (id is None or row.id == id)
+                and (prefix is None or row.id.startswith(prefix))
+                and (saga is None or row.saga == saga)
+                and (digest is None or row.arguments_digest == digest)
+                and not (unfinished and row.finished is not None)
+            ]
+
+    def post(self, letter: Letter) -> None:
+        """Leave a letter."""
+        with self._guard:
+            letter.letter = len(self._letters) + 1
+            self._letters.append(attrs.evolve(letter))
+
+    def letters(self, number: int) -> list[Letter]:
+        """Return the letters of a run."""
+        with self._guard:
+            return [attrs.evolve(letter) for letter in self._letters if letter.number == number]
+
+    def hold(self, number: int) -> bool:
+        """Own a run."""
+        with self._guard:
+            if number in self._held:
+                return False
+            self._held.add(number)
+            return True
+
+    def release(self, number: int) -> None:
+        """Stop owning a run."""
+        with self._guard:
+            self._held.discard(number)
+
+    def is_held(self, number: int) -> bool:
+        """Tell whether a thread owns a run."""
+        return number in self._held
+
+    def close(self) -> None:
+        """Keep everything: the object is the store."""

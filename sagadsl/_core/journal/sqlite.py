@@ -1,0 +1,346 @@
+"""The journal in one SQLite file, shared by any number of threads and processes.
+
+Rules of this room, each with a measurement behind it:
+
+* ``isolation_level=None``, one autocommit INSERT an entry; ``BEGIN IMMEDIATE`` where a transaction is needed (a
+  deferred one that reads, then writes, fails at once with SQLITE_BUSY_SNAPSHOT whatever the timeout).
+* ``synchronous`` is switched between transactions only, and only when it differs.
+* The primary key is the fence: whoever was overtaken collides at its next entry.
+* Never open or close the database's files beside SQLite: closing any descriptor drops SQLite's own locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sagadsl._core.journal import Letter, Log, Overtaken, Taken
+from sagadsl._core.journal.locks import locks_of
+from sagadsl._core.schema import APPLICATION_ID, VERSION, migrate
+from sagadsl._core.values import Entry, Kind, RunRow
+from sagadsl.errors import JournalError
+
+T = TypeVar("T")
+
+PATIENCE: Final = 30.0
+"""Seconds to wait for another process that is writing."""
+
+INSERT: Final = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class SqliteJournal:
+    """A journal in the file *path*, which is made when something is first written.
+
+    Args:
+        path: The file; its folder must exist.
+        read_only: Never write, not even a migration.
+
+    Raises:
+        JournalError: From any method, when the file cannot be opened, read or written.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.name = str(path)
+        self._read_only = read_only
+        self._locks = locks_of(path)
+        self._guard = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._execute: Callable[..., sqlite3.Cursor] = self._first_execute
+        self._full: bool | None = None
+        _open_journals.add(self)
+
+    # -- the hot path -----------------------------------------------------------------------------------------------
+
+    def append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: FBT001  # a keyword costs
+        """Write one entry at the log's next place."""
+        digest = _digest(entry.arguments, entry.result)
+        with self._guard:
+            try:
+                if full is not self._full:
+                    self._synchronous(full)
+                entry.number, entry.seq = log.number, log.seq + 1
+                self._execute(
+                    INSERT,
+                    (
+                        log.number,
+                        entry.seq,
+                        str(entry.kind),
+                        entry.scope,
+                        entry.step,
+                        entry.ref,
+                        entry.attempt,
+                        entry.at,
+                        entry.name,
+                        entry.definition,
+                        entry.arguments,
+                        entry.result,
+                        digest,
+                    ),
+                )
+            except sqlite3.IntegrityError:
+                raise Overtaken from None
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+            log.seq += 1
+
+    # -- everything else --------------------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        log: Log,
+        entries: Iterable[Entry],
+        *,
+        full: bool,
+        row: RunRow | None = None,
+        finished: bool | None = None,
+    ) -> None:
+        """Write several entries at once, in one transaction."""
+        before = Log(log.number, log.seq)
+        try:
+            with self._transaction(full):
+                if row is not None:
+                    self._open_run(log, row)
+                for entry in entries:
+                    self.append(log, entry, full)
+                    ended = entry.at
+                if finished is not None:
+                    value = ended if finished else None
+                    self._execute("update run set finished = ? where number = ?", (value, log.number))
+        except BaseException:
+            if row is not None and log.number:
+                self._locks.release(log.number)
+            log.number, log.seq = before.number, before.seq
+            raise
+
+    def _open_run(self, log: Log, row: RunRow) -> None:
+        values = (row.id, row.generation, row.saga, row.program, row.arguments_digest, row.started, None)
+        try:
+            row.number = log.number = self._execute(INSERT_RUN, values).lastrowid or 0
+        except sqlite3.IntegrityError:
+            raise Taken from None
+        if not self._locks.hold(row.number):
+            raise Taken
+
+    def entries(self, number: int) -> list[Entry]:
+        """Return the entries of a run, each checked against its digest."""
+        rows = self._read("select * from entries where number = ? order by seq", (number,))
+        found = []
+        for values in rows:
+            *fields, digest = values
+            entry = Entry(*fields)
+            if digest != _digest(entry.arguments, entry.result):
+                raise JournalError(self.name, f"entry {entry.seq} of run number {number} is damaged: restore a backup")
+            entry.kind = Kind(entry.kind)
+            found.append(entry)
+        return found
+
+    def runs(
+        self,
+        *,
+        id: str | None = None,
+        prefix: str | None = None,
+        saga: str | None = None,
+        digest: str | None = None,
+        unfinished: bool = False,
+    ) -> list[RunRow]:
+        """Return the runs that fit, oldest first."""
+        if not self._exists():
+            return []
+        wanted: dict[str, Any] = {"id = ?": id, "saga = ?": saga, "arguments_digest = ?": digest}
+        wanted["substr(id, 1, length(?1)) = ?1"] = prefix
+        given = {clause: value for clause, value in wanted.items() if value is not None}
+        clauses = [*given, "finished is null"] if unfinished else [*given]
+        where = f" where {' and '.join(clauses)}" if clauses else ""
+        rows = self._read(f"select * from run{where} order by number", tuple(given.values()))
+        return [RunRow(*row) for row in rows]
+
+    def post(self, letter: Letter) -> None:
+        """Leave a letter for a run."""
+        with self._transaction(full=True):
+            values = (letter.number, letter.at, letter.kind, letter.payload, letter.seq)
+            letter.letter = self._execute("insert into letters values (null, ?, ?, ?, ?, ?)", values).lastrowid or 0
+
+    def letters(self, number: int) -> list[Letter]:
+        """Return the letters of a run, oldest first."""
+        return [Letter(*row) for row in self._read("select * from letters where number = ? order by letter", (number,))]
+
+    def hold(self, number: int) -> bool:
+        """Become the one owner of a run."""
+        try:
+            return self._locks.hold(number)
+        except OSError as error:
+            raise JournalError(str(self._locks.path), f"cannot lock a run: {error.strerror}") from error
+
+    def release(self, number: int) -> None:
+        """Stop being the owner of a run."""
+        self._locks.release(number)
+
+    def is_held(self, number: int) -> bool:
+        """Tell whether any living thread or process owns a run."""
+        return self._locks.is_held(number)
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        with self._guard:
+            if self._connection is not None:
+                self._connection.close()
+            self._forget()
+
+    # -- the connection ---------------------------------------------------------------------------------------------
+
+    def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
+        if not self._exists():
+            return []
+        with self._guard:
+            try:
+                return self._execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+
+    @contextlib.contextmanager
+    def _transaction(self, full: bool) -> Iterator[None]:  # noqa: FBT001
+        with self._guard:
+            try:
+                if full is not self._full:
+                    self._synchronous(full)
+                self._execute("begin immediate")
+                yield
+                self._execute("commit")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise self._explain(error) from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("rollback")
+
+    def _synchronous(self, full: bool) -> None:  # noqa: FBT001
+        self._execute("pragma synchronous = full" if full else "pragma synchronous = normal")
+        self._full = full
+
+    def _exists(self) -> bool:
+        return self._connection is not None or self.path.exists()
+
+    def _first_execute(self, *args: Any) -> sqlite3.Cursor:
+        """Stand for ``execute`` until something is asked: then open the file."""
+        self._connection = self._open()
+        self._execute = self._connection.execute
+        return self._execute(*args)
+
+    def _open(self) -> sqlite3.Connection:
+        if not self.path.parent.is_dir():
+            raise JournalError(self.name, f"the folder {self.path.parent} does not exist: create it, or name another")
+        if not self._read_only and not self.path.exists():
+            try:
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            except FileExistsError:
+                pass
+            except OSError as error:
+                raise JournalError(
+                    self.name, f"cannot be created ({error.strerror}): name a writable folder"
+                ) from error
+        mode = "ro" if self._read_only else "rw"
+        try:
+            connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                isolation_level=None,
+                timeout=PATIENCE,
+                check_same_thread=False,
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Set the connection's rules, and see that the file is ours and of this version."""
+        connection.execute("pragma trusted_schema = off")
+        version = self._version(connection)
+        if self._read_only:
+            return
+        if connection.execute("pragma journal_mode = wal").fetchone()[0] != "wal":
+            raise JournalError(self.name, "its file system cannot hold a write-ahead log: use a local disk")
+        connection.execute("pragma journal_size_limit = 67108864")
+        if sys.platform == "darwin":  # a plain fsync there does not reach the disk
+            connection.execute("pragma fullfsync = 1")  # pragma: no cover
+        if version < VERSION:
+            migrate(connection)
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        application = connection.execute("pragma application_id").fetchone()[0]
+        version = int(connection.execute("pragma user_version").fetchone()[0])
+        if application != APPLICATION_ID:
+            if connection.execute("select count(*) from sqlite_schema").fetchone()[0]:
+                raise JournalError(self.name, "is another program's database: name a file of its own with store=")
+            return 0
+        if version > VERSION:
+            raise JournalError(
+                self.name, f"was written by a newer sagadsl (schema {version}, this one reads {VERSION}): upgrade it"
+            )
+        return version
+
+    def _explain(self, error: sqlite3.Error) -> JournalError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        cure = CURES.get(code, "nothing was lost; the run can go on once it is mended")
+        return JournalError(self.name, f"{error}: {cure}")
+
+    def _forget(self) -> None:
+        self._connection, self._execute, self._full = None, self._first_execute, None
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent's connection alone, unclosed, and open another when asked."""
+        _inherited.append(self._connection)
+        self._guard = threading.RLock()
+        self._forget()
+
+
+CURES: Final = {
+    sqlite3.SQLITE_NOTADB: "this file is no SQLite database; name another with store=",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a backup, or `sqlite3 FILE .recover`",
+    sqlite3.SQLITE_FULL: "free some space, then run the program again: it goes on where it stopped",
+    sqlite3.SQLITE_BUSY: f"another program held the file for more than {PATIENCE:g} s",
+    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
+    sqlite3.SQLITE_CANTOPEN: "see that the folder exists and is readable and writable",
+    sqlite3.SQLITE_IOERR: "the disk or a limit on the file's size refused; see to it, then run the program again",
+}
+
+
+def _digest(arguments: str | None, result: str | None) -> bytes | None:
+    """Digest the stored bytes: SQLite's pages carry no checksum of their own."""
+    if result is None:
+        return blake2b(arguments.encode(), digest_size=8).digest() if arguments is not None else None
+    if arguments is None:
+        return blake2b(result.encode(), digest_size=8).digest()
+    return blake2b(f"{arguments}\n{result}".encode(), digest_size=8).digest()
+
+
+_open_journals: weakref.WeakSet[SqliteJournal] = weakref.WeakSet()
+_inherited: list[Any] = []
+
+
+def _after_fork() -> None:
+    for journal in _open_journals:
+        journal.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

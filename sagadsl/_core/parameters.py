@@ -1,0 +1,246 @@
+"""Which arguments a function takes, and where a compensation's come from. Both are decided at decoration.
+
+An argument is *stored* (compared, shown, part of a call's identity) or *live*: passed as it is and never written down.
+``self`` and ``cls`` are live, so is what is annotated ``Live[...]`` or named in ``live=``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum, auto
+from types import SimpleNamespace
+from typing import Annotated, Any, TypeVar
+
+from attrs import define
+
+from sagadsl.errors import UsageError
+
+T = TypeVar("T")
+
+
+class _Live:
+    def __repr__(self) -> str:
+        return "Live"
+
+
+LIVE = _Live()
+Live = Annotated[T, LIVE]
+"""``session: Live[Session]`` is passed as it is and never stored; type checkers see ``Session``."""
+
+NEVER_STORABLE = re.compile(
+    r"^(collections\.abc\.|typing\.)?(Callable|Iterator|Generator|Coroutine|Awaitable|AsyncIterator|AsyncGenerator)\b"
+    r"|^(typing\.)?(IO|TextIO|BinaryIO)\b|\b(socket\.socket|sqlite3\.Connection|_thread\.lock|threading\.)"
+)
+
+P = inspect.Parameter
+VARIADIC = {P.VAR_POSITIONAL, P.VAR_KEYWORD}
+
+
+def plain_function(target: Any) -> Any:
+    """Return the function inside a static or class method."""
+    return getattr(target, "__func__", target)
+
+
+def annotations_of(function: Any) -> dict[str, Any]:
+    """Return the annotations of a function as far as they resolve now; the others stay text."""
+    found = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        found[name] = annotation
+        if isinstance(annotation, str):
+            holder = SimpleNamespace(__annotations__={name: annotation})
+            try:
+                found.update(typing.get_type_hints(holder, function.__globals__, include_extras=True))
+            except Exception:  # noqa: BLE001  # a name that exists for type checkers only, or not yet
+                continue
+    return found
+
+
+def _is_live(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return annotation.startswith(("Live[", "sagadsl.Live["))
+    return LIVE in getattr(annotation, "__metadata__", ())
+
+
+@define(eq=False)
+class Parameters:
+    """How a function is called, taken apart once so that a call costs no more than a dictionary.
+
+    *names* are all parameters in order, *stored* those that are written down.
+    """
+
+    signature: inspect.Signature
+    names: tuple[str, ...]
+    stored: tuple[str, ...]
+    live: frozenset[str]
+    annotations: dict[str, Any]
+    defaults: dict[str, Any]
+    positional: int
+    is_simple: bool
+
+    @classmethod
+    def of(cls, target: Any, live: Iterable[str] = ()) -> Parameters:
+        """Take the signature of *target* apart.
+
+        Raises:
+            UsageError: *live* names no parameter, or an annotation can never be stored.
+        """
+        function = plain_function(target)
+        signature = inspect.signature(function)
+        annotations = annotations_of(function)
+        parameters = signature.parameters
+        chosen = set(live)
+        if not chosen <= parameters.keys():
+            unknown = ", ".join(sorted(chosen - parameters.keys()))
+            msg = f"{function.__qualname__}: live= names {unknown}, which is no parameter of {signature}"
+            raise UsageError(msg)
+        chosen |= {name for name in parameters if _is_live(annotations.get(name))}
+        chosen |= {name for at, name in enumerate(parameters) if at == 0 and name in {"self", "cls"}}
+        for name, parameter in parameters.items():
+            if name not in chosen and NEVER_STORABLE.search(_spelled(annotations.get(name))):
+                msg = (
+                    f"{function.__qualname__}: parameter {parameter} can never be stored; annotate it "
+                    f"`{name}: Live[...]`, or name it in live="
+                )
+                raise UsageError(msg)
+        return cls(
+            signature=signature,
+            names=tuple(parameters),
+            stored=tuple(name for name in parameters if name not in chosen),
+            live=frozenset(chosen),
+            annotations=annotations,
+            defaults={n: p.default for n, p in parameters.items() if p.default is not P.empty},
+            positional=sum(p.kind in {P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD} for p in parameters.values()),
+            is_simple=not any(p.kind in VARIADIC | {P.POSITIONAL_ONLY} for p in parameters.values()),
+        )
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all arguments by name, in the signature's order, defaults filled.
+
+        Raises:
+            TypeError: They do not fit, as the function itself would say.
+        """
+        if self.is_simple:
+            if not kwargs and len(args) == len(self.names) == self.positional:
+                return dict(zip(self.names, args, strict=True))
+            given = dict(zip(self.names, args, strict=False))
+            if len(args) <= self.positional and not (given.keys() & kwargs.keys()):
+                merged = {**self.defaults, **given, **kwargs}
+                if merged.keys() == set(self.names):
+                    return {name: merged[name] for name in self.names}
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def split(self, bound: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Part bound arguments into stored and live ones."""
+        if not self.live:
+            return bound, None
+        return {n: bound[n] for n in self.stored}, {n: bound[n] for n in self.live}
+
+    def spread(self, bound: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Turn arguments by name back into what a call takes."""
+        arguments = inspect.BoundArguments(self.signature, dict(bound))  # type: ignore[arg-type]  # any mapping does
+        return arguments.args, arguments.kwargs
+
+
+def _spelled(annotation: Any) -> str:
+    if annotation is None or isinstance(annotation, str):
+        return annotation or ""
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return f"{annotation.__module__}.{annotation.__qualname__}"
+    return str(annotation)
+
+
+class Source(Enum):
+    """Where a compensation's parameter gets its value from, besides the step's arguments."""
+
+    RESULT = auto()
+    ERROR = auto()
+    IDEMPOTENCY_KEY = auto()
+
+
+SPECIAL = {"result": Source.RESULT, "error": Source.ERROR, "idempotency_key": Source.IDEMPOTENCY_KEY}
+
+
+@define(eq=False)
+class Receiver:
+    """What a compensation (or probe) receives: for each of its parameters an argument of the step, or a `Source`."""
+
+    function: Callable[..., Any]
+    sources: dict[str, str | Source]
+    positional_only: frozenset[str]
+    result_parameter: str | None
+    needs_result: bool
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], step: Parameters, title: str) -> Receiver:
+        """Decide what *function* receives of a step with these parameters.
+
+        Raises:
+            UsageError: A parameter is left without a source; the message shows the binding.
+        """
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):  # a C function that keeps its signature to itself
+            parameters = {"result": P("result", P.POSITIONAL_ONLY)}  # type: ignore[assignment]
+        sources: dict[str, str | Source] = {}
+        rest: list[inspect.Parameter] = []
+        for name, parameter in parameters.items():
+            if parameter.kind in VARIADIC:
+                continue
+            if name in step.names:
+                sources[name] = name
+            elif name in SPECIAL:
+                sources[name] = SPECIAL[name]
+            else:
+                rest.append(parameter)
+        chosen = [p for p in rest if p.default is P.empty]
+        if not chosen and Source.RESULT not in sources.values():
+            # `def release(reservation=None)`: nothing else can have been meant, and None stands for "no result"
+            chosen = [p for p in rest if p.default is None] if len(rest) == 1 else []
+        if len(chosen) == 1 and Source.RESULT not in sources.values():
+            sources[chosen[0].name] = Source.RESULT
+        elif any(p.default is P.empty for p in chosen):
+            raise UsageError(_unbound(function, step, sources, chosen, title))
+        result = next((n for n, source in sources.items() if source is Source.RESULT), None)
+        return cls(
+            function=function,
+            sources=sources,
+            positional_only=frozenset(n for n in sources if parameters[n].kind is P.POSITIONAL_ONLY),
+            result_parameter=result,
+            needs_result=result is not None and parameters[result].default is P.empty,
+        )
+
+    def arguments(self, values: Mapping[str | Source, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return what to call the function with; a parameter whose value is absent keeps its default.
+
+        Raises:
+            KeyError: A value without which the function cannot be called is absent.
+        """
+        args, kwargs = [], {}
+        for name, source in self.sources.items():
+            if source is Source.RESULT and source not in values and not self.needs_result:
+                continue
+            if name in self.positional_only:
+                args.append(values[source])
+            else:
+                kwargs[name] = values[source]
+        return args, kwargs
+
+
+def _unbound(
+    function: Any, step: Parameters, sources: dict[str, Any], rest: list[inspect.Parameter], title: str
+) -> str:
+    bound = [f"    {n} <- {s.name.lower() if isinstance(s, Source) else f'argument {s}'}" for n, s in sources.items()]
+    bound += [f"    {p.name} <- ?" for p in rest]
+    return "\n".join(
+        [
+            f"{title}: {getattr(function, '__qualname__', function)} cannot be bound:",
+            *bound,
+            f"Name parameters like the step's ({', '.join(step.names) or 'it has none'}), or `result`, `error`, "
+            "`idempotency_key`; one more parameter gets the result, others need defaults.",
+        ]
+    )

@@ -1,0 +1,704 @@
+"""Opens runs, adopts them, lists them: the waist of the house, where the pure half and the acting half meet.
+
+Opening answers one question: what does this call mean, given what is in the store? A new run, the run that an earlier
+process left, a value that is already there, or an error that says what to do. Nothing is written here: a new run's row,
+or the note that a run was taken over, goes into the commit of its first entry, so a program that only looks leaves no
+trace, and a replay that differs has written nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import socket
+import sys
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+
+from sagadsl._core.codec import Codec, Unstorable
+from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
+from sagadsl._core.drive import Drivers
+from sagadsl._core.flow import Ended, attempt
+from sagadsl._core.journal import Journal, Log
+from sagadsl._core.journal.memory import MemoryJournal
+from sagadsl._core.journal.sqlite import SqliteJournal
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of, restore
+from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, StepInfo, StepStatus, as_time
+from sagadsl.errors import (
+    CompensationError,
+    Fault,
+    JournalError,
+    NotStorableError,
+    RunConflictError,
+    RunLockedError,
+    RunLostError,
+    Stop,
+    UsageError,
+)
+from sagadsl.report import age, short_id
+
+log = logging.getLogger("sagadsl")
+log.addHandler(logging.NullHandler())
+
+TERMINAL = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.COMPENSATION_FAILED, Kind.PAUSED})
+INTENTS = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT})
+OUTCOMES = frozenset(Kind) - INTENTS
+DURABILITY: dict[str, frozenset[Kind]] = {
+    "process": TERMINAL,
+    "power": TERMINAL | INTENTS,
+    "power-strict": TERMINAL | INTENTS | OUTCOMES,
+}
+"""Which entries wait for the disk, by level."""
+
+CHOICES = {
+    "durability": tuple(DURABILITY),
+    "resume": ("arguments", "key", "never"),
+    "on_failure": ("compensate", "pause"),
+    "on_compensation_failure": ("stop", "continue"),
+}
+
+
+def checked_choice(name: str, value: Any) -> Any:
+    """Return *value* if it is one that the setting *name* can have.
+
+    Raises:
+        UsageError: It is not; the message lists those that are.
+    """
+    if value is not None and value not in CHOICES[name]:
+        msg = f"{name}={value!r}: choose one of {', '.join(repr(c) for c in CHOICES[name])}"
+        raise UsageError(msg)
+    return value
+
+
+def _microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+@define(eq=False)
+class Registry:
+    """The steps and sagas that the program has decorated, by module and name. Only module-level ones can be found."""
+
+    steps: dict[tuple[str, str], StepSpec] = field(factory=dict)
+    sagas: weakref.WeakValueDictionary[str, Any] = field(factory=weakref.WeakValueDictionary)
+
+    def find_step(self, module: str, name: str) -> StepSpec | None:
+        """Return a step by where and how it was decorated."""
+        return self.steps.get((module, name))
+
+
+registry = Registry()
+
+
+@frozen(kw_only=True)
+class Options:
+    """What ``using()`` settles for one call; `None` leaves it to the saga, then to the runtime."""
+
+    id: str | None = None
+    key: str | None = None
+    store: Any = None
+    resume: str | None = None
+    durability: str | None = None
+    on_failure: str | None = None
+    steal: bool = False
+    rerun: bool = False
+    runtime: Any = None
+
+
+@frozen(kw_only=True)
+class Run(RunInfo):
+    """A run as the journal has it when this object is made, and what can be done with it."""
+
+    _runtime: Any = field(repr=False, eq=False, default=None)
+    _journal: Any = field(repr=False, eq=False, default=None)
+
+    def resume(self) -> Any:
+        """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
+
+        Raises:
+            UsageError: The program has not imported the saga.
+        """
+        return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), compensate=False)
+
+    def compensate(self) -> Any:
+        """Compensate what the run owes, or carry on doing so; return the run as it then is, or an awaitable of it.
+
+        Raises:
+            CompensationError: A compensation failed; calling this again carries on there.
+        """
+        saga = self._saga(needed=False)
+        runtime = self._runtime.at(self._journal)
+        if saga is not None:
+            return saga.reopen(self.id, runtime, compensate=True)
+        return runtime.compensate_without_body(self.id)
+
+    def refresh(self) -> Run:
+        """Return the run as the journal has it now."""
+        found: Run = self._runtime.at(self._journal).find(self.id)
+        return found
+
+    def _saga(self, *, needed: bool) -> Any:
+        saga = registry.sagas.get(self.saga)
+        if saga is None and needed:
+            msg = f"run {self.id}: this program has no saga named {self.saga!r}; import the module that defines it"
+            raise UsageError(msg)
+        return saga
+
+
+@define(eq=False)
+class Opened:
+    """What a call of a saga means: its *scope* is to be run, unless *ended* says what is already on record."""
+
+    scope: Scope | None = None
+    ended: Ended | None = None
+    run: Any = None
+
+
+class Runtime:
+    """Everything the decorators act through: a store, its rules, a clock. One default exists for the process.
+
+    Args:
+        store: A path, ``":memory:"``, or a journal; by default ``SAGADSL_DB``, else ``sagadsl.db`` beside the main
+            script, else in the working directory.
+        durability: ``"process"``, ``"power"`` or ``"power-strict"``.
+        resume: When a call without id and key adopts an interrupted run: ``"arguments"``, ``"key"`` or ``"never"``.
+        on_failure: ``"compensate"`` or ``"pause"``.
+        clock: Microseconds since 1970.
+        sleep, asleep: Wait a number of seconds, in either colour.
+        jitter: A random number in [0, 1) for the back-off of retries.
+        observers: Called with each `Entry` after it is durable.
+
+    Raises:
+        UsageError: An option is unknown.
+    """
+
+    def __init__(
+        self,
+        store: Any = None,
+        *,
+        durability: str = "power",
+        resume: str = "arguments",
+        on_failure: str = "compensate",
+        clock: Callable[[], int] = _microseconds,
+        sleep: Callable[[float], Any] | None = None,
+        asleep: Callable[[float], Awaitable[Any]] | None = None,
+        jitter: Callable[[], float] = random.random,
+        observers: tuple[Callable[[Entry], None], ...] = (),
+    ) -> None:
+        self._store = store
+        self.durability = checked_choice("durability", durability)
+        self.resume = checked_choice("resume", resume)
+        self.on_failure = checked_choice("on_failure", on_failure)
+        self.clock = clock
+        self.jitter = jitter
+        self.observers = tuple(contained(observer) for observer in observers)
+        self.codec = Codec()
+        waits = {"sleep": sleep, "asleep": asleep}
+        drivers = Drivers(attempt, **{n: w for n, w in waits.items() if w is not None})
+        self.drivers = (drivers.drive, drivers.adrive)
+        self._journals: dict[Any, Journal] = {}
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings for the calls that follow: *store*, *durability*, *resume*, *on_failure*.
+
+        Raises:
+            UsageError: A setting is unknown.
+        """
+        for name, value in settings.items():
+            if name == "store":
+                self._store = value
+            elif name in {"durability", "resume", "on_failure"}:
+                setattr(self, name, checked_choice(name, value))
+            else:
+                msg = f"configure() has no setting {name!r}; it takes store, durability, resume and on_failure"
+                raise UsageError(msg)
+
+    def at(self, journal: Journal) -> Runtime:
+        """Return this runtime with another journal as its store."""
+        if self._store is journal:
+            return self
+        other = object.__new__(Runtime)
+        other.__dict__.update(self.__dict__)
+        other._store = journal  # noqa: SLF001  # our own
+        return other
+
+    def journal(self, store: Any = None) -> Journal:
+        """Return the journal of *store*, by default this runtime's own."""
+        store = self._store if store is None else store
+        if store is None:
+            store = default_store()
+        if isinstance(store, str | os.PathLike):
+            name = os.fspath(store)
+            place: Any = name if name == ":memory:" else Path(name).absolute()
+            if place not in self._journals:
+                self._journals[place] = MemoryJournal() if name == ":memory:" else self._file(place)
+            return self._journals[place]
+        if not hasattr(store, "append") or not hasattr(store, "entries"):
+            msg = f"store={store!r}: give a path, ':memory:' or a journal"
+            raise UsageError(msg)
+        journal: Journal = store
+        return journal
+
+    def _file(self, path: Path) -> Journal:
+        if not path.exists() and path.parent.is_dir():
+            log.info("journal %s is new", path)
+        return SqliteJournal(path)
+
+    # -- opening ----------------------------------------------------------------------------------------------------
+
+    def open(self, spec: SagaSpec, stored: dict[str, Any], options: Options) -> Opened:
+        """Say what a call of a saga means, outside of any other saga.
+
+        Raises:
+            SagaError: The call cannot be honoured; the message says what to do.
+        """
+        try:
+            arguments = self.codec.encode(stored)
+        except Unstorable as why:
+            raise unstorable_argument(spec.name, why) from None
+        journal = self.journal(options.store if options.store is not None else spec.store)
+        digest = self.codec.identity(arguments)
+        run_id = self._id(spec, stored, options)
+        if run_id is not None:
+            return self._open_named(spec, run_id, arguments, digest, journal, options)
+        if (options.resume or spec.resume or self.resume) == "arguments":
+            opened = self._adopt(spec, digest, journal, options)
+            if opened is not None:
+                return opened
+        generated = f"{spec.name}/{os.urandom(6).hex()}"
+        return self._new(spec, generated, 1, arguments, digest, journal, options)
+
+    def _id(self, spec: SagaSpec, stored: dict[str, Any], options: Options) -> str | None:
+        if options.id is not None:
+            return checked_name(options.id, f"{spec.name}: id")
+        key = options.key if options.key is not None else spec.key
+        if key is None:
+            return None
+        text = key_of(key, stored, spec.name) if key is spec.key else checked_name(key, f"{spec.name}: key")
+        return f"{spec.name}/{text}"
+
+    def _open_named(
+        self, spec: SagaSpec, run_id: str, arguments: str, digest: str, journal: Journal, options: Options
+    ) -> Opened:
+        rows = journal.runs(id=run_id)
+        if not rows:
+            return self._new(spec, run_id, 1, arguments, digest, journal, options)
+        row = rows[-1]
+        if row.saga != spec.name:
+            raise RunConflictError(run_id, f"belongs to the saga {row.saga}, not to {spec.name}: choose another id")
+        if row.arguments_digest != digest:
+            raise self._other_arguments(row, arguments, journal)
+        return self._reopen(spec, row, arguments, digest, journal, options)
+
+    def _reopen(
+        self, spec: SagaSpec, row: RunRow, arguments: str, digest: str, journal: Journal, options: Options
+    ) -> Opened:
+        """Say what a call means whose run exists."""
+        scope = self._finished(spec, row, journal, options)
+        if scope is None:
+            scope = self._take(spec, row, journal, options)
+        if scope.status is Status.COMPLETED:
+            value = self.codec.decode(scope.result) if scope.result is not None else None
+            return Opened(ended=Ended(Status.COMPLETED, value), run=scope.run)
+        if scope.status is not Status.COMPENSATED:
+            return Opened(scope)
+        if scope.cause == Cause.REQUEST and not options.rerun:
+            raise RunConflictError(row.id, "was compensated on request; using(rerun=True) runs it afresh")
+        return self._new(spec, row.id, row.generation + 1, arguments, digest, journal, options)
+
+    def _finished(self, spec: SagaSpec, row: RunRow, journal: Journal, options: Options) -> Scope | None:
+        return self._load(spec, row, journal, options) if row.finished is not None else None
+
+    def _take(self, spec: SagaSpec, row: RunRow, journal: Journal, options: Options) -> Scope:
+        """Become the owner of an unfinished run, and make it go on; it may have been finished meanwhile."""
+        if options.resume == "never" and not options.steal:
+            raise RunConflictError(row.id, "is unfinished, and resume='never' forbids to go on with it")
+        held = journal.hold(row.number)
+        if not held and not options.steal:
+            raise self._locked(row, journal)
+        scope = self._load(spec, row, journal, options)
+        run = scope.run
+        if scope.status in {Status.COMPLETED, Status.COMPENSATED}:
+            journal.release(row.number)
+            return scope
+        if scope.status is Status.COMPENSATION_FAILED:
+            journal.release(row.number)
+            raise stuck(scope)
+        self._announce(scope)
+        if scope.status is Status.PAUSED:
+            for each in scope.tree():
+                if each.status is Status.PAUSED:
+                    self._queue(each, Kind.RESUMED, owner())
+            scope = self._reload_with_pending(spec, row, journal, options, run)
+        else:
+            self._queue(scope, Kind.TAKEN, owner())
+        if not held:
+            journal.commit(scope.run.log, scope.run.pending, full=True)
+            scope.run.pending = []
+        return scope
+
+    def _reload_with_pending(
+        self, spec: SagaSpec, row: RunRow, journal: Journal, options: Options, before: OpenRun
+    ) -> Scope:
+        """Fold a paused run once more, its resumption included: the step that failed is then not on record."""
+        scope = self._load(spec, row, journal, options, extra=before.pending)
+        scope.run.pending = before.pending
+        return scope
+
+    def _adopt(self, spec: SagaSpec, digest: str, journal: Journal, options: Options) -> Opened | None:
+        """Adopt the oldest run that an earlier process of this program left with equal arguments."""
+        for row in journal.runs(saga=spec.name, digest=digest, unfinished=True):
+            if row.program != spec.program or not journal.hold(row.number):
+                continue
+            scope = self._load(spec, row, journal, options)
+            journal.release(row.number)
+            if scope.status in {Status.OPEN, Status.COMPENSATING} or scope.cause == Cause.FAILURE:
+                if scope.status is Status.COMPENSATION_FAILED:
+                    log.warning("%s is stuck: %s. A new run starts beside it.", row.id, stuck(scope))
+                    continue
+                return Opened(self._take(spec, row, journal, options))
+        for row in journal.runs(unfinished=True):
+            if row.program == spec.program and not journal.is_held(row.number):
+                log.warning(
+                    "%s of this program was interrupted, and another run of %s starts. A script that runs several sagas "
+                    "calls them from one parent saga, or gives each a key: then what is done is not done again.",
+                    short_id(row.id),
+                    spec.name,
+                )
+                break
+        return None
+
+    def _new(
+        self,
+        spec: SagaSpec,
+        run_id: str,
+        generation: int,
+        arguments: str,
+        digest: str,
+        journal: Journal,
+        options: Options,
+    ) -> Opened:
+        now = self.clock()
+        row = RunRow(0, run_id, generation, spec.name, spec.program, digest, now)
+        run = self._open_run(spec, row, journal, Log(), options)
+        scope = Scope(run, spec, spec.name, "")
+        entry = Entry(0, 1, Kind.OPENED, 0, "", None, None, now, spec.name, spec.definition, arguments, owner())
+        scope.apply(entry)
+        run.pending.append(entry)
+        return Opened(scope)
+
+    def _open_run(self, spec: SagaSpec | None, row: RunRow, journal: Journal, at: Log, options: Options) -> OpenRun:
+        level = options.durability or (spec.durability if spec else None) or self.durability
+        run = OpenRun(
+            row=row,
+            journal=journal,
+            log=at,
+            codec=self.codec,
+            clock=self.clock,
+            jitter=self.jitter,
+            drivers=self.drivers,
+            find_step=registry.find_step,
+            full=DURABILITY[level],
+            observers=self.observers,
+        )
+        _open_runs.add(run)
+        return run
+
+    def _load(
+        self,
+        spec: SagaSpec | None,
+        row: RunRow,
+        journal: Journal,
+        options: Options,
+        extra: list[Entry] | None = None,
+    ) -> Scope:
+        """Fold a stored run to its root scope."""
+        entries = journal.entries(row.number)
+        if not entries:
+            raise JournalError(journal.name, f"run {row.id} has no entries: restore a backup")
+        run = self._open_run(spec, row, journal, Log(row.number, entries[-1].seq), options)
+        run.is_new = False
+        try:
+            scope = restore(run, [*entries, *(extra or ())])
+        except (KeyError, ValueError) as error:
+            raise JournalError(journal.name, f"run {row.id} holds what this version never writes: {error!r}") from error
+        scope.spec = spec
+        return scope
+
+    def _queue(self, scope: Scope, kind: Kind, result: str | None) -> None:
+        """Have an entry about a scope written with the next one, and take it into account at once."""
+        run = scope.run
+        entry = Entry(0, 0, kind, scope.seq, scope.path, None, None, self.clock(), None, None, None, result)
+        run.pending.append(entry)
+        scope.apply(entry)
+
+    def _announce(self, scope: Scope) -> None:
+        """Say which run goes on, how old it is, and what is tried again: one line."""
+        slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None]
+        recorded = sum(slot.has_outcome for slot in slots)
+        ages = age(max(0, self.clock() - max([scope.started, *(max(s.started, s.ended) for s in slots)])) / 1e6)
+        line = f"resuming {short_id(scope.run.id)}, "
+        line += "paused by a failure" if scope.status is Status.PAUSED else "cut off"
+        line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
+        cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}]
+        if scope.status is Status.PAUSED:
+            cut = [slot for slot in slots if slot.seq == scope.paused_by]
+        if scope.status is Status.COMPENSATING:
+            line += ", goes on compensating"
+        elif cut:
+            line += f", {slots.index(cut[0]) + 1} {cut[0].key} is tried again"
+        log.warning(line, extra={"run": scope.run.id})
+
+    def _other_arguments(self, row: RunRow, arguments: str, journal: Journal) -> RunConflictError:
+        recorded = self.codec.decode(journal.entries(row.number)[0].arguments or "{}")
+        given = self.codec.decode(arguments)
+        names = tuple(
+            n for n in {**recorded, **given} if n not in recorded or n not in given or recorded[n] != given[n]
+        )
+        shown = "; ".join(f"{n} was {recorded.get(n)!r:.80}, is {given.get(n)!r:.80}" for n in names)
+        reason = f"exists with other arguments ({shown}): give this call another id or key"
+        return RunConflictError(row.id, reason, names)
+
+    def _locked(self, row: RunRow, journal: Journal) -> RunLockedError:
+        told = owner_of(journal.entries(row.number))
+        return RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
+
+    def close(self, run: OpenRun) -> None:
+        """Stop owning a run."""
+        if run.log.number:
+            run.journal.release(run.log.number)
+        _open_runs.discard(run)
+
+    # -- runs that are there ----------------------------------------------------------------------------------------
+
+    def reopen(self, spec: SagaSpec | None, run_id: str, *, compensate: bool) -> tuple[Opened, dict[str, Any]]:
+        """Open a stored run by its id, to go on or to be compensated; return it and its stored arguments."""
+        journal = self.journal()
+        row = self._row(run_id, journal)
+        arguments = self.codec.decode(journal.entries(row.number)[0].arguments or "{}")
+        options = Options()
+        if not compensate:
+            assert spec is not None  # noqa: S101  # for the type checker
+            text = self.codec.encode(arguments)
+            return self._reopen(spec, row, text, row.arguments_digest, journal, options), arguments
+        if not journal.hold(row.number):
+            raise self._locked(row, journal)
+        scope = self._load(spec, row, journal, options)
+        if scope.status is Status.COMPENSATED:
+            journal.release(row.number)
+            return Opened(ended=Ended(Status.COMPENSATED), run=scope.run), arguments
+        if scope.status is Status.COMPLETED:
+            journal.release(row.number)
+            raise RunConflictError(row.id, "is completed; nothing of it is owed")
+        self._announce_compensation(scope)
+        if scope.status is Status.COMPENSATING:
+            self._queue(scope, Kind.TAKEN, owner())
+        else:
+            cause = scope.cause if scope.status is Status.COMPENSATION_FAILED else Cause.REQUEST
+            self._queue(scope, Kind.COMPENSATING, json.dumps({"cause": cause or Cause.REQUEST}))
+        return Opened(scope), arguments
+
+    def _announce_compensation(self, scope: Scope) -> None:
+        owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
+        log.warning("compensating %s: %s", short_id(scope.run.id), owed, extra={"run": scope.run.id})
+
+    def compensate_without_body(self, run_id: str) -> Run:
+        """Compensate a run whose saga this program does not have, by functions found by their names."""
+        from sagadsl._core.flow import settle  # noqa: PLC0415  # cold
+
+        opened, _ = self.reopen(None, run_id, compensate=True)
+        if opened.scope is not None:
+            try:
+                self.drivers[0](settle(opened.scope, None, None, pauses=False))
+            except Stop as stop:
+                raise stop.reason from None
+            finally:
+                self.close(opened.scope.run)
+        return self.find(run_id)
+
+    def _row(self, run_id: str, journal: Journal) -> RunRow:
+        rows = journal.runs(id=run_id) or journal.runs(prefix=run_id)
+        ids = {row.id for row in rows}
+        if len(ids) == 1:
+            return rows[-1]
+        if not ids:
+            raise RunConflictError(run_id, f"is not in {journal.name}; sagadsl.runs() lists those that are")
+        raise RunConflictError(run_id, f"is the beginning of several: {', '.join(sorted(ids)[:8])}; give more of it")
+
+    def find(self, run_id: str) -> Run:
+        """Return a run by its id, or by a beginning of it that only one run has.
+
+        Raises:
+            RunConflictError: There is none, or several.
+        """
+        journal = self.journal()
+        return self._run(self._row(run_id, journal), journal)
+
+    def runs(self, *, saga: str | None = None, status: str | None = None, since: datetime | None = None) -> list[Run]:
+        """Return the runs in the store, newest first, those of one saga, status, or started since a time."""
+        journal = self.journal()
+        found = [self._run(row, journal) for row in reversed(journal.runs(saga=saga))]
+        return [
+            run
+            for run in found
+            if (status is None or run.status == status or (status == "interrupted" and run.is_interrupted))
+            and (since is None or (run.started is not None and run.started >= since))
+        ]
+
+    def _run(self, row: RunRow, journal: Journal) -> Run:
+        scope = self._load(None, row, journal, Options())
+        _open_runs.discard(scope.run)
+        entries = journal.entries(row.number)
+        is_live = journal.is_held(row.number)
+        facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
+        told = owner_of(entries)
+        facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
+        facts["arguments"] = self.codec.decode(entries[0].arguments or "{}")
+        return Run(**facts, is_live=is_live, runtime=self, journal=journal)
+
+    def info(self, run: OpenRun) -> Run:
+        """Return the run as it stands in the journal now."""
+        return self._run(run.row, run.journal)
+
+
+def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
+    """Return what is to be said of a scope and the calls in it."""
+    assert scope.status is not None  # noqa: S101  # it is open at least
+    slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
+    return {
+        "id": scope.run.id,
+        "saga": scope.name,
+        "status": scope.status,
+        "cause": Cause(scope.cause) if scope.cause else None,
+        "error": _fault(scope.fault, codec),
+        "steps": tuple(step_info(slot, codec) for slot in slots),
+        "stack": tuple(step_info(slot, codec) for slot in scope.owed()),
+        "result": _value(scope.result, codec),
+        "started": as_time(scope.started),
+        "ended": as_time(scope.ended) if scope.ended and scope.status.is_terminal else None,
+    }
+
+
+def step_info(slot: Slot, codec: Codec) -> StepInfo:
+    """Return what is to be said of one call."""
+    child = slot.child
+    return StepInfo(
+        key=slot.key,
+        name=slot.name,
+        status=str((child.status if child else slot.status) or ""),
+        saga=child is not None,
+        attempts=slot.attempts,
+        uncertain=slot.is_uncertain,
+        arguments=_value(slot.arguments, codec) or {},
+        result=_value(child.result if child else slot.result, codec),
+        error=_fault(child.fault if child else slot.fault, codec),
+        compensation=facts_of(slot.definition).get("compensate"),
+        compensation_attempts=slot.compensation_attempts,
+        compensation_error=_fault(slot.compensation_fault, codec),
+        idempotency_key=slot.idempotency_key,
+        started=as_time(slot.started),
+        ended=as_time(slot.ended) if slot.ended else None,
+    )
+
+
+def _value(text: str | None, codec: Codec) -> Any:
+    """Return a stored value for people; what this program cannot read is shown as it is stored."""
+    try:
+        return codec.decode(text) if text is not None else None
+    except ValueError:
+        return json.loads(text or "null")
+
+
+def _fault(text: str | None, codec: Codec) -> Fault | None:
+    try:
+        return codec.load_fault(text) if text is not None else None
+    except ValueError:
+        told = json.loads(text or "{}")
+        return Fault(told["type"], told["message"], told.get("traceback", ""))
+
+
+def stuck(scope: Scope) -> CompensationError:
+    """Return what to say of a run whose compensation failed."""
+    slots = [slot for each in scope.tree() for slot in each.slots]
+    failed = next(slot for slot in slots if slot.status is StepStatus.COMPENSATION_FAILED)
+    return CompensationError(
+        scope.run.id,
+        failed.key,
+        scope.run.codec.load_fault(failed.compensation_fault or "{}"),
+        tuple(slot.key for slot in slots if slot.status is StepStatus.COMPENSATED),
+        tuple(slot.key for slot in scope.owed() if slot is not failed),
+    )
+
+
+def unstorable_argument(step: str, why: Unstorable) -> NotStorableError:
+    """Return what to say of an argument that cannot be stored."""
+    return NotStorableError(step, "argument", why.type, why.path, why.reason)
+
+
+def owner() -> str:
+    """Say which process this is, for the entry that opens or takes over a run."""
+    global _owner  # noqa: PLW0603  # made once a process
+    if _owner is None:
+        since = as_time(_microseconds()).isoformat(timespec="seconds")
+        _owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since})
+    return _owner
+
+
+_owner: str | None = None
+_open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
+
+
+def owner_of(entries: list[Entry]) -> dict[str, Any]:
+    """Return what the last entry that opened or took over a run says of its owner."""
+    kinds = {Kind.OPENED, Kind.TAKEN, Kind.RESUMED}
+    told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in kinds and e.result) or "{}")
+    return told
+
+
+def _after_fork() -> None:
+    """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here."""
+    global _owner  # noqa: PLW0603
+    _owner = None
+    for run in list(_open_runs):
+        run.halt(RunLostError(run.id))
+    _open_runs.clear()
+    CURRENT.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
+    """Return an observer that changes nothing, even if it raises."""
+
+    def observe(entry: Entry) -> None:
+        try:
+            observer(entry)
+        except Exception:
+            log.exception("an observer failed; the run goes on")
+
+    return observe
+
+
+def default_store() -> Path:
+    """Return where runs are kept when nobody says: ``SAGADSL_DB``, beside the main script, or here."""
+    named = os.environ.get("SAGADSL_DB")
+    if named:
+        return Path(named)
+    main = sys.modules.get("__main__")
+    script = getattr(main, "__file__", None)
+    is_script = script is not None and getattr(main, "__spec__", None) is None
+    is_installed = is_script and Path(script or "").parent == Path(sys.executable).parent
+    folder = Path(script or "").absolute().parent if is_script and not is_installed else Path.cwd()
+    return folder / "sagadsl.db"
+
+
+default_runtime = Runtime()

@@ -1,0 +1,457 @@
+"""One open run: its scopes, the calls in them, what is recorded of them, what is owed, and whether it must stop.
+
+A `Slot` is one call of a step. Its state is a fold over its entries: `Slot.apply` is used for an entry read back and
+for one just written, so what is live and what is replayed cannot differ. Slots in the order of their intents are the
+compensation stack; slots not yet called again are the `Past`.
+
+Identity of a call: the scope's path, the name, and an explicit key, or else the digest of the arguments and the
+occurrence among equal calls. It is fixed when the step is called, so timing never matters. In a scope whose recorded
+calls never overlapped they must also come in the recorded order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache
+from typing import Any
+
+from attrs import define, field
+
+from sagadsl._core.codec import Codec
+from sagadsl._core.definition import SagaSpec, StepSpec
+from sagadsl._core.effects import Call
+from sagadsl._core.journal import Journal, Log
+from sagadsl._core.retry import Retry
+from sagadsl._core.state import SCOPES, STEPS
+from sagadsl._core.values import Entry, Kind, RunRow, Status, StepStatus
+from sagadsl.errors import ReplayError, Stop
+
+CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
+"""Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
+
+FORWARD = frozenset({Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED})
+ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
+
+
+@cache
+def facts_of(definition: str) -> dict[str, Any]:
+    """Return what the journal keeps of a definition; read it, never change it."""
+    facts: dict[str, Any] = json.loads(definition)
+    return facts
+
+
+@define(eq=False)
+class OpenRun:
+    """What all scopes of one run share while this process owns it.
+
+    *stop* is why the run must not go on: a fact, whatever a body does with the exception that tells it. *cut* are calls
+    whose attempt was interrupted, until it is known whether the body survived. *pending* entries (the run's opening, a
+    take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the genuine one.
+    """
+
+    row: RunRow
+    journal: Journal
+    log: Log
+    codec: Codec
+    clock: Callable[[], int]
+    jitter: Callable[[], float]
+    drivers: tuple[Callable[..., Any], Callable[..., Any]]
+    find_step: Callable[[str, str], StepSpec | None]
+    full: frozenset[Kind]
+    observers: tuple[Callable[[Entry], None], ...] = ()
+    pending: list[Entry] = field(factory=list)
+    is_new: bool = True
+    stop: BaseException | None = None
+    cut: list[tuple[Slot, BaseException]] = field(factory=list)
+    copies: dict[int, tuple[BaseException, BaseException, Slot]] = field(factory=dict)
+    unstorable: dict[Slot, Any] = field(factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.row.id
+
+    def halt(self, reason: BaseException) -> Stop:
+        """Stop the run for *reason*, the first one given, and return what carries it out of the body."""
+        if self.stop is None:
+            self.stop = reason
+        return Stop(self.stop)
+
+    def genuine(self, error: BaseException) -> BaseException:
+        """Return the exception that *error* is the replayable copy of, or itself."""
+        return self.copies[id(error)][1] if id(error) in self.copies else error
+
+    def origin(self, error: BaseException | None) -> Slot | None:
+        """Return the call whose failure *error* tells of, directly or as its cause."""
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            if id(error) in self.copies:
+                return self.copies[id(error)][2]
+            seen.add(id(error))
+            error = error.__cause__ or error.__context__
+        return None
+
+
+@define(eq=False)
+class Slot:
+    """One call of a step, or of a child saga (then *child* is its scope).
+
+    *seq* is its first entry's (0: nothing is recorded yet), *arguments* the stored copies as JSON text. *result* is the
+    text of its value, *fault* of its exception. *uncertain* is sticky. *spec* and *live* are bound when the body calls.
+    """
+
+    scope: Scope
+    key: str
+    name: str
+    definition: str
+    arguments: str
+    seq: int = 0
+    status: StepStatus | None = None
+    attempts: int = 0
+    failures: int = 0
+    done: bool = False
+    uncertain: bool = False
+    result: str | None = None
+    fault: str | None = None
+    wait: tuple[int, float] | None = None
+    started: int = 0
+    ended: int = 0
+    compensation_attempts: int = 0
+    compensation_failures: int = 0
+    compensation_fault: str | None = None
+    compensation_wait: tuple[int, float] | None = None
+    again: bool = False
+    child: Scope | None = None
+    spec: StepSpec | None = None
+    live: dict[str, Any] | None = None
+
+    def apply(self, entry: Entry) -> None:
+        """Take in an entry about this call, just written or read back."""
+        kind = entry.kind
+        if not self.seq:
+            self.seq, self.started = entry.seq, entry.at
+            self.scope.slots.append(self)
+        if self.child is not None:
+            self.child.apply(entry)
+            return
+        self.status, before = STEPS[self.status, kind], self.status
+        if kind is Kind.INTENT:
+            self.attempts += 1
+            self.uncertain = self.uncertain or before is StepStatus.ENTERED
+            self.fault, self.again = None, False
+            return
+        if kind is Kind.DONE:
+            self.done, self.result, self.ended = True, entry.result, entry.at
+        elif kind is Kind.COMPENSATION_INTENT:
+            self.compensation_attempts += 1
+            self.uncertain = self.uncertain or before is StepStatus.ENTERED
+        elif kind is Kind.COMPENSATION_DONE:
+            self.compensation_fault = None
+        else:
+            self._apply_failure(kind, entry)
+
+    def _apply_failure(self, kind: Kind, entry: Entry) -> None:
+        if kind in {Kind.RETRYING, Kind.COMPENSATION_RETRYING}:
+            told = json.loads(entry.result or "{}")
+            wait = (entry.at, float(told["wait"]))
+            if kind is Kind.RETRYING:
+                self.failures, self.wait = self.failures + 1, wait
+                self.uncertain = self.uncertain or bool(told.get("uncertain"))
+            else:
+                self.compensation_failures, self.compensation_wait = self.compensation_failures + 1, wait
+        elif kind is Kind.COMPENSATION_ERROR:
+            self.compensation_fault, self.compensation_failures = entry.result, 0
+        else:
+            self.fault, self.ended, self.failures, self.wait = entry.result, entry.at, 0, None
+            self.uncertain = self.uncertain or kind is not Kind.FAILED
+
+    @property
+    def run(self) -> OpenRun:
+        """The run it belongs to."""
+        return self.scope.run
+
+    @property
+    def has_outcome(self) -> bool:
+        """What it returned or raised is on record, and stands."""
+        return not self.again and (self.done or self.fault is not None)
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Its effect may have happened: an attempt was cut off, now or earlier, and none is known to be done."""
+        return not self.done and (self.uncertain or self.status is StepStatus.ENTERED)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was recorded of its definition: module, compensation."""
+        return facts_of(self.definition)
+
+    @property
+    def is_owed(self) -> bool:
+        """The journal says that its compensation must still be called."""
+        facts = self.facts
+        if self.status is StepStatus.COMPENSATED or "compensate" not in facts:
+            return False
+        return self.done or self.is_uncertain or (self.fault is not None and "even_if_failed" in facts)
+
+    @property
+    def is_standing(self) -> bool:
+        """Its effect has happened, or may have, and nothing can undo it."""
+        return (self.done or self.is_uncertain) and "standing" in self.facts
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same on every attempt, every resume and every machine."""
+        return f"{self.scope.run.row.key_prefix}/{self.key}"
+
+    @property
+    def local_key(self) -> str:
+        """Its key as seen from inside its scope."""
+        return self.key[len(self.scope.prefix) :]
+
+
+@define(eq=False)
+class Work:
+    """What an attempt needs to know: which call, forward or its compensation, and what to call with what."""
+
+    slot: Slot
+    function: Callable[..., Any]
+    args: Any
+    kwargs: Any
+    is_async: bool
+    retry: Retry
+    timeout: float | None = None
+    is_compensation: bool = False
+    read_only: bool = False
+
+
+@define(eq=False)
+class Past:
+    """The recorded calls of one scope that its body has not made again yet."""
+
+    recorded: tuple[str, ...]
+    order: dict[Slot, None]
+    buckets: dict[tuple[str, str], deque[Slot]]
+    keyed: dict[str, deque[Slot]]
+    is_strict: bool
+    called: list[str] = field(factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """Every recorded call was made again."""
+        return not self.order and not any(self.keyed.values())
+
+
+@define(eq=False)
+class Scope:
+    """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal."""
+
+    run: OpenRun
+    spec: SagaSpec | None
+    name: str
+    path: str
+    parent: Scope | None = None
+    slot: Slot | None = None
+    seq: int = 0
+    status: Status | None = None
+    completed: bool = False
+    result: str | None = None
+    cause: str | None = None
+    fault: str | None = None
+    failed_at: str | None = None
+    paused_by: int = 0
+    started: int = 0
+    ended: int = 0
+    slots: list[Slot] = field(factory=list)
+    past: Past | None = None
+    counts: dict[str, int] = field(factory=dict)
+    overlapped: bool = False
+    closing: bool = False
+    flying: int = 0
+    landed: Callable[[], None] | None = None
+    prefix: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.prefix = f"{self.path}/" if self.path else ""
+
+    def apply(self, entry: Entry) -> None:
+        """Take in an entry about this scope, just written or read back."""
+        self.status = SCOPES[self.status, entry.kind]
+        if entry.kind is Kind.OPENED:
+            self.seq, self.started = entry.seq, entry.at
+        elif entry.kind is Kind.COMPLETED:
+            self.completed, self.result, self.ended = True, entry.result, entry.at
+        elif entry.kind is Kind.RESUMED:
+            self.cause = self.fault = None
+        elif entry.kind is not Kind.TAKEN:
+            told = json.loads(entry.result or "{}")
+            self.cause = told.get("cause", self.cause)
+            self.fault = json.dumps(told["fault"]) if "fault" in told else self.fault
+            self.failed_at, self.paused_by, self.ended = told.get("step"), told.get("again", 0), entry.at
+
+    def chain(self) -> Iterator[Scope]:
+        """Yield this scope and those around it, innermost first."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+    def tree(self) -> Iterator[Scope]:
+        """Yield this scope and those inside it, in the order in which they were opened."""
+        yield self
+        for slot in self.slots:
+            if slot.child is not None:
+                yield from slot.child.tree()
+
+    def owed(self) -> list[Slot]:
+        """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""
+        slots = [slot for scope in self.tree() for slot in scope.slots if slot.is_owed]
+        return sorted(slots, key=lambda slot: -slot.seq)
+
+    # -- identity ---------------------------------------------------------------------------------------------------
+
+    def call(self, name: str, definition: str, arguments: str, key: str | None) -> Slot:
+        """Return the slot of a call: the recorded one that it is, or a new one."""
+        base = name if key is None else f"{name}:{key}"
+        if self.past is not None:
+            slot = self._recorded(base, arguments, is_keyed=key is not None)
+            if slot is not None:
+                return slot
+        count = self.counts.get(base, 0) + 1
+        self.counts[base] = count
+        local = base if count == 1 else f"{base}#{count}"
+        return Slot(self, self.prefix + local, name, definition, arguments)
+
+    def _recorded(self, base: str, arguments: str, *, is_keyed: bool) -> Slot | None:
+        assert self.past is not None  # noqa: S101  # for the type checker
+        if is_keyed:
+            found = self.past.keyed.get(base)
+        else:
+            found = self.past.buckets.get((base, self.run.codec.canonical(arguments)))
+        return found.popleft() if found else None
+
+    def admit(self, slot: Slot) -> None:
+        """Let a call in, or stop the run because the record says that another one comes here.
+
+        Raises:
+            Stop: The code no longer does what the journal recorded.
+        """
+        past = self.past
+        if past is None:
+            return
+        if any(each.status is not Status.OPEN for each in self.chain()) and not slot.seq:
+            return  # compensating: the body only runs to bind what it calls
+        past.called.append(slot.local_key)
+        is_keyed = slot.local_key.startswith(f"{slot.name}:")
+        if past.is_strict and not is_keyed and past.order and next(iter(past.order)) is not slot:
+            raise self.run.halt(self._diverged(slot, next(iter(past.order))))
+        past.order.pop(slot, None)
+        if past.is_over:
+            self.past = None
+
+    def leftover(self) -> ReplayError | None:
+        """Return what is wrong when the body has ended and recorded calls were not made again."""
+        if self.past is None:
+            return None
+        left = [*self.past.order, *(slot for slots in self.past.keyed.values() for slot in slots)]
+        reason = f"it ended before {', '.join(slot.local_key for slot in left)}"
+        return ReplayError(self.run.id, self.path, self.past.recorded, tuple(self.past.called), reason)
+
+    def _diverged(self, slot: Slot, expected: Slot) -> ReplayError:
+        past = self.past
+        assert past is not None  # noqa: S101  # for the type checker
+        if slot.name == expected.name:
+            reason = f"{slot.name} is called with {slot.arguments:.200}, recorded is {expected.arguments:.200}"
+        else:
+            reason = f"{slot.name} is called where {expected.local_key} is recorded"
+        called = past.called
+        if slot.name == expected.name:
+            called = [*called[:-1], f"{slot.name} (other arguments)"]
+        return ReplayError(self.run.id, self.path, past.recorded, tuple(called), reason)
+
+
+def restore(run: OpenRun, entries: list[Entry]) -> Scope:
+    """Fold a journal to the scopes and slots of its run, ready to be called again.
+
+    Raises:
+        KeyError: The journal is not legal.
+    """
+    scopes: dict[int, Scope] = {}
+    slots: dict[int, Slot] = {}
+    busy: dict[Scope, set[Slot]] = {}
+    for entry in entries:
+        kind = entry.kind
+        if kind is Kind.OPENED:
+            parent = scopes.get(entry.scope)
+            scope = Scope(run, None, entry.name or "", entry.step, parent)
+            scopes[entry.seq], busy[scope] = scope, set()
+            if parent is None:
+                scope.apply(entry)
+            else:
+                scope.slot = slots[entry.seq] = slot_of(parent, entry, scope)
+                scope.slot.apply(entry)
+        elif entry.ref is None and entry.name is None:
+            scope = scopes[entry.scope]
+            scope.apply(entry)
+            if kind in {Kind.TAKEN, Kind.RESUMED}:  # whatever was under way was cut off
+                busy = {each: set() for each in busy}
+            if kind is Kind.RESUMED and scope.paused_by in slots:
+                slots[scope.paused_by].again = True
+        else:
+            scope = scopes[entry.scope]
+            if entry.name is not None:
+                slots[entry.seq] = slot_of(scope, entry)
+            slots[entry.ref or entry.seq].apply(entry)
+        if kind in FORWARD:
+            _mark_busy(busy, scope, slots.get(entry.ref or entry.seq))
+        elif scope.status is not Status.OPEN and scope.slot is not None and scope.parent is not None:
+            busy[scope.parent].discard(scope.slot)
+    for scope in scopes.values():
+        _remember(scope)
+    return next(iter(scopes.values()))
+
+
+def slot_of(scope: Scope, entry: Entry, child: Scope | None = None) -> Slot:
+    """Return the slot of a call that *entry* begins."""
+    return Slot(scope, entry.step, entry.name or "", entry.definition or "{}", entry.arguments or "{}", child=child)
+
+
+def _mark_busy(busy: dict[Scope, set[Slot]], scope: Scope, slot: Slot | None) -> None:
+    """Note which calls are under way, in the scope and those around it; two at once in a scope have overlapped."""
+    if slot is not None and slot.child is scope:
+        scope, slot = slot.scope, slot
+    while slot is not None:
+        others = busy[scope]
+        scope.overlapped = scope.overlapped or bool(others - {slot})
+        if slot.child is None and slot.status is not StepStatus.ENTERED and slot.status is not StepStatus.RETRYING:
+            others.discard(slot)
+        else:
+            others.add(slot)
+        slot, up = scope.slot, scope.parent
+        if up is None:
+            return
+        scope = up
+
+
+def _remember(scope: Scope) -> None:
+    """Make what is recorded of a scope its past, to be called again."""
+    order: dict[Slot, None] = {}
+    buckets: dict[tuple[str, str], deque[Slot]] = {}
+    keyed: dict[str, deque[Slot]] = {}
+    for slot in scope.slots:
+        base, _, occurrence = slot.local_key.rpartition("#")
+        if not occurrence.isdigit() or not base:
+            base, occurrence = slot.local_key, "1"
+        scope.counts[base] = max(scope.counts.get(base, 0), int(occurrence))
+        if slot.again and slot.child is not None and slot.child.status in ENDED:
+            continue  # it failed, was compensated, and is to be run afresh
+        if base.startswith(f"{slot.name}:"):
+            keyed.setdefault(base, deque()).append(slot)
+        else:
+            order[slot] = None
+            buckets.setdefault((base, scope.run.codec.canonical(slot.arguments)), deque()).append(slot)
+    if order or keyed:
+        recorded = tuple(slot.local_key for slot in (*order, *(s for found in keyed.values() for s in found)))
+        scope.past = Past(recorded, order, buckets, keyed, not scope.overlapped)

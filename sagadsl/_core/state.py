@@ -1,0 +1,78 @@
+"""What may follow what: one table for scopes, one for steps. Every status in the house comes out of these.
+
+``fold`` is total over legal journals: each prefix of one folds to a legal status. An entry that fits no row means that
+the file is not what this library wrote, which is an error and never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from sagadsl._core.values import Kind, Status, StepStatus
+
+K, S, P = Kind, Status, StepStatus
+
+SCOPES: Final[dict[tuple[Status | None, Kind], Status]] = {
+    (None, K.OPENED): S.OPEN,
+    (S.OPEN, K.TAKEN): S.OPEN,
+    (S.OPEN, K.COMPLETED): S.COMPLETED,
+    (S.OPEN, K.PAUSED): S.PAUSED,
+    (S.OPEN, K.COMPENSATING): S.COMPENSATING,
+    (S.OPEN, K.COMPENSATED): S.COMPENSATED,  # it failed and nothing was owed
+    (S.OPEN, K.COMPENSATION_FAILED): S.COMPENSATION_FAILED,  # a child's did
+    (S.PAUSED, K.TAKEN): S.PAUSED,
+    (S.PAUSED, K.RESUMED): S.OPEN,
+    (S.PAUSED, K.COMPENSATING): S.COMPENSATING,
+    (S.PAUSED, K.COMPENSATED): S.COMPENSATED,
+    (S.COMPENSATING, K.TAKEN): S.COMPENSATING,
+    (S.COMPENSATING, K.COMPENSATED): S.COMPENSATED,
+    (S.COMPENSATING, K.COMPENSATION_FAILED): S.COMPENSATION_FAILED,
+    (S.COMPENSATION_FAILED, K.TAKEN): S.COMPENSATION_FAILED,
+    (S.COMPENSATION_FAILED, K.COMPENSATING): S.COMPENSATING,
+    (S.COMPENSATION_FAILED, K.COMPENSATED): S.COMPENSATED,  # a child, with its parent
+    (S.COMPLETED, K.TAKEN): S.COMPLETED,
+    (S.COMPLETED, K.COMPENSATING): S.COMPENSATING,  # on request, later
+    (S.COMPLETED, K.COMPENSATED): S.COMPENSATED,  # a child, with its parent
+}
+
+STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
+    (None, K.INTENT): P.ENTERED,
+    (None, K.DONE): P.DONE,  # a read-only step has no intent
+    (None, K.FAILED): P.FAILED,
+    (P.ENTERED, K.INTENT): P.ENTERED,  # cut off, entered again
+    (P.ENTERED, K.DONE): P.DONE,
+    (P.ENTERED, K.RETRYING): P.RETRYING,
+    (P.ENTERED, K.FAILED): P.FAILED,
+    (P.ENTERED, K.UNCERTAIN): P.UNCERTAIN,
+    (P.ENTERED, K.CANCELLED): P.CANCELLED,
+    (P.RETRYING, K.INTENT): P.ENTERED,
+    (P.RETRYING, K.CANCELLED): P.CANCELLED,  # cut off between two attempts
+    (P.FAILED, K.INTENT): P.ENTERED,  # its failure paused the run, which was resumed
+    (P.UNCERTAIN, K.INTENT): P.ENTERED,
+}
+for _owed in (P.ENTERED, P.RETRYING, P.DONE, P.FAILED, P.UNCERTAIN, P.CANCELLED, P.COMPENSATION_FAILED):
+    STEPS[_owed, K.COMPENSATION_INTENT] = P.COMPENSATING
+    STEPS[_owed, K.COMPENSATION_ERROR] = P.COMPENSATION_FAILED  # it could not even be entered
+STEPS |= {
+    (P.COMPENSATING, K.COMPENSATION_INTENT): P.COMPENSATING,
+    (P.COMPENSATING, K.COMPENSATION_RETRYING): P.COMPENSATING,
+    (P.COMPENSATING, K.COMPENSATION_DONE): P.COMPENSATED,
+    (P.COMPENSATING, K.COMPENSATION_ERROR): P.COMPENSATION_FAILED,
+}
+
+SCOPE_KINDS: Final = frozenset(kind for _, kind in SCOPES)
+
+
+def fold(kinds: Iterable[Kind]) -> Status:
+    """Fold the entries of one scope, given by their kinds in order, to its status.
+
+    Raises:
+        KeyError: The journal is not legal, or empty.
+    """
+    status: Status | None = None
+    for kind in kinds:
+        status = SCOPES[status, kind]
+    if status is None:
+        raise KeyError(None)
+    return status

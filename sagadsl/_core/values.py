@@ -1,0 +1,232 @@
+"""The nouns: what is stored (`Entry`), what happened (`Kind`), where things stand (`Status`), what users hold.
+
+Nothing here does I/O, reads a clock or decides anything. The words of the enums are what the file and the command line
+show.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from attrs import define, field, frozen
+
+from sagadsl.errors import Fault
+
+T = TypeVar("T", covariant=True)
+
+
+class Kind(StrEnum):
+    """What an entry tells. Scopes first (a run or a child), then attempts of a step, then of its compensation."""
+
+    OPENED = "opened"
+    TAKEN = "taken"  # another process goes on; every other kind of the old owner collides with it
+    RESUMED = "resumed"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    COMPENSATION_FAILED = "compensation_failed"
+
+    INTENT = "intent"
+    DONE = "done"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+    CANCELLED = "cancelled"
+
+    COMPENSATION_INTENT = "compensation_intent"
+    COMPENSATION_DONE = "compensation_done"
+    COMPENSATION_RETRYING = "compensation_retrying"
+    COMPENSATION_ERROR = "compensation_error"
+
+
+class Status(StrEnum):
+    """Where a run, or a child, stands."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    WAITING = "waiting"
+    COMPENSATING = "compensating"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    COMPENSATION_FAILED = "compensation_failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing is owed and nothing follows by itself."""
+        return self is Status.COMPLETED or self is Status.COMPENSATED
+
+
+class StepStatus(StrEnum):
+    """Where a step stands. ``entered`` without a living owner means: cut off, so uncertain."""
+
+    ENTERED = "entered"
+    RETRYING = "retrying"
+    DONE = "done"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+    CANCELLED = "cancelled"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    COMPENSATION_FAILED = "compensation_failed"
+
+
+class Cause(StrEnum):
+    """Why a run compensates, or stopped."""
+
+    FAILURE = "failure"
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+    REQUEST = "request"
+
+
+@define(eq=False)
+class Entry:
+    """One row of the journal: the only thing that is stored, replayed, observed and shown.
+
+    *number* is the run's, *seq* orders the run's entries, *scope* is the ``seq`` at which the enclosing scope was
+    opened (0: the run). An entry with a *name* begins a call; the others of that call carry its ``seq`` as *ref*.
+    *at* is microseconds since 1970, for people only. *arguments* and *result* (a value, or a `Fault`) are JSON text.
+    *definition* is JSON text, the same for each call of a step: what is owed for it.
+    """
+
+    number: int
+    seq: int
+    kind: Kind
+    scope: int
+    step: str
+    ref: int | None
+    attempt: int | None
+    at: int
+    name: str | None
+    definition: str | None
+    arguments: str | None
+    result: str | None
+
+
+@define(eq=False)
+class RunRow:
+    """What identifies a run in the file: one row of table ``run``."""
+
+    number: int
+    id: str
+    generation: int
+    saga: str
+    program: str
+    arguments_digest: str
+    started: int
+    finished: int | None = None
+
+    @property
+    def key_prefix(self) -> str:
+        """What this run's idempotency keys begin with; a further generation has keys of its own."""
+        return self.id if self.generation == 1 else f"{self.id}~{self.generation}"
+
+
+def as_time(microseconds: int) -> datetime:
+    """Turn microseconds since 1970 into an aware time, in UTC."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+
+
+@frozen(kw_only=True)
+class StepInfo:
+    """What the journal says of one call of a step (or of a child saga, then *saga* is true).
+
+    *attempts* counts entries into the body, *arguments* and *result* are the stored copies, *started* and *ended* are
+    aware times. *compensation* is the name of the function that compensates it, or `None`.
+    """
+
+    key: str
+    name: str
+    status: str
+    saga: bool = False
+    attempts: int = 0
+    uncertain: bool = False
+    arguments: dict[str, Any] = field(factory=dict)
+    result: Any = None
+    error: Fault | None = None
+    compensation: str | None = None
+    compensation_attempts: int = 0
+    compensation_error: Fault | None = None
+    idempotency_key: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+@frozen(kw_only=True)
+class RunInfo:
+    """What the journal says of one run, or of a child saga inside it (then *parent* is the enclosing run's id).
+
+    *stack* is what would be compensated now, the first to be compensated first. *owner* is the process that opened or
+    last took the run over; *is_live* says whether a living process holds it.
+    """
+
+    id: str
+    saga: str
+    status: Status
+    cause: Cause | None = None
+    error: Fault | None = None
+    generation: int = 1
+    parent: str | None = None
+    steps: tuple[StepInfo, ...] = ()
+    stack: tuple[StepInfo, ...] = ()
+    arguments: dict[str, Any] = field(factory=dict)
+    result: Any = None
+    program: str = ""
+    owner: str = ""
+    is_live: bool = False
+    started: datetime | None = None
+    ended: datetime | None = None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Unfinished, and no living process holds it."""
+        return self.status in {Status.OPEN, Status.COMPENSATING} and not self.is_live
+
+
+@frozen
+class Completed(Generic[T]):
+    """The saga's body returned *value*."""
+
+    value: T
+    run: Any = field(kw_only=True, repr=False)
+    exit_code: int = field(default=0, init=False)
+
+
+@frozen
+class Compensated:
+    """The saga failed with *error* and everything that could be compensated was; *standing* could not be."""
+
+    error: BaseException
+    compensated_steps: tuple[str, ...] = ()
+    standing: tuple[str, ...] = ()
+    run: Any = field(kw_only=True, repr=False)
+    exit_code: int = field(default=3, init=False)
+
+
+@frozen
+class CompensationFailed:
+    """The saga failed with *error*, and the compensation of *failed_at_step* failed with *compensation_error*."""
+
+    error: BaseException
+    compensation_error: BaseException
+    failed_at_step: str
+    compensated_steps: tuple[str, ...] = ()
+    pending_steps: tuple[str, ...] = ()
+    run: Any = field(kw_only=True, repr=False)
+    exit_code: int = field(default=6, init=False)
+
+
+@frozen
+class Suspended:
+    """The run is paused or waiting, for the *reason* given, and can go on."""
+
+    status: Status
+    reason: str
+    run: Any = field(kw_only=True, repr=False)
+    exit_code: int = field(default=6, init=False)
+
+
+Outcome = Completed[T] | Compensated | CompensationFailed | Suspended

@@ -1,0 +1,533 @@
+"""``@saga``: an ordinary function whose steps are one unit, across failures and restarts.
+
+The body runs as the user's own code. Calling a saga opens a run (or a child, inside another), runs the body with it as
+the current position, and settles whatever came out. The two colours differ in who awaits, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+import attrs
+import wrapt
+
+from sagadsl._core.codec import Unstorable
+from sagadsl._core.codec.classes import module_name
+from sagadsl._core.definition import SagaSpec, key_of
+from sagadsl._core.flow import Ended, descend, settle
+from sagadsl._core.parameters import Parameters, plain_function
+from sagadsl._core.runtime import (
+    Opened,
+    Options,
+    Runtime,
+    checked_choice,
+    default_runtime,
+    registry,
+    unstorable_argument,
+)
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
+from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
+from sagadsl._dsl.steps import is_async_body, misplaced
+from sagadsl.errors import (
+    CompensationError,
+    ReplayError,
+    RunConflictError,
+    StepError,
+    Stop,
+    SuspendedError,
+    UsageError,
+)
+from sagadsl.report import short_id
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R", covariant=True)
+S = TypeVar("S")
+
+log = logging.getLogger("sagadsl")
+
+if TYPE_CHECKING:
+
+    class Saga(Generic[P, R]):
+        """A decorated saga: called as before, with a few names more."""
+
+        plain: Callable[P, R]
+        """The undecorated function."""
+        __name__: str
+        __qualname__: str
+        __wrapped__: Callable[P, R]
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
+        def __get__(self, instance: None, owner: type) -> Saga[P, R]: ...
+        @overload
+        def __get__(self: Saga[Concatenate[S, Q], R], instance: S, owner: type) -> Saga[Q, R]: ...
+        @overload
+        def outcome(self: Saga[P, Awaitable[S]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[Outcome[S]]: ...
+        @overload
+        def outcome(self, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
+            """Run the saga and return how it ended, as a value for ``match``."""
+
+        def resume(self, run_id: str) -> R:
+            """Go on with a stored run, with its stored arguments."""
+
+        def using(
+            self,
+            *,
+            id: str = ...,
+            key: str = ...,
+            store: Any = ...,
+            resume: str = ...,
+            durability: str = ...,
+            on_failure: str = ...,
+            steal: bool = ...,
+            rerun: bool = ...,
+            runtime: Runtime = ...,
+        ) -> Saga[P, R]:
+            """Return the same saga with these settings."""
+
+else:
+
+    class _Bound(wrapt.BoundFunctionWrapper):
+        """A saga that is a method, bound to its instance."""
+
+        @property
+        def plain(self):
+            return self.__wrapped__
+
+        def outcome(self, *args, **kwargs):
+            return self._self_parent._run(self.__wrapped__, self._self_instance, args, kwargs, as_outcome)
+
+        def using(self, **options):
+            return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
+
+        def resume(self, run_id):
+            return self._self_parent._resume(self.__wrapped__, self._self_instance, run_id)
+
+    class Saga(wrapt.FunctionWrapper):
+        """A decorated saga: called as before, with a few names more."""
+
+        __bound_function_wrapper__ = _Bound
+
+        def __init__(self, target, spec, options):
+            super().__init__(target, self._call)
+            self._self_spec, self._self_options = spec, options
+
+        def _call(self, wrapped, instance, args, kwargs):
+            __tracebackhide__ = True
+            return self._run(wrapped, instance, args, kwargs, as_call)
+
+        def _run(self, wrapped, instance, args, kwargs, finish):
+            __tracebackhide__ = True
+            return run_saga(self._self_spec, self._self_options, wrapped, instance, args, kwargs, finish)
+
+        @property
+        def plain(self):
+            return self.__wrapped__
+
+        def outcome(self, *args, **kwargs):
+            return self._run(self.__wrapped__, None, args, kwargs, as_outcome)
+
+        def using(self, **options):
+            known_options(f"{self._self_spec.name}.using()", options, USING)
+            for name in CHOICES & options.keys():
+                checked_choice(name, options[name])
+            return Saga(self.__wrapped__, self._self_spec, attrs.evolve(self._self_options, **options))
+
+        def resume(self, run_id):
+            return self._resume(self.__wrapped__, None, run_id)
+
+        def _resume(self, wrapped, instance, run_id):
+            runtime = runtime_of(self._self_spec, self._self_options)
+            return reopen(self._self_spec, wrapped, instance, run_id, runtime, compensate=False)
+
+        def reopen(self, run_id, runtime, *, compensate):
+            return reopen(self._self_spec, self.__wrapped__, None, run_id, runtime, compensate=compensate)
+
+        def __reduce_ex__(self, protocol):
+            return self.__wrapped__.__qualname__
+
+        def __copy__(self):
+            return self
+
+        def __deepcopy__(self, memo):
+            return self
+
+
+CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure"})
+OPTIONS = CHOICES | {"name", "title", "key", "live", "store", "version", "runtime"}
+USING = frozenset(a.name for a in attrs.fields(Options))
+
+
+@overload
+def saga(function: Callable[P, R], /) -> Saga[P, R]: ...
+@overload
+def saga(
+    *,
+    name: str | None = ...,
+    title: str | None = ...,
+    key: str | Callable[..., Any] | None = ...,
+    live: tuple[str, ...] = ...,
+    on_failure: str | None = ...,
+    on_compensation_failure: str = ...,
+    resume: str | None = ...,
+    store: Any = ...,
+    durability: str | None = ...,
+    version: str | None = ...,
+    runtime: Runtime | None = ...,
+) -> Callable[[Callable[P, R]], Saga[P, R]]: ...
+def saga(function: Any = None, /, **options: Any) -> Any:
+    """Make a function a saga: what its steps did is compensated in reverse when it fails, and a cut-off run goes on.
+
+    A call returns the body's value, or raises the original exception after compensation.
+
+    Args:
+        function: A function, coroutine function or method.
+        name: The stable name, by default the qualified name.
+        title: What people read, by default the docstring's first line.
+        key: A template of ``{argument}`` fields, or a function of arguments: name and key are the run's id, so that
+            one key is done once.
+        live: Names of parameters that are passed as they are and never stored.
+        on_failure: ``"compensate"``, or ``"pause"``: keep everything, a person decides.
+        on_compensation_failure: ``"stop"`` where a compensation fails, or ``"continue"`` with the others first.
+        resume: When a call without id and key goes on with an interrupted run: ``"arguments"``, ``"key"``, ``"never"``.
+        store: A path, ``":memory:"`` or a journal.
+        durability: ``"process"``, ``"power"`` or ``"power-strict"``.
+        version: Kept in the journal with each run.
+        runtime: A `Runtime` of your own, instead of the process's.
+
+    Raises:
+        UsageError: An option is unknown or cannot work, on the decorator's line.
+    """
+    known_options("@saga", options, OPTIONS)
+    for name in CHOICES & options.keys():
+        checked_choice(name, options[name])
+    if function is None:
+        return functools.partial(decorate, options=options)
+    return decorate(function, options)
+
+
+def decorate(target: Any, options: dict[str, Any]) -> Any:
+    """Make a saga of *target*."""
+    function = checked_function(target, "saga")
+    name = default_name(function, options.get("name"), "saga")
+    parameters = Parameters.of(target, options.get("live", ()))
+    settings = {n: options[n] for n in options if n not in {"name", "title", "live"}}
+    spec = SagaSpec(
+        function=target,
+        name=name,
+        title=default_title(function, options.get("title"), name),
+        module=module_name(function.__module__),
+        program=program_of(function),
+        is_async=inspect.iscoroutinefunction(function),
+        parameters=parameters,
+        **settings,
+    )
+    for annotation in parameters.annotations.values():
+        (spec.runtime or default_runtime).codec.know(annotation)
+    made = Saga(target, spec, Options())  # type: ignore[call-arg]  # checkers see the class for users
+    registry.sagas[name] = made
+    return made
+
+
+def program_of(function: Any) -> str:
+    """Return the source file of a saga: a run is only adopted by the program that started it."""
+    path = plain_function(inspect.unwrap(function)).__code__.co_filename
+    return os.path.abspath(path) if os.path.exists(path) else f"session in {os.getcwd()}"  # noqa: PTH100, PTH109, PTH110
+
+
+def runtime_of(spec: SagaSpec, options: Options) -> Runtime:
+    """Return the runtime of a call, at the store that the call or the saga names."""
+    runtime: Runtime = options.runtime or spec.runtime or default_runtime
+    store = options.store if options.store is not None else spec.store
+    return runtime if store is None else runtime.at(runtime.journal(store))
+
+
+# -- running one ------------------------------------------------------------------------------------------------------
+
+Finish = Callable[[Runtime, OpenRun, Ended | BaseException], Any]
+
+
+def run_saga(
+    spec: SagaSpec, options: Options, wrapped: Any, instance: Any, args: Any, kwargs: Any, finish: Finish
+) -> Any:
+    """Run a saga, as a run of its own or as a child of the one around it."""
+    __tracebackhide__ = True
+    here = CURRENT.get()
+    if here is not None and (type(here) is not Scope or (spec.is_async and not is_async_body(here))):
+        raise misplaced(spec, here)
+    stored, live = spec.parameters.split(spec.parameters.bind(args if instance is None else (instance, *args), kwargs))
+    runtime = runtime_of(spec, options)
+    body = functools.partial(wrapped, *args, **kwargs)
+    if isinstance(here, Scope):
+        slot = child_of(here, spec, stored, live, options)
+        run_child = arun_child if spec.is_async else run_child_now
+        return run_child(slot, spec, options, body, runtime, finish)
+    if spec.is_async:
+        return arun_root(spec, options, stored, body, runtime, finish)
+    return run_root(runtime.open(spec, stored, options), options, body, runtime, finish)
+
+
+def pauses(scope: Scope, options: Options, runtime: Runtime) -> bool:
+    """Tell whether a failure of this scope is for a person to decide."""
+    own = scope.spec.on_failure if scope.spec else None
+    return (options.on_failure or own or runtime.on_failure) == "pause"
+
+
+def run_root(opened: Opened, options: Options, body: Callable[[], Any], runtime: Runtime, finish: Finish) -> Any:
+    """Run a saga of its own, in a ``def``."""
+    __tracebackhide__ = True
+    scope = opened.scope
+    if scope is None:
+        return finish(runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+    try:
+        ended = leave(scope, options, runtime, *enter(scope, body))
+    finally:
+        runtime.close(scope.run)
+    return finish(runtime, scope.run, ended)
+
+
+async def arun_root(
+    spec: SagaSpec,
+    options: Options,
+    stored: dict[str, Any],
+    body: Callable[[], Awaitable[Any]],
+    runtime: Runtime,
+    finish: Finish,
+) -> Any:
+    """Run a saga of its own, in an ``async def``."""
+    __tracebackhide__ = True
+    return await arun_opened(runtime.open(spec, stored, options), options, body, runtime, finish)
+
+
+async def arun_opened(
+    opened: Opened, options: Options, body: Callable[[], Awaitable[Any]], runtime: Runtime, finish: Finish
+) -> Any:
+    """Run an opened saga, in an ``async def``."""
+    __tracebackhide__ = True
+    scope = opened.scope
+    if scope is None:
+        return finish(runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+    try:
+        ended = await aleave(scope, options, runtime, *await aenter(scope, body))
+    finally:
+        runtime.close(scope.run)
+    return finish(runtime, scope.run, ended)
+
+
+def enter(scope: Scope, body: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Run a body; return its value, or what it raised."""
+    token = CURRENT.set(scope)
+    try:
+        return body(), None
+    except BaseException as error:  # noqa: BLE001  # settle decides
+        return None, error
+    finally:
+        CURRENT.reset(token)
+
+
+async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any, BaseException | None]:
+    """Run a body; return its value, or what it raised."""
+    token = CURRENT.set(scope)
+    try:
+        return await body(), None
+    except BaseException as error:  # noqa: BLE001  # settle decides
+        return None, error
+    finally:
+        CURRENT.reset(token)
+
+
+def leave(
+    scope: Scope, options: Options, runtime: Runtime, value: Any, error: BaseException | None
+) -> Ended | BaseException:
+    """Settle a saga; return how it ended, or why its run stopped."""
+    try:
+        flow = settle(scope, value, error, pauses(scope, options, runtime))
+        ended: Ended = scope.run.drivers[0](flow)
+    except Stop as stop:
+        return stopped(scope, stop)
+    except BaseException as raised:  # noqa: BLE001  # an interruption
+        return interrupted(scope, raised)
+    return ended
+
+
+async def aleave(
+    scope: Scope, options: Options, runtime: Runtime, value: Any, error: BaseException | None
+) -> Ended | BaseException:
+    """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
+    try:
+        flow = settle(scope, value, error, pauses(scope, options, runtime))
+        if error is None and scope.status in {Status.OPEN, Status.COMPLETED}:
+            ended: Ended = await scope.run.drivers[1](flow)
+        else:
+            ended = await shielded(scope.run.drivers[1](flow))
+    except Stop as stop:
+        return stopped(scope, stop)
+    except BaseException as raised:  # noqa: BLE001  # an interruption
+        return interrupted(scope, raised)
+    return ended
+
+
+async def shielded(work: Awaitable[Any]) -> Any:
+    """Await *work* to its end, whoever is cancelled meanwhile, and only then let the cancellation through."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except BaseException:  # noqa: BLE001  # the task's own: its result tells
+            break
+    if cancelled is not None and not task.cancelled() and task.exception() is None:
+        raise cancelled
+    return task.result()
+
+
+def stopped(scope: Scope, stop: Stop) -> BaseException:
+    """Return why a run stopped. Inside a parent it goes on up as it came, whatever bodies do with it."""
+    return stop if scope.parent is not None else stop.reason
+
+
+def interrupted(scope: Scope, error: BaseException) -> BaseException:
+    """Say how to go on with a run that was interrupted, and let the interruption through."""
+    run = scope.run
+    if scope.parent is None and not run.is_new and not isinstance(error, Exception):
+        shown = short_id(run.id)
+        at = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
+        log.warning(
+            "%s interrupted%s. Go on: run the program again, or sagadsl resume %s   Compensate: sagadsl compensate %s",
+            shown, f" at {at}" if at else "", shown, shown, extra={"run": run.id},
+        )  # fmt: skip
+    return error
+
+
+# -- children ---------------------------------------------------------------------------------------------------------
+
+
+def child_of(
+    parent: Scope, spec: SagaSpec, stored: dict[str, Any], live: dict[str, Any] | None, options: Options
+) -> Slot:
+    """Return the slot of a child saga, with its scope."""
+    run = parent.run
+    try:
+        text = run.codec.encode(stored)
+    except Unstorable as why:
+        raise unstorable_argument(spec.name, why) from None
+    key = options.key if options.key is not None else spec.key
+    slot = parent.call(spec.name, spec.definition, text, None if key is None else key_of(key, stored, spec.name))
+    if slot.seq and slot.child is None:
+        raise run.halt(ReplayError(run.id, parent.path, (slot.local_key,), (spec.name,), f"{spec.name} was a step"))
+    slot.live = live
+    if slot.child is None:
+        slot.child = Scope(run, spec, spec.name, slot.key, parent, slot)
+    slot.child.spec = spec
+    return slot
+
+
+def has_failed(child: Scope) -> bool:
+    """Tell whether a child is on record as failed and compensated: nothing in it is owed, its body need not run."""
+    return child.status is Status.COMPENSATED and child.fault is not None and not child.completed
+
+
+def run_child_now(
+    slot: Slot, spec: SagaSpec, options: Options, body: Callable[[], Any], runtime: Runtime, finish: Finish
+) -> Any:
+    """Run a child saga, in a ``def``."""
+    __tracebackhide__ = True
+    child = slot.child
+    assert child is not None  # noqa: S101  # `child_of` made it
+    slot.run.drivers[0](descend(slot))
+    came = (None, None) if has_failed(child) else enter(child, body)
+    return finish(runtime, slot.run, leave(child, options, runtime, *came))
+
+
+async def arun_child(
+    slot: Slot, spec: SagaSpec, options: Options, body: Callable[[], Awaitable[Any]], runtime: Runtime, finish: Finish
+) -> Any:
+    """Run a child saga, in an ``async def``."""
+    __tracebackhide__ = True
+    child = slot.child
+    assert child is not None  # noqa: S101  # `child_of` made it
+    await slot.run.drivers[1](descend(slot))
+    came = (None, None) if has_failed(child) else await aenter(child, body)
+    return finish(runtime, slot.run, await aleave(child, options, runtime, *came))
+
+
+# -- what comes out ---------------------------------------------------------------------------------------------------
+
+
+def as_call(_: Runtime, run: OpenRun, ended: Ended | BaseException) -> Any:
+    """Return a saga's value, or raise what it failed with."""
+    __tracebackhide__ = True
+    if isinstance(ended, BaseException):
+        raise ended
+    if ended.warning:
+        log.warning(ended.warning, extra={"run": run.id})
+    if ended.status is Status.COMPLETED:
+        return ended.value
+    error = ended.error
+    if error is None:
+        raise RunConflictError(run.id, "was compensated on request; using(rerun=True) runs it afresh")
+    if CURRENT.get() is None and not run.is_new:
+        error.add_note(told(run, ended))
+    raise error
+
+
+def told(run: OpenRun, ended: Ended) -> str:
+    """Say in one line what became of a run that failed."""
+    done = f"compensated {', '.join(ended.compensated)}" if ended.compensated else "there was nothing to compensate"
+    standing = f"; still standing: {', '.join(ended.standing)}" if ended.standing else ""
+    return f"saga {run.id}: {done}{standing}. Look: sagadsl show {run.id}"
+
+
+def as_outcome(runtime: Runtime, run: OpenRun, ended: Ended | BaseException) -> Any:
+    """Return how a saga ended, as one of four values; raise what is not about the business."""
+    __tracebackhide__ = True
+    if isinstance(ended, Ended) and ended.status is Status.COMPLETED:
+        return Completed(as_call(runtime, run, ended), run=runtime.info(run))
+    if isinstance(ended, Ended) and ended.error is not None and not isinstance(ended.error, UsageError):
+        return Compensated(ended.error, ended.compensated, ended.standing, run=runtime.info(run))
+    if isinstance(ended, CompensationError):
+        why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
+        cause = ended.__cause__ or why
+        steps = (ended.step, ended.compensated, ended.pending)
+        return CompensationFailed(cause, why, *steps, run=runtime.info(run))
+    if isinstance(ended, SuspendedError):
+        return Suspended(Status(ended.status), ended.reason, run=runtime.info(run))
+    return as_call(runtime, run, ended)
+
+
+# -- stored runs ------------------------------------------------------------------------------------------------------
+
+
+def reopen(spec: SagaSpec, wrapped: Any, instance: Any, run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
+    """Run the body of a stored run over its record, to go on with it or to compensate it."""
+    opened, arguments = runtime.reopen(spec, run_id, compensate=compensate)
+    missing = spec.parameters.live - ({spec.parameters.names[0]} if instance is not None else set())
+    if missing:
+        if opened.scope is not None:
+            runtime.close(opened.scope.run)
+        msg = f"run {run_id}: {spec.name} needs the live arguments {', '.join(sorted(missing))}; call it with them"
+        raise UsageError(msg)
+    if instance is not None:
+        arguments = {spec.parameters.names[0]: instance} | arguments
+    args, kwargs = spec.parameters.spread(arguments)
+    body = functools.partial(wrapped, *(args if instance is None else args[1:]), **kwargs)
+    finish = as_compensated if compensate else as_call
+    run = arun_opened if spec.is_async else run_root
+    return run(opened, Options(), body, runtime, finish)
+
+
+def as_compensated(runtime: Runtime, run: OpenRun, ended: Ended | BaseException) -> Any:
+    """Return a run that was compensated on request."""
+    if isinstance(ended, BaseException):
+        raise ended
+    return runtime.info(run)

@@ -1,0 +1,82 @@
+"""A saga as a script: `main` runs one and ends the process with the exit code that says how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+import sys
+from typing import Any, NoReturn
+
+from sagadsl._core.values import Compensated, CompensationFailed, Completed, Suspended
+from sagadsl.errors import (
+    CompensationError,
+    JournalError,
+    ReplayError,
+    RunLockedError,
+    RunLostError,
+    SagaError,
+    SuspendedError,
+    UsageError,
+)
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code for an exception that is not about the business."""
+    codes: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
+        (UsageError, 2),
+        ((RunLockedError, RunLostError), 4),
+        (JournalError, 5),
+        ((CompensationError, SuspendedError), 6),
+        (ReplayError, 7),
+        (KeyboardInterrupt, INTERRUPTED),
+    ]
+    return next((code for cls, code in codes if isinstance(error, cls)), 1)
+
+
+def terminated(*_: object) -> NoReturn:
+    """Turn SIGTERM into an interruption: the run stays open and can go on."""
+    raise SystemExit(TERMINATED)
+
+
+def main(saga: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
+    """Run *saga* with these arguments as this process's whole work, and exit.
+
+    SIGTERM and Ctrl-C leave the run resumable. The exit code is 0 done, 1 unexpected, 2 usage, 3 failed and compensated,
+    4 locked by another live process, 5 store unreadable, 6 compensation failed, paused or waiting, 7 journal and script
+    differ, 130 and 143 interrupted.
+    """
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        outcome = saga.outcome(*args, **kwargs)
+        if inspect.isawaitable(outcome):
+            outcome = asyncio.run(awaited(outcome))
+    except (SagaError, KeyboardInterrupt) as error:
+        if isinstance(error, SagaError):
+            print(error, file=sys.stderr)
+        raise SystemExit(exit_code(error)) from None
+    print(told(outcome), file=sys.stderr)
+    raise SystemExit(outcome.exit_code)
+
+
+async def awaited(outcome: Any) -> Any:
+    """Await an outcome as a coroutine of its own."""
+    return await outcome
+
+
+def told(outcome: Any) -> str:
+    """Say in one line how a saga ended."""
+    match outcome:
+        case Completed(run=run):
+            return f"{run.id} completed"
+        case Compensated(error, steps, standing, run=run):
+            left = f", still standing: {', '.join(standing)}" if standing else ""
+            return f"{run.id} failed with {type(error).__name__}: {error}; compensated {', '.join(steps) or 'nothing'}{left}"
+        case CompensationFailed(error, why, step, run=run):
+            return f"{run.id} failed with {type(error).__name__}: {error}, and compensating {step} with {why}"
+        case Suspended(status, reason, run=run):
+            return f"{run.id} is {status}: {reason}. Go on: sagadsl resume {run.id}"
+    return str(outcome)

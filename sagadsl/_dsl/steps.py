@@ -1,0 +1,310 @@
+"""``@step``: a function that, called inside a saga, is done once and recorded. Outside it is the plain function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+import attrs
+import wrapt
+from attrs import frozen
+
+from sagadsl._core.codec import Unstorable
+from sagadsl._core.codec.classes import module_name
+from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, key_of
+from sagadsl._core.effects import Call
+from sagadsl._core.flow import perform
+from sagadsl._core.parameters import Parameters, Receiver
+from sagadsl._core.retry import Retry, as_retry
+from sagadsl._core.runtime import default_runtime, registry, unstorable_argument
+from sagadsl._core.scope import CURRENT, Scope, Work
+from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
+from sagadsl.errors import UsageError
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R", covariant=True)
+S = TypeVar("S")
+
+UNDECIDED: Any = object()
+Compensate = Callable[..., Any] | Compensation | Standing | None
+
+if TYPE_CHECKING:
+
+    class Step(Generic[P, R]):
+        """A decorated function: called as before, with a few names more."""
+
+        plain: Callable[P, R]
+        """The undecorated function."""
+        __name__: str
+        __qualname__: str
+        __wrapped__: Callable[P, R]
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
+        def __get__(self, instance: None, owner: type) -> Step[P, R]: ...
+        @overload
+        def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: type) -> Step[Q, R]: ...
+        def using(
+            self,
+            *,
+            key: str = ...,
+            compensate: Compensate = ...,
+            retries: int | Retry = ...,
+            timeout: float | timedelta | None = ...,
+        ) -> Step[P, R]:
+            """Return the same step with these options, for a call or a place."""
+
+else:
+
+    class _Bound(wrapt.BoundFunctionWrapper):
+        """A step that is a method, bound to its instance."""
+
+        @property
+        def plain(self):
+            return self.__wrapped__
+
+        def using(self, **options):
+            return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
+
+    class Step(wrapt.FunctionWrapper):
+        """A decorated function: called as before, with a few names more."""
+
+        __bound_function_wrapper__ = _Bound
+
+        def __init__(self, target, spec):
+            super().__init__(target, caller(spec))
+            self._self_spec = spec
+
+        @property
+        def plain(self):
+            return self.__wrapped__
+
+        def using(self, **options):
+            known_options(f"{self._self_spec.name}.using()", options, USING)
+            return Step(self.__wrapped__, respecified(self._self_spec, options))
+
+        def __reduce_ex__(self, protocol):
+            return self.__wrapped__.__qualname__
+
+        def __copy__(self):
+            return self
+
+        def __deepcopy__(self, memo):
+            return self
+
+
+OPTIONS = frozenset({"compensate", "retries", "timeout", "key", "name", "title", "read_only", "live"})
+USING = frozenset({"key", "compensate", "retries", "timeout"})
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    compensate: Compensate = ...,
+    retries: int | Retry = ...,
+    timeout: float | timedelta | None = ...,
+    key: str | Callable[..., Any] | None = ...,
+    name: str | None = ...,
+    title: str | None = ...,
+    read_only: bool = ...,
+    live: tuple[str, ...] = ...,
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(function: Any = None, /, **options: Any) -> Any:
+    """Make a function a step: inside a saga it is journaled, retried, replayed and compensated.
+
+    Outside a saga it is the plain function. Inside, it returns (or raises) the copy that would come back after a
+    restart. Signature, docstring, types and colour are kept.
+
+    Args:
+        function: A function, coroutine function, method, static or class method.
+        compensate: The function that undoes the step, or a `Compensation`; `None`: nothing to undo, by decision;
+            `IRREVERSIBLE`: nothing can undo it.
+        retries: Extra attempts after a failure, or a `Retry`.
+        timeout: Seconds, or a `timedelta`, for one attempt. An async attempt is cancelled; a sync one runs in a thread,
+            and nothing follows until it has really ended.
+        key: A template of ``{argument}`` fields, or a function of arguments: an explicit identity for each call.
+        name: The stable name, by default the qualified name.
+        title: What people read, by default the docstring's first line.
+        read_only: The body only looks: one entry, no intent, no compensation.
+        live: Names of parameters that are passed as they are and never stored.
+
+    Raises:
+        UsageError: An option is unknown or cannot work, on the decorator's line.
+    """
+    known_options("@step", options, OPTIONS)
+    if function is None:
+        return functools.partial(decorate, options=options)
+    return decorate(function, options)
+
+
+def decorate(target: Any, options: dict[str, Any]) -> Any:
+    """Make a step of *target*."""
+    if isinstance(target, Step):
+        msg = f"{target.__qualname__} is a step already"
+        raise UsageError(msg)
+    function = checked_function(target, "step")
+    name = default_name(function, options.get("name"), "step")
+    parameters = Parameters.of(target, options.get("live", ()))
+    spec = StepSpec(
+        function=target,
+        name=name,
+        title=default_title(function, options.get("title"), name),
+        module=module_name(function.__module__),
+        is_async=inspect.iscoroutinefunction(function),
+        parameters=parameters,
+        read_only=bool(options.get("read_only", False)),
+        key=options.get("key"),
+    )
+    spec = respecified(spec, {n: options[n] for n in USING & options.keys()})
+    for annotation in parameters.annotations.values():
+        default_runtime.codec.know(annotation)
+    refuse_duplicate(function, name, "step")
+    if "<locals>" not in function.__qualname__:
+        registry.steps[spec.module, name] = spec
+    return Step(target, spec)
+
+
+def respecified(spec: StepSpec, options: dict[str, Any]) -> StepSpec:
+    """Return a step's definition with other options."""
+    changes: dict[str, Any] = {}
+    if "retries" in options:
+        changes["retry"] = as_retry(options["retries"])
+    if "timeout" in options:
+        changes["timeout"] = as_seconds(options["timeout"], f"{spec.name}: timeout=")
+    if "key" in options:
+        changes["key"] = options["key"]
+    if "compensate" in options:
+        changes |= compensation_of(spec, options["compensate"])
+    return attrs.evolve(spec, **changes)
+
+
+def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
+    """Return what ``compensate=`` means for a step: its compensation, bound, or why there is none.
+
+    Raises:
+        UsageError: It cannot be called for this step.
+    """
+    if given is None or isinstance(given, Standing):
+        return {"compensation": None, "receiver": None, "standing": given, "decided": True}
+    if spec.read_only:
+        msg = f"{spec.name} is read_only: a step that only looks has nothing to compensate"
+        raise UsageError(msg)
+    if not callable(given) and not isinstance(given, Compensation):
+        msg = f"{spec.name}: compensate= takes a function, a Compensation, None or IRREVERSIBLE, not {given!r}"
+        raise UsageError(msg)
+    compensation = given if isinstance(given, Compensation) else Compensation(given)
+    function = compensation.function
+    function = function.plain if isinstance(function, Step) else function
+    if inspect.iscoroutinefunction(function) and not spec.is_async:
+        name = getattr(function, "__qualname__", function)
+        msg = f"{spec.name} is a def, its compensation {name} an async def: nobody could await it; make both one colour"
+        raise UsageError(msg)
+    compensation = attrs.evolve(compensation, function=function)
+    receiver = Receiver.of(function, spec.parameters, f"the compensation of {spec.name}")
+    return {"compensation": compensation, "receiver": receiver, "standing": None, "decided": True}
+
+
+def caller(spec: StepSpec) -> Callable[..., Any]:
+    """Return what happens when a step is called."""
+    bind, split = spec.parameters.bind, spec.parameters.split
+    name, definition, is_async, read_only = spec.name, spec.definition, spec.is_async, spec.read_only
+
+    def call(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        scope = CURRENT.get()
+        if scope is None:
+            return wrapped(*args, **kwargs)
+        if type(scope) is not Scope or (is_async and not is_async_body(scope)):
+            raise misplaced(spec, scope)
+        stored, live = split(bind(args if instance is None else (instance, *args), kwargs))
+        run = scope.run
+        try:
+            text = run.codec.encode(stored)
+        except Unstorable as why:
+            raise unstorable_argument(name, why) from None
+        key = None if spec.key is None else key_of(spec.key, stored, name)
+        slot = scope.call(name, definition, text, key)
+        slot.spec, slot.live = spec, live
+        work = Work(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
+        return run.drivers[is_async](perform(slot, work))
+
+    return call
+
+
+def is_async_body(scope: Scope) -> bool:
+    """Tell whether a scope's body can await."""
+    return scope.spec is None or scope.spec.is_async
+
+
+def misplaced(spec: Any, here: Any) -> UsageError:
+    """Return what to say of a step or saga that is called where it cannot be."""
+    if type(here) is Scope:
+        return UsageError(
+            f"{spec.name} is an async def, the saga around it ({here.name}) a def that cannot await it; make the saga "
+            "an async def"
+        )
+    where = "the compensation of step" if here.work.is_compensation else "step"
+    return UsageError(
+        f"{spec.name} is called inside {where} {here.work.slot.key}: a step is a leaf. Call it from the saga, or call "
+        f"the undecorated function, {spec.name}.plain(...)"
+    )
+
+
+# -- where am I -------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Current:
+    """Where the program is. In a saga's body *key*, *attempt* and *idempotency_key* are `None`.
+
+    *remaining* is the seconds left of the attempt's timeout, `None` without one. Outside a saga *run_id* is `None` and
+    *idempotency_key* a fresh one.
+    """
+
+    run_id: str | None
+    key: str | None = None
+    attempt: int | None = None
+    idempotency_key: str | None = None
+    deadline: float | None = attrs.field(default=None, repr=False)
+    _open: Any = attrs.field(default=None, repr=False)
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left of this attempt's timeout."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def run(self) -> Any:
+        """The run as the journal has it, or `None` outside a saga or before its first entry."""
+        return None if self._open is None or self._open.is_new else default_runtime.info(self._open)
+
+
+def current() -> Current:
+    """Say where the program is: in which run, and inside a step, on which attempt, with which idempotency key.
+
+    The idempotency key of a step is the same on every attempt, every resume and every machine; a compensation has one of
+    its own.
+    """
+    here = CURRENT.get()
+    if here is None:
+        return Current(run_id=None, idempotency_key=uuid.uuid4().hex)
+    if isinstance(here, Call):
+        slot = here.work.slot
+        suffix = "/compensation" if here.work.is_compensation else ""
+        return Current(
+            run_id=slot.run.id,
+            key=slot.key,
+            attempt=here.attempt,
+            idempotency_key=slot.idempotency_key + suffix,
+            deadline=here.deadline,
+            open=slot.run,
+        )
+    return Current(run_id=here.run.id, open=here.run)

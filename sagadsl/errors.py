@@ -1,0 +1,235 @@
+"""Every exception a caller may catch, sorted by who must act.
+
+Data stand in attributes, the sentence in ``__str__``: what happened, to which run and step, and what to do next.
+All of them survive ``pickle`` and ``copy``. ``Stop`` at the end is not among them: it is how a run that must not go
+on leaves the user's body.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field, frozen
+
+
+@frozen
+class Fault:
+    """An exception as data: what is stored of it, and what a compensation's ``error`` parameter gets.
+
+    ``type`` reads ``module:qualname``; ``traceback`` is text, for people. ``args`` and ``attributes`` hold what could
+    be stored of the exception, ``missing`` names the attributes that could not be. ``refused`` says that its class
+    could not be made again without ``__init__``, so that `StepError` stands for it, live and on replay alike.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    args: tuple[Any, ...] = ()
+    attributes: dict[str, Any] = field(factory=dict)
+    missing: tuple[str, ...] = ()
+    cause: Fault | None = None
+    dumped: Any = None
+    refused: bool = False
+
+    @property
+    def name(self) -> str:
+        """The class's own name, without its module."""
+        return self.type.rpartition(":")[2].rpartition(".")[2]
+
+    def __str__(self) -> str:
+        """Give the exception as the last line of a traceback shows it."""
+        return f"{self.name}: {self.message}" if self.message else self.name
+
+
+class SagaError(Exception):
+    """The root of everything this library raises on purpose."""
+
+
+@define(eq=False, slots=False)
+class UsageError(SagaError):
+    """The programmer must act, now: this can never work as written."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@define(eq=False, slots=False)
+class StepError(SagaError):
+    """A step failed with an exception whose class cannot be made again; *fault* tells what it was."""
+
+    step: str
+    fault: Fault
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step} failed: {self.fault}. The class {self.fault.type} cannot be rebuilt from the journal; "
+            f"`sagadsl.register({self.fault.name}, dump, load)` makes it come back as itself."
+        )
+
+
+@define(eq=False, slots=False)
+class StepTimeout(SagaError, TimeoutError):
+    """An attempt of a step took longer than its *timeout* in seconds; whether its effect happened is not known."""
+
+    step: str
+    timeout: float
+
+    def __str__(self) -> str:
+        return f"step {self.step} took longer than {self.timeout:g} s; whether its effect happened is not known"
+
+
+@define(eq=False, slots=False)
+class NotStorableError(SagaError):
+    """A value cannot be stored so that it comes back equal and of the same type.
+
+    *what* is ``argument`` or ``result``, *type* the offending value's type, *path* where it stands (``$.items[3]``).
+    """
+
+    step: str
+    what: str
+    type: str
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        if self.what == "argument":
+            cure = (
+                f"register it with sagadsl.register({self.type}, dump, load), or annotate the parameter "
+                "`Live[...]` if it is a connection, client or secret"
+            )
+        else:
+            cure = f"return plain data, or register it with sagadsl.register({self.type}, dump, load)"
+        return f"{self.step}: {self.what} at {self.path} of type {self.type} cannot be stored: {self.reason}; {cure}"
+
+
+@define(eq=False, slots=False)
+class RunConflictError(SagaError):
+    """The caller must act: *run* exists and is not the run that this call asks for. *differing* names arguments."""
+
+    run: str
+    reason: str
+    differing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"run {self.run}: {self.reason}"
+
+
+@define(eq=False, slots=False)
+class CompensationError(SagaError):
+    """A person must decide: a compensation failed, and what *pending* names still stands.
+
+    Raised from the exception that made the run compensate. *fault* is the compensation's own failure.
+    """
+
+    run: str
+    step: str
+    fault: Fault
+    compensated: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        still = f"; not yet tried: {', '.join(self.pending)}" if self.pending else ""
+        done = f"; compensated: {', '.join(self.compensated)}" if self.compensated else ""
+        return (
+            f"run {self.run}: the compensation of {self.step} failed with {self.fault}{done}{still}. "
+            f"Mend the cause, then: sagadsl compensate {self.run}"
+        )
+
+
+@define(eq=False, slots=False)
+class SuspendedError(SagaError):
+    """A person decides, or something is waited for: the run is *status* (paused or waiting) and can go on."""
+
+    run: str
+    status: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} is {self.status}: {self.reason}. "
+            f"Go on: sagadsl resume {self.run}   Compensate: sagadsl compensate {self.run}"
+        )
+
+
+@define(eq=False, slots=False)
+class ReplayError(SagaError):
+    """The programmer must act: the code no longer does what the journal recorded.
+
+    *recorded* and *called* are the step keys of the scope in order, the last of *called* being the one refused.
+    Nothing was written and nothing was entered.
+    """
+
+    run: str
+    scope: str
+    recorded: tuple[str, ...]
+    called: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        place = f" in {self.scope}" if self.scope else ""
+        width = max(len("recorded"), *(len(key) for key in (*self.recorded, ""))) + 2
+        lines = [f"run {self.run}: the code and the journal differ{place}: {self.reason}", ""]
+        lines.append(f"      {'recorded':{width}}this program now")
+        differs = False
+        for at in range(max(len(self.recorded), len(self.called))):
+            left = self.recorded[at] if at < len(self.recorded) else "-"
+            right = self.called[at] if at < len(self.called) else "-"
+            first = left != right and not differs
+            differs = differs or first
+            lines.append(f"  {'>>' if first else '  '}  {left:{width}}{right}")
+        lines += [
+            "",
+            "Nothing was written. Put the recorded order back; or give steps that come in no fixed order a `key=`, "
+            "make what the body looks up a `read_only` step, and pass what differs from call to call as `Live`. "
+            f"To give the run up: sagadsl compensate {self.run}",
+        ]
+        return "\n".join(lines)
+
+
+@define(eq=False, slots=False)
+class RunLockedError(SagaError):
+    """The operator must act, or wait: a live process (*host*, *pid*, *since*, ISO 8601) runs this run."""
+
+    run: str
+    host: str = ""
+    pid: int = 0
+    since: str = ""
+
+    def __str__(self) -> str:
+        owner = f" by process {self.pid} on {self.host} since {self.since}" if self.pid else ""
+        return f"run {self.run} is being run{owner}; wait for it, or take it over by force with using(steal=True)"
+
+
+@define(eq=False, slots=False)
+class RunLostError(SagaError):
+    """The operator must know: another process took *run* over; this one stopped before doing anything more."""
+
+    run: str
+
+    def __str__(self) -> str:
+        return f"run {self.run} was taken over by another process; this one has stopped and wrote nothing more"
+
+
+@define(eq=False, slots=False)
+class JournalError(SagaError):
+    """The operator must act: the journal *store* cannot be opened, read or written. No compensation is caused by it."""
+
+    store: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"journal {self.store}: {self.reason}"
+
+
+class Stop(BaseException):
+    """Carry a run that must not go on out of the user's body; the fact itself is set on the run.
+
+    A `BaseException`, so that ``except Exception`` in a body is harmless. Catch nothing of it: what leaves the saga is
+    the reason, one of the errors above.
+    """
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__("this run must not go on; let this exception pass (catch Exception, never BaseException)")
+        self.reason = reason
