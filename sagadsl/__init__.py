@@ -8,7 +8,7 @@ from sagadsl._core.definition import IRREVERSIBLE, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
 from sagadsl._core.retry import Retry
-from sagadsl._core.runtime import Run, Runtime, default_runtime
+from sagadsl._core.runtime import CODEC, Run, Runtime, default_runtime
 from sagadsl._core.values import (
     Cause,
     Compensated,
@@ -46,7 +46,7 @@ from sagadsl.errors import (
 configure = default_runtime.configure
 runs = default_runtime.runs
 find = default_runtime.find
-register = default_runtime.codec.register
+register = CODEC.register
 
 __all__ = [
     "IRREVERSIBLE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -120,6 +121,11 @@ class SagaSpec:
         self.definition = json.dumps(facts, separators=(",", ":"))
 
 
+def literal(key: str) -> Callable[[], str]:
+    """Return a key that is taken as it is, braces and all."""
+    return lambda: key
+
+
 def key_of(key: str | Callable[..., Any], arguments: dict[str, Any], title: str) -> str:
     """Return the explicit key of a call: a template of plain ``{argument}`` fields, or a function of arguments.
 
@@ -127,7 +133,8 @@ def key_of(key: str | Callable[..., Any], arguments: dict[str, Any], title: str)
         UsageError: The template names no argument, or the key is empty or has control characters.
     """
     if callable(key):
-        text = str(key(**{n: arguments[n] for n in Parameters.of(key).names if n in arguments}))
+        wanted = inspect.signature(key).parameters
+        text = str(key(**{name: value for name, value in arguments.items() if name in wanted}))
     else:
         try:
             text = key.format_map(arguments)

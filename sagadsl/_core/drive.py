@@ -16,7 +16,7 @@ from typing import Any
 
 from sagadsl._core.effects import Call, Do, Flow, Gather, Record, Sleep, Wait
 from sagadsl._core.journal import Overtaken, Taken
-from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, RunLockedError, RunLostError, StepTimeout
 
@@ -123,22 +123,21 @@ def write(effect: Record) -> None:
     Raises:
         Stop: The journal cannot be written, or another process has the run.
     """
-    of = effect.of
-    kind = effect.kind
-    if type(of) is Scope:
-        scope, finished = of, None if of.parent else FINISHED.get(kind)
-        begins, key, ref = False, of.path, None
+    of, kind = effect.of, effect.kind
+    finished = None
+    if type(of) is Slot:
+        scope: Scope = of.scope
+        run = scope.run
+        at = run.clock()
+        if of.seq:
+            entry = Entry(0, 0, kind, scope.seq, of.key, of.seq, effect.attempt, at, None, None, None, effect.result)
+        else:
+            begins = (of.name, of.definition, of.arguments)
+            entry = Entry(0, 0, kind, scope.seq, of.key, None, effect.attempt, at, *begins, effect.result)
     else:
-        scope, finished = of.scope, None
-        begins, key, ref = not of.seq, of.key, of.seq or None
-    run: OpenRun = scope.run
-    entry = Entry(
-        0, 0, kind, scope.seq, key, ref, effect.attempt, run.clock(),
-        of.name if begins else None,
-        of.definition if begins else None,
-        of.arguments if begins else None,
-        effect.result,
-    )  # fmt: skip
+        run = of.run
+        entry = Entry(0, 0, kind, of.seq, of.path, None, None, run.clock(), None, None, None, effect.result)
+        finished = None if of.parent else FINISHED.get(kind)
     try:
         if run.pending or finished is not None:
             row = run.row if run.is_new else None

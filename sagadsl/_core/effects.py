@@ -2,7 +2,7 @@
 
 Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do`` is
 the wide one: *have this step done*. The embedded drivers answer it by driving ``flow.attempt`` in place; an engine hands
-it to a worker, which drives ``attempt`` there. Flows use the typed helpers below and never yield bare.
+it to a worker, which drives ``attempt`` there. All but ``Do`` and ``Call`` are answered with `None`.
 """
 
 from __future__ import annotations
@@ -85,14 +85,3 @@ class Gather:
 @define(eq=False)
 class Wait:
     """Wait for something that only the outside brings; a cancellation ends it."""
-
-
-def do(work: Any) -> Flow[Done | Failed]:
-    """Have a step or a compensation done."""
-    outcome: Done | Failed = yield Do(work)
-    return outcome
-
-
-def record(kind: Kind, of: Any, attempt: int | None = None, result: str | None = None) -> Flow[None]:
-    """Append an entry."""
-    yield Record(kind, of, attempt, result)

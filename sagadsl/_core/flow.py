@@ -18,7 +18,7 @@ from attrs import define
 
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import Compensation
-from sagadsl._core.effects import Call, Done, Failed, Flow, Gather, Sleep, Wait, do, record
+from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Record, Sleep, Wait
 from sagadsl._core.parameters import Receiver, Source
 from sagadsl._core.scope import OpenRun, Scope, Slot, Work
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
@@ -41,22 +41,18 @@ COMPENSATING = RuntimeError("this saga has begun to compensate: no further step 
 
 def perform(slot: Slot, work: Work) -> Flow[Any]:
     """Return what the step returned, or raise what it raised: as recorded, else by having it done."""
-    slot.scope.admit(slot)
-    if slot.has_outcome:
-        return (yield from replay(slot))
-    outcome = yield from enter(slot, work)
+    scope = slot.scope
+    if scope.past is not None:
+        scope.admit(slot)
+        if slot.has_outcome:
+            return (yield from replay(slot))
+    refuse_when_closed(scope)
+    if scope.run.cut:
+        yield from survive(scope.run)
+    outcome: Done | Failed = yield Do(work)
     if type(outcome) is Done:
         return outcome.value
     raise outcome.error
-
-
-def enter(slot: Slot, work: Work) -> Flow[Done | Failed]:
-    """Have a step done that is not on record, unless its run must not go on."""
-    run = slot.scope.run
-    refuse_when_closed(slot.scope)
-    if run.cut:
-        yield from survive(run)
-    return (yield from do(work))
 
 
 def refuse_when_closed(scope: Scope) -> None:
@@ -77,7 +73,7 @@ def survive(run: OpenRun) -> Flow[None]:
     cut, run.cut = run.cut, []
     for slot, error in cut:
         if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}:
-            yield from record(K.CANCELLED, slot, slot.attempts, run.codec.encode_fault(error)[0])
+            yield Record(K.CANCELLED, slot, slot.attempts, run.codec.encode_fault(error)[0])
 
 
 def replay(slot: Slot) -> Flow[Any]:
@@ -109,7 +105,7 @@ def descend(slot: Slot) -> Flow[None]:
         refuse_when_closed(slot.scope)
         if run.cut:
             yield from survive(run)
-        yield from record(K.OPENED, slot, None)
+        yield Record(K.OPENED, slot, None)
 
 
 # -- attempts -------------------------------------------------------------------------------------------------------
@@ -134,7 +130,7 @@ def attempt(work: Work) -> Flow[Done | Failed]:
     while True:
         number = (slot.compensation_attempts if back else slot.attempts) + 1
         if not work.read_only:
-            yield from record(intent, slot, number)
+            yield Record(intent, slot, number)
         try:
             value = yield Call(work.function, work.args, work.kwargs, work, number, work.timeout)
         except Exception as error:  # noqa: BLE001  # whatever the user's function raises
@@ -144,35 +140,28 @@ def attempt(work: Work) -> Flow[Done | Failed]:
                 continue
             kind = K.UNCERTAIN if uncertain and not back else failed
             text = run.codec.dump_fault(fault)
-            yield from record(kind, slot, number, text)
+            yield Record(kind, slot, number, text)
             return Failed(replayable(slot, fault, error), fault)
         except BaseException as error:
             cut_off(work, error)
             raise
         if back:
-            yield from record(done, slot, number)
+            yield Record(done, slot, number)
             return Done(None)
-        return (yield from keep(work, done, number, value))
+        try:
+            text, copy = run.codec.encode_and_copy(value)
+        except Unstorable as why:
+            return (yield from keep_unstorable(slot, number, value, why))
+        yield Record(done, slot, number, text)
+        return Done(copy)
 
 
-def keep(work: Work, done: Kind, number: int, value: Any) -> Flow[Done | Failed]:
-    """Record what a step returned. The effect has happened, whether its result can be stored or not."""
-    slot = work.slot
-    try:
-        text, copy = slot.scope.run.codec.encode_and_copy(value)
-    except Unstorable as error:
-        slot.run.unstorable[slot] = value
-        return (yield from keep_unstorable(work, number, error))
-    yield from record(done, slot, number, text)
-    return Done(copy)
-
-
-def keep_unstorable(work: Work, number: int, why: Unstorable) -> Flow[Failed]:
-    """Record that a step was done but its result cannot be kept: it is owed its compensation, and fails."""
-    slot = work.slot
+def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flow[Failed]:
+    """Record that a step was done but its result cannot be kept: the effect has happened, so it is owed and it fails."""
+    slot.run.unstorable[slot] = value
     error = NotStorableError(slot.key, "result", why.type, why.path, why.reason)
     text, fault = slot.run.codec.encode_fault(error)
-    yield from record(K.UNCERTAIN, slot, number, text)
+    yield Record(K.UNCERTAIN, slot, number, text)
     return Failed(replayable(slot, fault, error), fault)
 
 
@@ -193,7 +182,7 @@ def retry(work: Work, retrying: Kind, fault: Fault, delay: float, *, uncertain: 
     else:
         told = {"wait": delay, "uncertain": uncertain, "fault": json.loads(slot.run.codec.dump_fault(fault))}
         number = slot.compensation_attempts if work.is_compensation else slot.attempts
-        yield from record(retrying, slot, number, json.dumps(told, separators=(",", ":")))
+        yield Record(retrying, slot, number, json.dumps(told, separators=(",", ":")))
     yield from sleep(work, delay)
 
 
@@ -239,7 +228,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
     owed = scope.owed()
     begun = scope.status is Status.COMPENSATING
     if owed and not begun:
-        yield from record(K.COMPENSATING, scope, None, told)
+        yield Record(K.COMPENSATING, scope, None, told)
         begun = True
     failures: dict[Slot, Fault] = {}
     for slot in owed:
@@ -253,15 +242,15 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
         slot, why = next(iter(failures.items()))
         told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
         for each in scope.chain():  # a child whose compensation failed stops its whole tree
-            yield from record(K.COMPENSATION_FAILED, each, None, told)
+            yield Record(K.COMPENSATION_FAILED, each, None, told)
         pending = tuple(s.key for s in scope.owed() if s not in failures)
         failed = CompensationError(run.id, slot.key, why, done, pending)
         failed.__cause__ = run.genuine(error) if error is not None else None
         raise run.halt(failed)
     for child in reversed(list(scope.tree())):
         if child is not scope and child.status is not Status.COMPENSATED:
-            yield from record(K.COMPENSATED, child)
-    yield from record(K.COMPENSATED, scope, None, None if begun else told)
+            yield Record(K.COMPENSATED, child)
+    yield Record(K.COMPENSATED, scope, None, None if begun else told)
     return Ended(Status.COMPENSATED, compensated=done, standing=_standing(scope))
 
 
@@ -271,9 +260,10 @@ def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
         work = compensation_work(slot, fault)
     except Exception as error:  # noqa: BLE001  # no function, no result, no live argument: all end here, loudly
         text, told = slot.run.codec.encode_fault(error)
-        yield from record(K.COMPENSATION_ERROR, slot, None, text)
+        yield Record(K.COMPENSATION_ERROR, slot, None, text)
         return Failed(error, told)
-    return (yield from do(work))
+    outcome: Done | Failed = yield Do(work)
+    return outcome
 
 
 def compensation_work(slot: Slot, fault: Fault | None) -> Work:
@@ -380,7 +370,7 @@ def complete(scope: Scope, value: Any) -> Flow[Ended]:
             f"{scope.path or scope.run.id} is completed, but its value cannot be stored and is returned this once only: "
             f"{why.type} at {why.path}: {why.reason}"
         )
-    yield from record(K.COMPLETED, scope, None, text)
+    yield Record(K.COMPLETED, scope, None, text)
     return Ended(Status.COMPLETED, value, warning=warning)
 
 
@@ -403,7 +393,7 @@ def pause(scope: Scope, error: Exception) -> Flow[Ended]:
     slot = run.origin(error)
     again = slot.seq if slot is not None and slot.scope is scope else 0
     for each in scope.chain():
-        yield from record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
+        yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = each.seq  # seen from around it, the child is what failed
     suspended = SuspendedError(run.id, Status.PAUSED, f"{type(error).__name__}: {error}")
     suspended.__cause__ = run.genuine(error)

@@ -46,7 +46,6 @@ from sagadsl.errors import (
 from sagadsl.report import age, short_id
 
 log = logging.getLogger("sagadsl")
-log.addHandler(logging.NullHandler())
 
 TERMINAL = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.COMPENSATION_FAILED, Kind.PAUSED})
 INTENTS = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT})
@@ -95,6 +94,7 @@ class Registry:
 
 
 registry = Registry()
+CODEC = Codec()
 
 
 @frozen(kw_only=True)
@@ -174,6 +174,7 @@ class Runtime:
         sleep, asleep: Wait a number of seconds, in either colour.
         jitter: A random number in [0, 1) for the back-off of retries.
         observers: Called with each `Entry` after it is durable.
+        codec: Turns values into text; the process's own knows what was registered and annotated.
 
     Raises:
         UsageError: An option is unknown.
@@ -191,6 +192,7 @@ class Runtime:
         asleep: Callable[[float], Awaitable[Any]] | None = None,
         jitter: Callable[[], float] = random.random,
         observers: tuple[Callable[[Entry], None], ...] = (),
+        codec: Codec | None = None,
     ) -> None:
         self._store = store
         self.durability = checked_choice("durability", durability)
@@ -199,7 +201,7 @@ class Runtime:
         self.clock = clock
         self.jitter = jitter
         self.observers = tuple(contained(observer) for observer in observers)
-        self.codec = Codec()
+        self.codec = codec or CODEC
         waits = {"sleep": sleep, "asleep": asleep}
         drivers = Drivers(attempt, **{n: w for n, w in waits.items() if w is not None})
         self.drivers = (drivers.drive, drivers.adrive)

@@ -34,6 +34,8 @@ CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 
 FORWARD = frozenset({Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED})
 ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
+CUT_OFF = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ERROR})
+"""What can follow an intent only if the attempt had no end."""
 
 
 @cache
@@ -138,16 +140,16 @@ class Slot:
             self.child.apply(entry)
             return
         self.status, before = STEPS[self.status, kind], self.status
+        if before is StepStatus.ENTERED and kind in CUT_OFF:
+            self.uncertain = True
         if kind is Kind.INTENT:
             self.attempts += 1
-            self.uncertain = self.uncertain or before is StepStatus.ENTERED
             self.fault, self.again = None, False
             return
         if kind is Kind.DONE:
             self.done, self.result, self.ended = True, entry.result, entry.at
         elif kind is Kind.COMPENSATION_INTENT:
             self.compensation_attempts += 1
-            self.uncertain = self.uncertain or before is StepStatus.ENTERED
         elif kind is Kind.COMPENSATION_DONE:
             self.compensation_fault = None
         else:

@@ -19,10 +19,11 @@ import wrapt
 
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
-from sagadsl._core.definition import SagaSpec, key_of
+from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.flow import Ended, descend, settle
 from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.runtime import (
+    CODEC,
     Opened,
     Options,
     Runtime,
@@ -231,7 +232,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
         **settings,
     )
     for annotation in parameters.annotations.values():
-        (spec.runtime or default_runtime).codec.know(annotation)
+        CODEC.know(annotation)
     made = Saga(target, spec, Options())  # type: ignore[call-arg]  # checkers see the class for users
     registry.sagas[name] = made
     return made
@@ -421,7 +422,7 @@ def child_of(
         text = run.codec.encode(stored)
     except Unstorable as why:
         raise unstorable_argument(spec.name, why) from None
-    key = options.key if options.key is not None else spec.key
+    key = spec.key if options.key is None else literal(options.key)
     slot = parent.call(spec.name, spec.definition, text, None if key is None else key_of(key, stored, spec.name))
     if slot.seq and slot.child is None:
         raise run.halt(ReplayError(run.id, parent.path, (slot.local_key,), (spec.name,), f"{spec.name} was a step"))

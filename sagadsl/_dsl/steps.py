@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -16,12 +17,12 @@ from attrs import frozen
 
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
-from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, key_of
+from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, key_of, literal
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import perform
 from sagadsl._core.parameters import Parameters, Receiver
 from sagadsl._core.retry import Retry, as_retry
-from sagadsl._core.runtime import default_runtime, registry, unstorable_argument
+from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope, Work
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
 from sagadsl.errors import UsageError
@@ -31,7 +32,7 @@ Q = ParamSpec("Q")
 R = TypeVar("R", covariant=True)
 S = TypeVar("S")
 
-UNDECIDED: Any = object()
+log = logging.getLogger("sagadsl")
 Compensate = Callable[..., Any] | Compensation | Standing | None
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ else:
 
         def using(self, **options):
             known_options(f"{self._self_spec.name}.using()", options, USING)
+            if isinstance(options.get("key"), str):
+                options["key"] = literal(options["key"])
             return Step(self.__wrapped__, respecified(self._self_spec, options))
 
         def __reduce_ex__(self, protocol):
@@ -165,7 +168,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     )
     spec = respecified(spec, {n: options[n] for n in USING & options.keys()})
     for annotation in parameters.annotations.values():
-        default_runtime.codec.know(annotation)
+        CODEC.know(annotation)
     refuse_duplicate(function, name, "step")
     if "<locals>" not in function.__qualname__:
         registry.steps[spec.module, name] = spec
@@ -233,6 +236,8 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
         key = None if spec.key is None else key_of(spec.key, stored, name)
         slot = scope.call(name, definition, text, key)
         slot.spec, slot.live = spec, live
+        if key is not None and slot.seq and run.codec.canonical(text) != run.codec.canonical(slot.arguments):
+            log.warning("%s was recorded with %s and is called with %s: the record stands", slot.key, slot.arguments, text)
         work = Work(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
         return run.drivers[is_async](perform(slot, work))
 

@@ -7,48 +7,56 @@ What JSON can say passes untouched. Everything else is a small object whose firs
     Reservation("r-1", 2)     {"$type": "shop:Reservation", "id": "r-1", "quantity": 2}
 
 so the file can be read without the program, and a restart needs no annotation to know what a value was. Classes are
-found by name among imported modules (``classes``), or among those that annotations mentioned (`Codec.know`). What is in
-neither vocabulary (``deque[int]``, ``Counter[str]``) goes to cattrs with its annotation; `Codec.register` is for the rest.
+found by name among imported modules (``classes``), or among those that annotations mentioned (`Codec.know`). A generic
+collection of the user's own (``Registry[str, int]``) goes to cattrs with its annotation; `Codec.register` is for the rest.
 
 The default encoder is the standard library's: faster ones write NaN as ``null`` and refuse lone surrogates.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import math
-from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from functools import cache
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from enum import Enum, Flag
+from functools import cache, partial
 from hashlib import blake2b
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any, get_origin
-from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import attrs
-import cattrs
 
 from sagadsl._core.codec import arrays
 from sagadsl._core.codec.classes import (
     class_name,
-    classes_in,
     find_class,
+    is_class,
     is_pydantic,
     is_record,
+    is_stored_by_name,
+    mentioned_in,
     model_from,
     model_state,
     put_together,
     take_apart,
 )
-from sagadsl._core.codec.faults import fault_of, rebuild, user_frames
+from sagadsl._core.codec.faults import fields_of, rebuild, user_frames
+from sagadsl._core.codec.vocabulary import (
+    FACTORIES,
+    LEAVES,
+    LOADS,
+    Unstorable,
+    dump_factory,
+    gone,
+    is_plain_text,
+    same_leaf,
+)
 from sagadsl.errors import Fault, UsageError
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
-PATHS = (PurePosixPath, PureWindowsPath, type(Path()))
+PLAIN = SCALARS | {list, dict}
+SEQUENCES = frozenset({list, tuple, deque})
+MAPPINGS = frozenset({dict, OrderedDict, defaultdict, Counter})
+SETS = frozenset({set, frozenset})
 LIMIT = 16 * 1024 * 1024
 """The largest payload in bytes."""
 
@@ -56,33 +64,21 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_na
 _decode = json.JSONDecoder().raw_decode
 
 
-class Unstorable(Exception):  # noqa: N818  # a fact on its way to NotStorableError, which knows the step
-    """Say which value, at which path, cannot be stored, and why."""
-
-    def __init__(self, value: object, reason: str, path: str = "") -> None:
-        super().__init__(reason)
-        self.type = type(value).__qualname__
-        self.reason = reason
-        self.path = path
-
-    def at(self, part: str) -> Unstorable:
-        """Return it as seen from one level further out."""
-        self.path = part + self.path
-        return self
-
-
 def _is_plain(value: Any) -> bool:
     """Tell whether JSON says *value* exactly (NaN and infinities aside, which the encoder refuses)."""
     cls = type(value)
     if cls in SCALARS:
         return True
-    if cls is list:
-        return all(type(item) in SCALARS or _is_plain(item) for item in value)
     if cls is dict:
-        return all(
-            type(key) is str and key[:1] != "$" and (type(item) in SCALARS or _is_plain(item))
-            for key, item in value.items()
-        )
+        for key, item in value.items():
+            if type(key) is not str or key[:1] == "$" or not (type(item) in SCALARS or _is_plain(item)):
+                return False
+        return True
+    if cls is list:
+        for item in value:
+            if not (type(item) in SCALARS or _is_plain(item)):
+                return False
+        return True
     return False
 
 
@@ -96,7 +92,7 @@ class Codec:
         self._loads: dict[str, Callable[[Any], Any]] = {}
         self._annotated: dict[type, Any] = {}
         self._spelled: dict[str, Any] = {}
-        self._hooks = self._vocabulary()
+        self._hooks = LEAVES | self._containers()
         self._decode_tagged = json.JSONDecoder(object_hook=self._revive).raw_decode
 
     # -- what callers use -----------------------------------------------------------------------------------------
@@ -121,7 +117,8 @@ class Codec:
                 copy = value if type(value) in SCALARS else _decode(text)[0]
                 if len(text) > self.limit:
                     raise self._too_large(value, text)
-                return text, copy
+                if "\\ud" not in text or _decode(text)[0] == value:  # two surrogates would come back as one character
+                    return text, copy
         except (ValueError, RecursionError):
             pass  # NaN, an integer too long for decimal text, a cycle: told apart below
         return self._encode_tagged(value)
@@ -133,34 +130,71 @@ class Codec:
             ValueError: It names what this program does not have, or is no text of ours.
         """
         try:
-            return self._decode_tagged(text)[0] if '"$' in text else _decode(text)[0]
+            value, end = self._decode_tagged(text) if '"$' in text else _decode(text)
         except RecursionError:
-            msg = "nested too deeply"
+            msg = "the journal holds a value that is nested too deeply to be read here"
             raise ValueError(msg) from None
+        except ValueError:
+            raise
+        except Exception as error:  # whatever a damaged or foreign text does to the functions that read it
+            msg = f"the journal holds a value that cannot be read: {type(error).__name__}: {error}"
+            raise ValueError(msg) from error
+        if end != len(text):
+            msg = "the journal holds a value that something else follows"
+            raise ValueError(msg)
+        return value
 
     def encode_fault(self, error: BaseException) -> tuple[str, Fault]:
         """Return an exception as text, and as the fault that would come back of it."""
-        fault = fault_of(error, self.is_storable)
+        fields = fields_of(error, self._keep)
         dump = self._dumps.get(type(error))
         if dump is not None:
-            fault = attrs.evolve(fault, dumped=dump(error), refused=False)
-        return self.dump_fault(fault), fault
+            try:
+                fields["dumped"] = self._keep(dump(error))
+            except Exception as why:  # noqa: BLE001  # the failure of the step matters more than that of its dump
+                fields["missing"] = [*fields.get("missing", ()), f"its registered form ({why!r:.100})"]
+        text = _encode(fields)
+        if len(text) > self.limit:
+            lost = {"args": [], "attributes": {}, "dumped": None, "cause": None, "missing": ["all that was too large"]}
+            fields |= lost | {"refused": True}
+        cls = self._class_called(fields["type"])
+        if cls is not None and type(self.exception(self._fault_from(fields))) is not cls:
+            fields["refused"] = True
+        text = _encode(fields)
+        return text, self.load_fault(text)
 
     def dump_fault(self, fault: Fault) -> str:
         """Return a fault as text."""
         return _encode(self._tag(self._fault_fields(fault), "$"))
 
     def load_fault(self, text: str) -> Fault:
-        """Return the fault of *text*."""
+        """Return the fault of *text*.
+
+        Raises:
+            ValueError: As for `decode`, or it is no fault.
+        """
         return self._fault_from(self.decode(text))
 
     def exception(self, fault: Fault) -> BaseException | None:
         """Make the exception of a fault again, or return `None` where its class is gone or refuses."""
+        cls = self._class_called(fault.type)
+        if fault.refused or cls is None:
+            return None
         load = self._loads.get(fault.type)
-        if load is not None and fault.dumped is not None:
-            error: BaseException = load(fault.dumped)
-            return error
-        return rebuild(fault, self._known.get(fault.type))
+        if load is None or fault.dumped is None:
+            error = rebuild(fault, cls)
+        else:
+            try:
+                error = load(fault.dumped)
+            except Exception:  # noqa: BLE001  # the user's function; without it the class counts as one that refuses
+                return None
+        if not isinstance(error, BaseException):
+            return None
+        if fault.missing:
+            error.add_note(f"not recorded: {', '.join(fault.missing)}")
+        if fault.cause is not None:
+            error.__cause__ = self.exception(fault.cause)
+        return error
 
     def is_storable(self, value: Any) -> bool:
         """Tell whether *value* can be stored."""
@@ -171,9 +205,16 @@ class Codec:
         return True
 
     def register(self, cls: type, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
-        """Store values of exactly *cls* as ``dump(value)`` and read them with ``load``."""
+        """Store values of exactly *cls* as ``dump(value)`` and read them with ``load``.
+
+        Raises:
+            UsageError: These are not a class and two functions, or JSON has a form for the class.
+        """
         if not isinstance(cls, type) or not callable(dump) or not callable(load):
             msg = f"register(type, dump, load) takes a class and two functions, not {cls!r}, {dump!r}, {load!r}"
+            raise UsageError(msg)
+        if cls in PLAIN:
+            msg = f"register({cls.__name__}, ...): JSON has a form for it already; register a class of your own"
             raise UsageError(msg)
         name = class_name(cls)
         self._dumps[cls], self._loads[name], self._known[name] = dump, load, cls
@@ -181,11 +222,12 @@ class Codec:
 
     def know(self, annotation: Any) -> None:
         """Remember what an annotation mentions: local classes by their names, and what cattrs is asked for."""
-        for cls in classes_in(annotation):
-            self._known[class_name(cls)] = cls
-        origin = get_origin(annotation)
-        if isinstance(origin, type) and origin not in self._hooks:
-            self._annotated[origin] = self._spelled[str(annotation)] = annotation
+        for part in mentioned_in(annotation):
+            origin = get_origin(part)
+            if is_class(part) and is_stored_by_name(part):
+                self._known[class_name(part)] = part
+            elif isinstance(origin, type) and origin not in self._hooks and not is_stored_by_name(origin):
+                self._annotated[origin] = self._spelled[str(part)] = part
 
     def canonical(self, text: str) -> str:
         """Return the text of an equal value that does not depend on the order of keys."""
@@ -197,20 +239,27 @@ class Codec:
         """Return the digest of the canonical text: what tells calls with other arguments apart."""
         return blake2b(self.canonical(text).encode(), digest_size=16).hexdigest()
 
-    # -- how it is done -------------------------------------------------------------------------------------------
+    # -- saying -----------------------------------------------------------------------------------------------------
 
     def _encode_tagged(self, value: Any) -> tuple[str, Any]:
         try:
             text = _encode(self._tag(value, "$"))
+            if len(text) > self.limit:
+                raise self._too_large(value, text)
             copy = self.decode(text)
+            self._compare(value, copy, "$")
+        except Unstorable:
+            raise
         except RecursionError:
             raise Unstorable(value, "it contains itself, or is nested too deeply", "$") from None
         except ValueError as error:
             raise Unstorable(value, str(error), "$") from error
-        if len(text) > self.limit:
-            raise self._too_large(value, text)
-        self._compare(value, copy, "$")
+        except Exception as error:  # a property, an ``__eq__``, a registered function of the user's
+            raise Unstorable(value, f"{type(error).__name__}: {error}", "$") from error
         return text, copy
+
+    def _keep(self, value: Any) -> Any:
+        return json.loads(self.encode(value))
 
     def _too_large(self, value: Any, text: str) -> Unstorable:
         return Unstorable(
@@ -219,99 +268,99 @@ class Codec:
 
     def _tag(self, value: Any, part: str) -> Any:
         cls = type(value)
-        if cls is str or cls is bool or value is None:
+        if cls is bool or value is None:
             return value
-        hook = self._hooks.get(cls)
-        if hook is None:
-            hook = self._hooks[cls] = self._hook_for(cls)
         try:
+            hook = self._hooks.get(cls)
+            if hook is None:
+                hook = self._hooks[cls] = self._hook_for(value)
             return hook(value)
         except Unstorable as error:
             raise error.at(part) from None
 
-    def _hook_for(self, cls: type) -> Callable[[Any], Any]:
-        """Choose how a class outside the vocabulary is said."""
-        if issubclass(cls, Enum):
-            return self._dump_enum
+    def _hook_for(self, value: Any) -> Callable[[Any], Any]:
+        """Choose how a class outside the vocabulary is said; it must be found again by its name."""
+        cls = type(value)
         if issubclass(cls, BaseException):
             return self._dump_exception
         if arrays.is_array(cls):
             return self._dump_array
-        if is_record(cls):
-            return self._dump_record
-        return self._dump_model if is_pydantic(cls) else self._dump_annotated
+        if not is_stored_by_name(cls):
+            return self._dump_annotated
+        name = class_name(cls)
+        if self._class_called(name) is not cls:
+            reason = (
+                f"after a restart nothing would lead from {name} to its class: define it at module level, "
+                "or annotate the step's argument or result with it"
+            )
+            raise Unstorable(value, reason)
+        if issubclass(cls, Enum):
+            return partial(self._dump_enum, name)
+        return partial(self._dump_record if is_record(cls) else self._dump_model, name)
 
-    def _vocabulary(self) -> dict[type, Callable[[Any], Any]]:
-        """Return how each type of the vocabulary is said; `LOADS` has the way back."""
+    def _containers(self) -> dict[type, Callable[[Any], Any]]:
+        """Return how each type that contains others is said; `_revive_container` is the way back."""
         return {
-            bool: lambda v: v,
-            str: lambda v: v,
-            type(None): lambda v: v,
-            int: _dump_int,
-            float: lambda v: v if math.isfinite(v) else {"$float": repr(v)},
             list: self._dump_items,
             tuple: lambda v: {"$tuple": self._dump_items(v)},
+            deque: lambda v: {"$deque": self._dump_items(_bare(v)), "maxlen": v.maxlen},
             set: lambda v: {"$set": self._dump_unordered(v)},
             frozenset: lambda v: {"$frozenset": self._dump_unordered(v)},
             dict: self._dump_dict,
-            bytes: lambda v: {"$bytes": base64.b64encode(v).decode()},
-            bytearray: lambda v: {"$bytearray": base64.b64encode(v).decode()},
-            complex: lambda v: {"$complex": [self._tag(v.real, ""), self._tag(v.imag, "")]},
-            Decimal: lambda v: {"$decimal": str(v)},
-            UUID: lambda v: {"$uuid": str(v)},
-            datetime: _dump_datetime,
-            date: lambda v: {"$date": v.isoformat()},
-            time: lambda v: _zoned({"$time": v.replace(tzinfo=None, fold=0).isoformat()}, v),
-            timedelta: lambda v: {"$timedelta": [v.days, v.seconds, v.microseconds]},
-            ZoneInfo: _dump_zone,
+            OrderedDict: lambda v: {"$ordered": self._dump_pairs(_bare(v))},
+            Counter: lambda v: {"$counter": self._dump_pairs(_bare(v))},
+            defaultdict: lambda v: {
+                "$defaultdict": self._dump_pairs(_bare(v)),
+                "factory": dump_factory(v.default_factory),
+            },
             Fault: lambda v: {"$fault": self._tag(self._fault_fields(v), "")},
-            type(...): lambda _: {"$ellipsis": True},
-        } | {path: lambda v: {"$path": str(v), "as": type(v).__name__} for path in PATHS}
+        }
 
     def _dump_annotated(self, value: Any) -> dict[str, Any]:
         annotation = self._annotated.get(type(value))
         if annotation is None:
-            for plain in (bool, int, float, str, list, tuple, dict, set, frozenset, bytes):
+            for plain in (int, float, str, list, tuple, dict, set, frozenset, bytes):
                 if isinstance(value, plain):
                     raise Unstorable(value, f"a subclass of {plain.__name__} would come back as {plain.__name__}")
             raise Unstorable(value, "neither JSON nor the journal has a form for it")
         return {"$as": str(annotation), "value": self._tag(_cattrs().unstructure(value, annotation), "")}
 
-    def _dump_items(self, items: Any) -> list[Any]:
+    def _dump_items(self, items: Iterable[Any]) -> list[Any]:
         return [self._tag(item, f"[{at}]") for at, item in enumerate(items)]
 
-    def _dump_unordered(self, items: Any) -> list[Any]:
+    def _dump_unordered(self, items: Iterable[Any]) -> list[Any]:
         return sorted((self._tag(item, "{}") for item in items), key=_canonical_key)
 
-    def _dump_dict(self, value: dict[Any, Any]) -> Any:
-        if all(type(key) is str and key[:1] != "$" for key in value):
-            return {key: self._tag(item, f".{key}") for key, item in value.items()}
-        return {"$dict": [[self._tag(k, "{}"), self._tag(v, f"[{k!r}]")] for k, v in value.items()]}
+    def _dump_pairs(self, value: dict[Any, Any]) -> list[Any]:
+        return [[self._tag(key, "{}"), self._tag(item, _part(key))] for key, item in value.items()]
 
-    def _dump_record(self, value: Any) -> dict[str, Any]:
-        name = class_name(type(value))
-        self._known[name] = type(value)
+    def _dump_dict(self, value: dict[Any, Any]) -> Any:
+        if all(type(key) is str and key[:1] != "$" and is_plain_text(key) for key in value):
+            return {key: self._tag(item, f".{key}") for key, item in value.items()}
+        return {"$dict": self._dump_pairs(value)}
+
+    def _dump_record(self, name: str, value: Any) -> dict[str, Any]:
         try:
             fields = take_apart(value)
         except ValueError as error:
             raise Unstorable(value, str(error)) from None
         return {"$type": name} | {key: self._tag(item, f".{key}") for key, item in fields.items()}
 
-    def _dump_model(self, value: Any) -> dict[str, Any]:
-        name = class_name(type(value))
-        self._known[name] = type(value)
+    def _dump_model(self, name: str, value: Any) -> dict[str, Any]:
         return {"$model": name} | {key: self._tag(item, "") for key, item in model_state(value).items()}
 
-    def _dump_enum(self, value: Enum) -> dict[str, Any]:
-        name = class_name(type(value))
-        self._known[name] = type(value)
-        if type(value).__members__.get(value.name) is value:
-            return {"$enum": name, "name": value.name}
-        return {"$enum": name, "value": self._tag(value.value, "")}  # a combination of flags
+    def _dump_enum(self, name: str, value: Enum) -> dict[str, Any]:
+        if type(value).__members__.get(value._name_ or "") is value:
+            return {"$enum": name, "name": value._name_}
+        if isinstance(value, Flag):
+            return {"$enum": name, "flags": self._tag(value._value_, "")}
+        raise Unstorable(value, "it is no member of its enum")
 
     def _dump_exception(self, value: BaseException) -> dict[str, Any]:
-        self._known[class_name(type(value))] = type(value)
-        return {"$exception": json.loads(self.encode_fault(value)[0])}
+        text, fault = self.encode_fault(value)
+        if type(self.exception(fault)) is not type(value):
+            raise Unstorable(value, f"the exception {fault.type} cannot be made again: its class refuses, or is local")
+        return {"$exception": json.loads(text)}
 
     def _dump_array(self, value: Any) -> dict[str, Any]:
         try:
@@ -321,34 +370,42 @@ class Codec:
         return {key: self._tag(item, "") for key, item in dumped.items()}
 
     def _fault_fields(self, fault: Fault) -> dict[str, Any]:
-        default = attrs.fields_dict(Fault)
-        fields = {n: getattr(fault, n) for n in default}
+        fields = {n: getattr(fault, n) for n in attrs.fields_dict(Fault)}
         fields["args"] = list(fault.args)
         fields["missing"] = list(fault.missing)
         fields["cause"] = self._fault_fields(fault.cause) if fault.cause else None
-        return {n: v for n, v in fields.items() if v or n in {"type", "message"}}
+        return {n: v for n, v in fields.items() if n in {"type", "message"} or (v is not None and v not in ("", [], {}))}
 
-    def _fault_from(self, fields: dict[str, Any]) -> Fault:
-        cause = fields.get("cause")
-        fields = fields | {"args": tuple(fields.get("args", ())), "missing": tuple(fields.get("missing", ()))}
-        return Fault(**fields | {"cause": self._fault_from(cause) if cause else None})
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def _fault_from(self, fields: Any) -> Fault:
+        try:
+            cause = fields.get("cause")
+            known = fields | {"args": tuple(fields.get("args", ())), "missing": tuple(fields.get("missing", ()))}
+            return Fault(**known | {"cause": self._fault_from(cause) if cause else None})
+        except (TypeError, AttributeError) as error:
+            msg = f"the journal holds something else where a fault should be: {error}"
+            raise ValueError(msg) from error
+
+    def _class_called(self, name: str) -> type | None:
+        return self._known.get(name) or find_class(name)
 
     def _revive(self, fields: dict[str, Any]) -> Any:
         """Make the value of an object whose first key is a tag; others pass. Called by the decoder, inside out."""
         tag = next(iter(fields), "")
         if tag[:1] != "$":
             return fields
-        load = LOADS.get(tag)
+        load = LOADS.get(tag) or CONTAINERS.get(tag)
         if load is not None:
             return load(fields)
         if tag == "$fault":
             return self._fault_from(fields[tag])
         if tag == "$exception":
             fault = self._fault_from(fields[tag])
-            return self.exception(fault) or _gone(fault.type)
+            return self.exception(fault) or gone(fault.type)
         if tag == "$as":
             annotation = self._spelled.get(fields[tag])
-            return _gone(fields[tag]) if annotation is None else _cattrs().structure(fields["value"], annotation)
+            return gone(fields[tag]) if annotation is None else _cattrs().structure(fields["value"], annotation)
         if tag in {"$type", "$model", "$enum"}:
             return self._revive_class(tag, fields.pop(tag), fields)
         msg = f"the journal holds a value tagged {tag!r}, which this version does not know"
@@ -356,53 +413,79 @@ class Codec:
 
     def _revive_class(self, tag: str, name: str, fields: dict[str, Any]) -> Any:
         if "$value" in fields:
-            return self._loads[name](fields["$value"]) if name in self._loads else _gone(name)
-        cls = self._known.get(name) or find_class(name)
+            return self._loads[name](fields["$value"]) if name in self._loads else gone(name)
+        cls = self._class_called(name)
         if cls is None:
-            return _gone(name)
+            return gone(name)
         if tag == "$type" and is_record(cls):
             return put_together(cls, fields)
         if tag == "$model" and is_pydantic(cls):
             return model_from(cls, fields)
-        if tag == "$enum" and issubclass(cls, Enum):
-            return cls[fields["name"]] if "name" in fields else cls(fields["value"])
-        return _gone(name)
+        if tag == "$enum" and issubclass(cls, Enum) and "name" in fields:
+            return cls.__members__.get(fields["name"]) or gone(f"{name}.{fields['name']}")
+        if tag == "$enum" and issubclass(cls, Flag):
+            return cls(fields["flags"])
+        return gone(name)
+
+    # -- comparing --------------------------------------------------------------------------------------------------
 
     def _compare(self, value: Any, copy: Any, path: str) -> None:
         """Refuse a copy that is not equal and of the same type, naming the first place where it differs."""
         cls = type(value)
         same = cls is type(copy)
         if not same or isinstance(value, BaseException):
-            pass
-        elif cls is dict:
-            same = list(value) == list(copy) or value.keys() == copy.keys()
-            for key in value if same else ():
-                self._compare(value[key], copy[key], f"{path}.{key}" if type(key) is str else f"{path}[{key!r}]")
-        elif cls is list or cls is tuple:
-            same = len(value) == len(copy)
-            for at, (left, right) in enumerate(zip(value, copy, strict=False)):
-                self._compare(left, right, f"{path}[{at}]")
-        elif is_record(cls) and cls not in self._dumps:
-            for key, item in take_apart(value).items():
-                self._compare(item, getattr(copy, key, None), f"{path}.{key}")
+            pass  # an exception's copy may lack attributes, which it then says itself
+        elif cls in self._dumps:
+            same = same_leaf(value, copy)
         elif arrays.is_array(cls):
-            same = arrays.same_array(value, copy)
-        elif cls is Decimal or cls is float or cls is complex:
-            same = repr(value) == repr(copy)
-        elif cls.__eq__ is not object.__eq__:
-            same = bool(value == copy)
+            same = self._dump_array(value) == self._dump_array(copy)
+        else:
+            parts = self._parts(value)
+            if parts is None:
+                same = same_leaf(value, copy)
+            else:
+                others = self._parts(copy) or []
+                same = len(parts) == len(others)
+                for (part, left), (_, right) in zip(parts, others, strict=False):
+                    self._compare(left, right, path + part)
         if not same:
             raise Unstorable(value, f"it would come back as {copy!r:.100}, which is not the same", path)
 
+    def _parts(self, value: Any) -> list[tuple[str, Any]] | None:
+        """Return what a value consists of, each part with its step of the path; `None` if it has no parts."""
+        cls = type(value)
+        if cls in SEQUENCES:
+            return [(f"[{at}]", item) for at, item in enumerate(value)]
+        if cls in SETS:
+            tagged = sorted((_canonical_key(self._tag(item, "")), at, item) for at, item in enumerate(value))
+            return [("{}", item) for _, _, item in tagged]
+        if cls in MAPPINGS:
+            return [part for key, item in value.items() for part in (("{}", key), (_part(key), item))]
+        if is_record(cls):
+            return [(f".{name}", item) for name, item in take_apart(value).items()]
+        return list(model_state(value).items()) if is_pydantic(cls) else None
+
+
+def _part(key: Any) -> str:
+    return f".{key}" if type(key) is str else f"[{key!r}]"
+
+
+def _bare(value: Any) -> Any:
+    """Return a collection whose class leaves room for attributes, if it has none.
+
+    Raises:
+        Unstorable: It has one.
+    """
+    for name in getattr(value, "__dict__", ()):
+        raise Unstorable(value, f"its attribute {name!r} would be lost")
+    return value
+
 
 @cache
-def _cattrs() -> cattrs.Converter:
+def _cattrs() -> Any:
+    import cattrs  # noqa: PLC0415  # a seventh of this package's import time, for collections that few define
+
     return cattrs.Converter()
-
-
-def _gone(name: str) -> Any:
-    msg = f"the journal holds a value of {name}, which this program has not imported (or not registered)"
-    raise ValueError(msg)
 
 
 def _canonical_key(item: Any) -> str:
@@ -410,84 +493,34 @@ def _canonical_key(item: Any) -> str:
 
 
 def _sorted(value: Any) -> Any:
-    """Put the pairs of a tagged dictionary into one order; sets are stored sorted, plain keys sorted at writing."""
+    """Put what has no order of its own into one; the encoder sorts plain keys."""
     if isinstance(value, list):
         return [_sorted(item) for item in value]
     if isinstance(value, dict):
         value = {key: _sorted(item) for key, item in value.items()}
-        if "$dict" in value:
-            value["$dict"] = sorted(value["$dict"], key=_canonical_key)
+        for tag in ("$dict", "$set", "$frozenset", "$counter", "$defaultdict"):
+            if tag in value:
+                value[tag] = sorted(value[tag], key=_canonical_key)
     return value
 
 
-def _dump_int(value: int) -> Any:
-    # Decimal text of more than some 4,000 digits is refused by Python itself, in both directions.
-    return value if value.bit_length() < 10_000 else {"$int": hex(value)}
+def _load_default(fields: dict[str, Any]) -> Any:
+    name = fields["factory"]
+    return defaultdict(None if name is None else FACTORIES.get(name) or gone(name), fields["$defaultdict"])
 
 
-def _dump_datetime(value: datetime) -> dict[str, Any]:
-    return _zoned({"$datetime": value.replace(tzinfo=None, fold=0).isoformat()}, value)
-
-
-def _zoned(fields: dict[str, Any], value: datetime | time) -> dict[str, Any]:
-    if value.fold:
-        fields["fold"] = 1
-    zone = value.tzinfo
-    if zone is None:
-        return fields
-    if isinstance(zone, ZoneInfo) and zone.key is not None:
-        return fields | {"zone": zone.key}
-    offset = value.utcoffset()
-    if type(zone).__module__ != "datetime" or offset is None:
-        raise Unstorable(value, f"its time zone {zone!r} is neither a ZoneInfo nor a fixed offset")
-    return fields | {"offset": offset.total_seconds(), "name": zone.tzname(None)}
-
-
-def _dump_zone(value: ZoneInfo) -> dict[str, Any]:
-    if value.key is None:
-        raise Unstorable(value, "a ZoneInfo without a key")
-    return {"$zone": value.key}
-
-
-def _unzoned(moment: Any, fields: dict[str, Any]) -> Any:
-    from datetime import UTC, timezone  # noqa: PLC0415  # cold
-
-    zone: Any = None
-    if "zone" in fields:
-        zone = ZoneInfo(fields["zone"])
-    elif "offset" in fields:
-        offset, name = timedelta(seconds=fields["offset"]), fields.get("name")
-        plain = timezone(offset)
-        zone = UTC if not offset and name == "UTC" else plain if plain.tzname(None) == name else timezone(offset, name)
-    return moment.replace(tzinfo=zone, fold=fields.get("fold", 0))
-
-
-def _load_path(fields: dict[str, Any]) -> PurePath:
-    found = {cls.__name__: cls for cls in PATHS}.get(fields["as"])
-    return found(fields["$path"]) if found else _gone(fields["as"])
-
-
-LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "$int": lambda f: int(f["$int"], 16),
-    "$float": lambda f: float(f["$float"]),
+CONTAINERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$tuple": lambda f: tuple(f["$tuple"]),
+    "$deque": lambda f: deque(f["$deque"], f["maxlen"]),
     "$set": lambda f: set(f["$set"]),
     "$frozenset": lambda f: frozenset(f["$frozenset"]),
-    "$dict": lambda f: {k: v for k, v in f["$dict"]},  # noqa: C416  # each pair is a list
-    "$bytes": lambda f: base64.b64decode(f["$bytes"]),
-    "$bytearray": lambda f: bytearray(base64.b64decode(f["$bytearray"])),
-    "$complex": lambda f: complex(*f["$complex"]),
-    "$decimal": lambda f: Decimal(f["$decimal"]),
-    "$uuid": lambda f: UUID(f["$uuid"]),
-    "$datetime": lambda f: _unzoned(datetime.fromisoformat(f["$datetime"]), f),
-    "$date": lambda f: date.fromisoformat(f["$date"]),
-    "$time": lambda f: _unzoned(time.fromisoformat(f["$time"]), f),
-    "$timedelta": lambda f: timedelta(*f["$timedelta"]),
-    "$zone": lambda f: ZoneInfo(f["$zone"]),
-    "$path": _load_path,
-    "$ellipsis": lambda _: ...,
+    "$dict": lambda f: dict(f["$dict"]),
+    "$ordered": lambda f: OrderedDict(f["$ordered"]),
+    "$counter": lambda f: Counter(dict(f["$counter"])),
+    "$defaultdict": _load_default,
     "$numpy": arrays.load_numpy,
     "$pandas": arrays.load_pandas,
 }
+"""How the tags of what has parts are read; the parts are values by then."""
 
 __all__ = ["LIMIT", "Codec", "Unstorable", "user_frames"]

@@ -1,6 +1,8 @@
 """numpy and pandas values, for programs that use them: numpy's own file format, and columns of it.
 
-Nothing here imports either library: a value of theirs means that the program did.
+Nothing here imports either library: a value of theirs means that the program did. What is said of a value is meant to
+be all of it (dtypes, levels, codes, frequencies), so that saying the copy once more and getting the same text is the
+proof that nothing was lost: ``==`` and ``equals`` overlook missing values, names and types.
 """
 
 from __future__ import annotations
@@ -10,12 +12,11 @@ import io
 import sys
 from typing import Any
 
-TAGS = ("$numpy", "$pandas")
-
 
 def is_array(cls: type) -> bool:
     """Tell a numpy or pandas value's class."""
-    return cls.__module__.partition(".")[0] in {"numpy", "pandas"} and cls.__module__.partition(".")[0] in sys.modules
+    library = cls.__module__.partition(".")[0]
+    return library in {"numpy", "pandas"} and library in sys.modules
 
 
 def dump_array(value: Any) -> dict[str, Any]:
@@ -30,12 +31,12 @@ def dump_array(value: Any) -> dict[str, Any]:
 
 
 def _dump_numpy(value: Any) -> dict[str, Any]:
-    numpy = sys.modules["numpy"]
+    numpy: Any = sys.modules["numpy"]
     if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
         msg = f"numpy's {type(value).__name__} is no array and no scalar"
         raise ValueError(msg)
     if value.dtype.hasobject:
-        msg = "an array of objects"
+        msg = "an array of objects; a list says the same"
         raise ValueError(msg)
     buffer = io.BytesIO()
     numpy.save(buffer, value, allow_pickle=False)
@@ -43,31 +44,61 @@ def _dump_numpy(value: Any) -> dict[str, Any]:
     return {"$numpy": base64.b64encode(buffer.getvalue()).decode(), "kind": kind}
 
 
+def load_numpy(fields: dict[str, Any]) -> Any:
+    """Rebuild what `dump_array` made of a numpy value."""
+    numpy: Any = _library("numpy")
+    array = numpy.lib.format.read_array(io.BytesIO(base64.b64decode(fields["$numpy"])), allow_pickle=False)
+    return array if fields["kind"] == "array" else array[()]
+
+
+def _library(name: str) -> Any:
+    if name not in sys.modules:
+        msg = f"the journal holds a value of {name}, which this program has not imported"
+        raise ValueError(msg)
+    return sys.modules[name]
+
+
+# -- pandas -----------------------------------------------------------------------------------------------------------
+
+
 def _dump_pandas(value: Any) -> dict[str, Any]:
     pandas: Any = sys.modules["pandas"]
-    name = type(value).__name__
-    if name == "DataFrame":
+    cls = type(value)
+    if cls is pandas.DataFrame:
         columns = [_column(value.iloc[:, at]) for at in range(value.shape[1])]
-        return {"columns": columns, "names": _index(value.columns), "index": _index(value.index)}
-    if name == "Series":
-        return {"column": _column(value), "index": _index(value.index), "name": value.name}
+        return _noted(value, {"columns": columns, "names": _index(value.columns), "index": _index(value.index)})
+    if cls is pandas.Series:
+        return _noted(value, {"column": _column(value), "index": _index(value.index), "name": value.name})
     if isinstance(value, pandas.Index):
         return {"index": _index(value)}
-    if name in {"Timestamp", "Timedelta"}:
-        zone = str(value.tz) if getattr(value, "tz", None) is not None else None
-        return {"value": int(value.value), "unit": value.unit, "zone": zone, "text": str(value)}
-    if name == "NAType":
+    if value is pandas.NA or value is pandas.NaT:
         return {}
-    msg = f"pandas' {name} is no table, column, index or time"
+    if cls is pandas.Timestamp:  # the moment in UTC: the zone alone says which of two equal hours it is
+        return {"moment": str(value.asm8), "unit": value.unit, "zone": value.tz}
+    if cls is pandas.Timedelta:
+        return {"count": int(value.asm8.astype("int64")), "unit": value.unit}
+    msg = f"pandas' {cls.__name__} is no table, column, index or time"
     raise ValueError(msg)
 
 
-def _column(column: Any) -> dict[str, Any]:
-    dtype = str(column.dtype)
-    values = column.array
-    if column.dtype.kind in "biufcmM" and hasattr(values, "to_numpy") and "," not in dtype and dtype.islower():
-        return {"dtype": dtype, "values": values.to_numpy()}
-    return {"dtype": dtype, "values": [None if item is None else item for item in column.tolist()]}
+def _noted(value: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    return {**fields, "attrs": value.attrs} if value.attrs else fields
+
+
+def _column(values: Any) -> dict[str, Any]:
+    """Say a column, or the values of an index."""
+    numpy: Any = sys.modules["numpy"]
+    pandas: Any = sys.modules["pandas"]
+    dtype = values.dtype
+    if isinstance(dtype, pandas.CategoricalDtype):
+        codes = numpy.asarray(values.array.codes)
+        return {"codes": codes, "categories": _index(dtype.categories), "ordered": bool(dtype.ordered)}
+    if isinstance(dtype, pandas.DatetimeTZDtype):
+        return {"utc": values.array.tz_convert(None).to_numpy(), "zone": dtype.tz}
+    if isinstance(dtype, numpy.dtype) and not dtype.hasobject:
+        return {"array": values.to_numpy()}
+    name = f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype)
+    return {"dtype": name, "values": list(values.array)}
 
 
 def _index(index: Any) -> dict[str, Any]:
@@ -75,71 +106,62 @@ def _index(index: Any) -> dict[str, Any]:
     if type(index) is pandas.RangeIndex:
         return {"range": [index.start, index.stop, index.step], "name": index.name}
     if type(index) is pandas.MultiIndex:
-        return {"tuples": index.tolist(), "names": list(index.names)}
-    return {**_column(index.to_series()), "name": index.name}
-
-
-def load_numpy(fields: dict[str, Any]) -> Any:
-    """Rebuild what `dump_array` made of a numpy value."""
-    numpy: Any = sys.modules["numpy"]
-    array = numpy.load(io.BytesIO(base64.b64decode(fields["$numpy"])), allow_pickle=False)
-    return array if fields["kind"] == "array" else array[()]
+        numpy: Any = sys.modules["numpy"]
+        levels = [_index(level) for level in index.levels]
+        return {"levels": levels, "codes": [numpy.asarray(c) for c in index.codes], "names": list(index.names)}
+    fields = {**_column(index), "name": index.name}
+    return {**fields, "freq": index.freqstr} if getattr(index, "freq", None) is not None else fields
 
 
 def load_pandas(fields: dict[str, Any]) -> Any:
     """Rebuild what `dump_array` made of a pandas value."""
-    pandas: Any = sys.modules["pandas"]
+    pandas: Any = _library("pandas")
+    numpy: Any = _library("numpy")
     name = fields["$pandas"]
+    found: Any
     if name == "DataFrame":
         index = _load_index(fields["index"])
-        columns = {at: _load_column(c, index) for at, c in enumerate(fields["columns"])}
-        frame = pandas.DataFrame(columns, index=index)
-        frame.columns = _load_index(fields["names"])
-        return frame
-    if name == "Series":
-        column = _load_column(fields["column"], _load_index(fields["index"]))
-        column.name = fields["name"]
-        return column
-    if "index" in fields:
-        return _load_index(fields["index"])
-    if name == "Timestamp":
-        stamp = pandas.Timestamp(fields["value"], unit="ns", tz="UTC" if fields["zone"] else None)
-        return (stamp.tz_convert(fields["zone"]) if fields["zone"] else stamp).as_unit(fields["unit"])
-    if name == "Timedelta":
-        return pandas.Timedelta(fields["value"], unit="ns").as_unit(fields["unit"])
-    return pandas.NA
+        columns = {at: _load_column(column).set_axis(index) for at, column in enumerate(fields["columns"])}
+        found = pandas.DataFrame(columns, index=index)
+        found.columns = _load_index(fields["names"])
+        found.attrs.update(fields.get("attrs", {}))
+    elif name == "Series":
+        found = _load_column(fields["column"]).set_axis(_load_index(fields["index"]))
+        found.name = fields["name"]
+        found.attrs.update(fields.get("attrs", {}))
+    elif "index" in fields:
+        found = _load_index(fields["index"])
+    elif name == "Timestamp":
+        found = pandas.Timestamp(numpy.datetime64(fields["moment"], fields["unit"]))
+        found = found.tz_localize("UTC").tz_convert(fields["zone"]) if fields["zone"] is not None else found
+    elif name == "Timedelta":
+        found = pandas.Timedelta(numpy.timedelta64(fields["count"], fields["unit"]))
+    else:
+        found = {"NAType": pandas.NA, "NaTType": pandas.NaT}[name]
+    return found
 
 
-def _load_column(column: dict[str, Any], index: Any) -> Any:
+def _load_column(column: dict[str, Any]) -> Any:
     pandas: Any = sys.modules["pandas"]
-    return pandas.Series(column["values"], index=index, dtype=column["dtype"])
+    if "codes" in column:
+        categories = _load_index(column["categories"])
+        return pandas.Series(pandas.Categorical.from_codes(column["codes"], categories, ordered=column["ordered"]))
+    if "utc" in column:
+        return pandas.Series(column["utc"]).dt.tz_localize("UTC").dt.tz_convert(column["zone"])
+    if "array" in column:
+        return pandas.Series(column["array"])
+    return pandas.Series(column["values"], dtype=column["dtype"])
 
 
 def _load_index(index: dict[str, Any]) -> Any:
     pandas: Any = sys.modules["pandas"]
     if "range" in index:
         return pandas.RangeIndex(*index["range"], name=index["name"])
-    if "tuples" in index:
-        return pandas.MultiIndex.from_tuples(index["tuples"], names=index["names"])
-    return pandas.Index(index["values"], dtype=index["dtype"], name=index["name"])
-
-
-def same_array(left: Any, right: Any) -> bool:
-    """Compare two values of one of these libraries exactly, missing values included."""
-    numpy: Any = sys.modules["numpy"]
-    if type(left).__module__.partition(".")[0] == "numpy":
-        if left.dtype != right.dtype or left.shape != right.shape:
-            return False
-        return bool(numpy.array_equal(left, right, equal_nan=left.dtype.kind in "fcmM"))
-    if hasattr(left, "dtype") and str(left.dtype) != str(right.dtype):
-        return False
-    if (
-        hasattr(left, "dtypes")
-        and hasattr(left, "columns")
-        and not left.dtypes.astype(str).equals(right.dtypes.astype(str))
-    ):
-        return False
-    if hasattr(left, "equals"):
-        return bool(left.equals(right)) and (not hasattr(left, "index") or bool(left.index.equals(right.index)))
-    pandas: Any = sys.modules["pandas"]
-    return left is right or bool(pandas.isna(left) and pandas.isna(right)) or bool(left == right)
+    if "levels" in index:
+        levels = [_load_index(level) for level in index["levels"]]
+        return pandas.MultiIndex(levels, index["codes"], names=index["names"], verify_integrity=False)
+    column = _load_column(index)
+    found = pandas.Index(column, dtype=column.dtype, name=index["name"], tupleize_cols=False)
+    if "freq" in index:
+        found.freq = index["freq"]
+    return found

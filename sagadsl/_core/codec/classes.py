@@ -1,8 +1,9 @@
 """Classes by name, and instances taken apart and put together without running a line of theirs.
 
 A stored class name is looked up among the modules the program has imported, by plain dictionary look-ups; it is never
-imported, and a module's ``__getattr__`` never runs. An instance comes back as ``cls.__new__`` plus its fields: no
-``__init__``, no validator, no converter, so what comes back is what was there and nothing stored is executed.
+imported, and a module's ``__getattr__`` never runs. An instance comes back as ``object.__new__`` plus its fields: no
+``__new__`` or ``__init__`` of its class, no validator, no converter, so what comes back is what was there and nothing
+stored is executed.
 """
 
 from __future__ import annotations
@@ -76,26 +77,50 @@ def take_apart(value: Any) -> dict[str, Any]:
     """Return the fields of a record.
 
     Raises:
-        ValueError: It carries attributes that are no fields, so that it would come back without them.
+        ValueError: It is more than its fields, so that it would come back without the rest.
     """
     cls = type(value)
     names = field_names(cls)
-    extra = [
-        name
-        for name in getattr(value, "__dict__", ())
-        if name not in names and not isinstance(getattr(cls, name, None), cached_property)
-    ]
+    native = next((c for c in cls.__mro__ if not _is_python(c)), tuple)
+    if native is not tuple or (issubclass(cls, tuple) and not is_named_tuple(cls)):
+        msg = f"a record that is also a {native.__name__} would come back as its fields alone"
+        raise ValueError(msg)
+    extra = [name for name in own_attributes(value) if name not in names and not _is_cached(cls, name)]
     if extra:
         msg = f"its attribute {extra[0]!r} is no field"
         raise ValueError(msg)
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
+def own_attributes(value: Any) -> dict[str, Any]:
+    """Return what an instance itself carries, in its ``__dict__`` and in slots."""
+    slots = [name for cls in type(value).__mro__ if not attrs.has(cls) for name in _slots_of(cls)]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return found | getattr(value, "__dict__", {})
+
+
+def _slots_of(cls: type) -> list[str]:
+    slots = vars(cls).get("__slots__", ())
+    names = [slots] if isinstance(slots, str) else list(slots)
+    private = f"_{cls.__name__.lstrip('_')}"
+    mangled = [f"{private}{name}" if name.startswith("__") and not name.endswith("__") else name for name in names]
+    return [name for name in mangled if name not in {"__dict__", "__weakref__"}]
+
+
+def _is_python(cls: type) -> bool:
+    """Tell a class written in Python, whose instances are no more than their attributes (flag: a heap type)."""
+    return bool(cls.__flags__ & 1 << 9) or cls is object or cls is typing.Generic
+
+
+def _is_cached(cls: type, name: str) -> bool:
+    return isinstance(getattr(cls, name, None), cached_property) or name == "__orig_class__"  # of ``Box[int](1)``
+
+
 def put_together(cls: type, fields: dict[str, Any]) -> Any:
     """Make an instance of a record class from its fields."""
     if is_named_tuple(cls):
         return tuple.__new__(cls, [fields[name] for name in field_names(cls)])
-    instance = cls.__new__(cls)
+    instance = object.__new__(cls)
     for name in field_names(cls):
         if name in fields:
             object.__setattr__(instance, name, fields[name])
@@ -127,7 +152,7 @@ def model_state(value: Any) -> dict[str, Any]:
 
 def model_from(cls: type, state: dict[str, Any]) -> Any:
     """Make a pydantic model from its state, without validation."""
-    model = cls.__new__(cls)
+    model = object.__new__(cls)
     base: Any = sys.modules["pydantic"].BaseModel
     base.__setstate__(
         model, dict(zip(PYDANTIC_STATE, (state["fields"], state["set"], state["extra"], state["private"]), strict=True))
@@ -135,8 +160,8 @@ def model_from(cls: type, state: dict[str, Any]) -> Any:
     return model
 
 
-def classes_in(annotation: Any) -> Iterator[type]:
-    """Yield the classes an annotation mentions, and those of their fields: types that a stored name may mean."""
+def mentioned_in(annotation: Any) -> Iterator[Any]:
+    """Yield everything an annotation consists of, and the annotations of the fields of its classes."""
     seen: set[int] = set()
     pending = [annotation]
     while pending:
@@ -144,12 +169,21 @@ def classes_in(annotation: Any) -> Iterator[type]:
         if id(current) in seen:
             continue
         seen.add(id(current))
+        yield current
         pending += typing.get_args(current)
-        if isinstance(current, type) and not typing.get_origin(current):
-            if is_record(current) or is_pydantic(current) or issubclass(current, Enum):
-                yield current
-            if is_record(current) or is_pydantic(current) or typing.is_typeddict(current):
-                pending += field_annotations(current)
+        pending += [getattr(current, name, None) for name in ("__origin__", "__supertype__", "__value__")]
+        if is_class(current) and (is_record(current) or is_pydantic(current) or typing.is_typeddict(current)):
+            pending += field_annotations(current)
+
+
+def is_class(annotation: Any) -> bool:
+    """Tell a class from a generic one with its arguments."""
+    return isinstance(annotation, type) and typing.get_origin(annotation) is None
+
+
+def is_stored_by_name(cls: type) -> bool:
+    """Tell a class whose name is stored with its instances."""
+    return is_record(cls) or is_pydantic(cls) or issubclass(cls, Enum | BaseException)
 
 
 def field_annotations(cls: type) -> list[Any]:

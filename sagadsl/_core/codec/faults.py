@@ -1,8 +1,8 @@
 """Exceptions as data and back: made again without ``__init__``, from classes the program has imported.
 
 What a step raises inside a saga is the exception that would come back after a restart, so the same ``except`` clauses
-see the same thing both times. `fault_of` therefore rebuilds at once what it takes apart: a class that refuses is marked,
-and `StepError` stands for it, live and on replay.
+see the same thing both times. The codec therefore rebuilds at once what is taken apart here: a class that refuses is
+marked, and `StepError` stands for it, live and on replay.
 """
 
 from __future__ import annotations
@@ -16,48 +16,57 @@ from typing import Any
 
 import attrs
 
-from sagadsl._core.codec.classes import class_name, find_class
+from sagadsl._core.codec.classes import class_name, own_attributes
+from sagadsl._core.codec.vocabulary import Unstorable, dump_text
 from sagadsl.errors import Fault
 
-LONGEST_TRACEBACK = 16_000
+LONGEST_TEXT = 16_000
 DEEPEST_CAUSE = 5
+SPEECHLESS = "<its __str__ failed>"
 OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("_core", "_dsl"))
 
-Storable = Callable[[Any], bool]
+NATIVE: dict[type[BaseException], tuple[str, ...]] = {
+    OSError: ("filename", "filename2"),
+    ImportError: ("name", "path"),
+    NameError: ("name",),
+    AttributeError: ("name",),
+}
+"""Attributes that Python keeps outside an exception's ``__dict__`` and that its ``args`` do not tell."""
+
+Keep = Callable[[Any], Any]
+"""Return a value as it is stored, or raise `Unstorable`."""
 
 
-def fault_of(error: BaseException, storable: Storable, *, depth: int = 0) -> Fault:
-    """Take an exception apart; *storable* tells which of its values the codec can keep."""
-    args, lost = [], []
+def fields_of(error: BaseException, keep: Keep, *, depth: int = 0) -> dict[str, Any]:
+    """Take an exception apart: the fields of its `Fault`, as they are stored."""
+    args, attributes, missing = [], {}, []
     for at, value in enumerate(error.args):
-        kept = storable(value)
-        args.append(value if kept else repr(value)[:200])
-        if not kept:
-            lost.append(f"args[{at}]")
-    attributes = {}
+        try:
+            args.append(keep(value))
+        except Unstorable:
+            args.append(dump_text(repr(value)[:200]))
+            missing.append(f"args[{at}]")
     for name, value in _attributes(error).items():
-        if storable(value):
-            attributes[name] = value
-        else:
-            lost.append(f"{name} ({type(value).__name__})")
-    cause = error.__cause__
-    fault = Fault(
-        type=class_name(type(error)),
-        message=_text(error),
-        traceback=_traceback(error),
-        args=tuple(args),
-        attributes=attributes,
-        missing=tuple(lost),
-        cause=fault_of(cause, storable, depth=depth + 1) if cause is not None and depth < DEEPEST_CAUSE else None,
-    )
-    rebuilt = rebuild(fault, type(error))
-    return fault if type(rebuilt) is type(error) else attrs.evolve(fault, refused=True)
+        try:
+            attributes[name] = keep(value)
+        except Unstorable:
+            missing.append(f"{name} ({type(value).__name__})")
+    cause = error.__cause__ if depth < DEEPEST_CAUSE else None
+    fields = {
+        "type": class_name(type(error)),
+        "message": dump_text(_text(error)),
+        "traceback": dump_text(_traceback(error)),
+        "args": args,
+        "attributes": attributes,
+        "missing": missing,
+        "cause": fields_of(cause, keep, depth=depth + 1) if cause is not None else None,
+    }
+    return {name: value for name, value in fields.items() if value or name in {"type", "message"}}
 
 
-def rebuild(fault: Fault, cls: type | None = None) -> BaseException | None:
-    """Make the exception of a fault again, or return `None` where its class is gone or refuses."""
-    cls = cls or find_class(fault.type)
-    if fault.refused or cls is None or not issubclass(cls, BaseException):
+def rebuild(fault: Fault, cls: type) -> BaseException | None:
+    """Make an exception of class *cls* from its fault, or return `None` where the class refuses."""
+    if not issubclass(cls, BaseException):
         return None
     try:
         error = cls.__new__(cls, *fault.args)
@@ -67,31 +76,29 @@ def rebuild(fault: Fault, cls: type | None = None) -> BaseException | None:
         if not isinstance(error, BaseExceptionGroup):
             error.args = fault.args
         for name, value in fault.attributes.items():
-            object.__setattr__(error, name, value)
-        str(error)
+            object.__setattr__(error, name, list(value) if name == "__notes__" else value)
+        if _text(error) == SPEECHLESS != fault.message:
+            return None  # it cannot be shown without what was not recorded
     except Exception:  # noqa: BLE001  # whatever a foreign class does when it is made, the answer is: it refuses
         return None
-    if fault.missing:
-        error.add_note(f"not recorded: {', '.join(fault.missing)}")
-    if fault.cause is not None:
-        error.__cause__ = rebuild(fault.cause)
-    return error
+    return error if type(error) is cls else None
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
-    attributes = dict(vars(error))
-    if isinstance(error, OSError):
-        attributes |= {n: getattr(error, n) for n in ("filename", "filename2") if getattr(error, n) is not None}
+    found = own_attributes(error)
+    names = [name for cls, known in NATIVE.items() if isinstance(error, cls) for name in known]
     if attrs.has(type(error)):
-        attributes |= {a.name: getattr(error, a.name) for a in attrs.fields(type(error)) if hasattr(error, a.name)}
-    return attributes
+        names += [a.name for a in attrs.fields(type(error))]
+    found |= {name: value for name in names if (value := getattr(error, name, None)) is not None}
+    return {name: value for name, value in found.items() if name.isidentifier()}
 
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        text = str(error)
     except Exception:  # noqa: BLE001  # a broken __str__ must not hide the failure
-        return "<its __str__ failed>"
+        return SPEECHLESS
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 
 def user_frames(error: BaseException) -> TracebackType | None:
@@ -108,5 +115,8 @@ def user_frames(error: BaseException) -> TracebackType | None:
 
 
 def _traceback(error: BaseException) -> str:
-    lines = tracebacks.format_exception(type(error), error, user_frames(error), limit=-20, chain=False)
-    return "".join(lines)[-LONGEST_TRACEBACK:]
+    try:
+        lines = tracebacks.format_exception(type(error), error, user_frames(error), limit=-20, chain=False)
+    except Exception:  # noqa: BLE001  # a SyntaxError with a strange offset; the traceback is for people only
+        return ""
+    return "".join(lines)[-LONGEST_TEXT:]

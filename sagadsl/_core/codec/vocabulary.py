@@ -1,0 +1,208 @@
+"""The words of the codec: how a value that JSON cannot say is written, and how each tag is read.
+
+Every type has one form, every form one way back, side by side in this room. Containers are not here: they contain, so
+the codec itself takes them apart. Nothing here looks at anything but the value.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+PATHS = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath, type(Path()))}
+FACTORIES = {
+    cls.__name__: cls for cls in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple, bytearray)
+}
+"""What a ``defaultdict`` may fill itself with: types without a name of their own in a module of the user's."""
+
+LONGEST_DECIMAL = 2_000
+"""Bits; decimal text of more than 640 digits can be refused by Python itself, in both directions."""
+
+SURROGATES = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
+"""The place between two surrogates that JSON would read back as one character."""
+
+
+class Unstorable(Exception):  # noqa: N818  # a fact on its way to NotStorableError, which knows the step
+    """Say which value, at which path, cannot be stored, and why."""
+
+    def __init__(self, value: object, reason: str, path: str = "") -> None:
+        super().__init__(reason)
+        self.type = type(value).__qualname__
+        self.reason = reason
+        self.path = path
+
+    def at(self, part: str) -> Unstorable:
+        """Return it as seen from one level further out."""
+        self.path = part + self.path
+        return self
+
+
+def gone(name: str) -> Any:
+    """Refuse to read a value whose class the program does not have.
+
+    Raises:
+        ValueError: Always.
+    """
+    msg = (
+        f"the journal holds a value of {name}, which this program has not imported (or not registered): "
+        "import the module that defines it"
+    )
+    raise ValueError(msg)
+
+
+# -- text and numbers -------------------------------------------------------------------------------------------------
+
+
+def is_plain_text(text: str) -> bool:
+    """Tell whether JSON reads back what it writes of a text."""
+    return text.isascii() or SURROGATES.search(text) is None
+
+
+def dump_text(value: str) -> Any:
+    """Say a text; a high surrogate that a low one follows is kept apart from it."""
+    return value if is_plain_text(value) else {"$text": SURROGATES.split(value)}
+
+
+def dump_int(value: int) -> Any:
+    """Say a whole number, a long one in base 16."""
+    return value if value.bit_length() < LONGEST_DECIMAL else {"$int": hex(value)}
+
+
+def dump_float(value: float) -> Any:
+    """Say a number; JSON has no word for NaN and the infinities."""
+    return value if math.isfinite(value) else {"$float": repr(value)}
+
+
+def dump_factory(factory: Any) -> str | None:
+    """Say what fills a ``defaultdict``.
+
+    Raises:
+        Unstorable: It is a function, or a class that is not a built-in one.
+    """
+    name = getattr(factory, "__name__", "")
+    if factory is None or FACTORIES.get(name) is factory:
+        return name or None
+    raise Unstorable(factory, "a default factory can be a built-in type only; return a dict")
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def dump_timezone(value: timezone) -> dict[str, Any]:
+    """Say a fixed offset, and its name."""
+    return {"$timezone": value.utcoffset(None).total_seconds(), "name": value.tzname(None)}
+
+
+def load_timezone(seconds: float, name: str) -> timezone:
+    """Rebuild a fixed offset; the name that Python itself gives it is none of its own."""
+    plain = timezone(timedelta(seconds=seconds))
+    if plain == UTC and name == "UTC":
+        return UTC
+    return plain if plain.tzname(None) == name else timezone(timedelta(seconds=seconds), name)
+
+
+def dump_zone(value: ZoneInfo) -> dict[str, Any]:
+    """Say a named zone.
+
+    Raises:
+        Unstorable: It has no name.
+    """
+    if value.key is None:
+        raise Unstorable(value, "a ZoneInfo without a key")
+    return {"$zone": value.key}
+
+
+def zoned(fields: dict[str, Any], value: datetime | time) -> dict[str, Any]:
+    """Add the zone of a time, and which of two equal hours it means.
+
+    Raises:
+        Unstorable: The zone is neither a ZoneInfo nor a fixed offset.
+    """
+    zone = value.tzinfo
+    if value.fold:
+        fields["fold"] = 1
+    if zone is None:
+        return fields
+    if type(zone) is ZoneInfo:
+        return fields | {"zone": dump_zone(zone)["$zone"]}
+    if type(zone) is timezone:
+        offset = dump_timezone(zone)
+        return fields | {"offset": offset["$timezone"], "name": offset["name"]}
+    raise Unstorable(value, f"its time zone {zone!r} is neither a ZoneInfo nor a fixed offset")
+
+
+def unzoned(moment: Any, fields: dict[str, Any]) -> Any:
+    """Give a time its zone back."""
+    zone: Any = None
+    if "zone" in fields:
+        zone = ZoneInfo(fields["zone"])
+    elif "offset" in fields:
+        zone = load_timezone(fields["offset"], fields["name"])
+    return moment.replace(tzinfo=zone, fold=fields.get("fold", 0))
+
+
+def load_path(fields: dict[str, Any]) -> PurePath:
+    """Rebuild a path, if this platform has its kind."""
+    found: Any = PATHS.get(fields["as"]) or gone(fields["as"])
+    path: PurePath = found(fields["$path"])
+    return path
+
+
+LEAVES: dict[type, Callable[[Any], Any]] = {
+    bool: lambda v: v,
+    str: dump_text,
+    type(None): lambda v: v,
+    int: dump_int,
+    float: dump_float,
+    bytes: lambda v: {"$bytes": base64.b64encode(v).decode()},
+    bytearray: lambda v: {"$bytearray": base64.b64encode(v).decode()},
+    complex: lambda v: {"$complex": [dump_float(v.real), dump_float(v.imag)]},
+    Decimal: lambda v: {"$decimal": str(v)},
+    UUID: lambda v: {"$uuid": str(v)},
+    datetime: lambda v: zoned({"$datetime": v.replace(tzinfo=None, fold=0).isoformat()}, v),
+    date: lambda v: {"$date": v.isoformat()},
+    time: lambda v: zoned({"$time": v.replace(tzinfo=None, fold=0).isoformat()}, v),
+    timedelta: lambda v: {"$timedelta": [v.days, v.seconds, v.microseconds]},
+    timezone: dump_timezone,
+    ZoneInfo: dump_zone,
+    type(...): lambda _: {"$ellipsis": True},
+} | {path: lambda v: {"$path": str(v), "as": type(v).__name__} for path in PATHS.values()}
+"""How each type without parts is said."""
+
+LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "$text": lambda f: "".join(f["$text"]),
+    "$int": lambda f: int(f["$int"], 16),
+    "$float": lambda f: float(f["$float"]),
+    "$bytes": lambda f: base64.b64decode(f["$bytes"]),
+    "$bytearray": lambda f: bytearray(base64.b64decode(f["$bytearray"])),
+    "$complex": lambda f: complex(*f["$complex"]),
+    "$decimal": lambda f: Decimal(f["$decimal"]),
+    "$uuid": lambda f: UUID(f["$uuid"]),
+    "$datetime": lambda f: unzoned(datetime.fromisoformat(f["$datetime"]), f),
+    "$date": lambda f: date.fromisoformat(f["$date"]),
+    "$time": lambda f: unzoned(time.fromisoformat(f["$time"]), f),
+    "$timedelta": lambda f: timedelta(*f["$timedelta"]),
+    "$timezone": lambda f: load_timezone(f["$timezone"], f["name"]),
+    "$zone": lambda f: ZoneInfo(f["$zone"]),
+    "$path": load_path,
+    "$ellipsis": lambda _: ...,
+}
+"""How each of their tags is read."""
+
+
+def same_leaf(value: Any, copy: Any) -> bool:
+    """Compare two values of one type without parts; ``==`` alone takes 1.0 for 1.00 and one of two equal hours for both."""
+    cls = type(value)
+    if cls is Decimal or cls is float or cls is complex:
+        return repr(value) == repr(copy)
+    if cls is datetime or cls is time:
+        return bool(value == copy) and value.fold == copy.fold and type(value.tzinfo) is type(copy.tzinfo)
+    return cls.__eq__ is object.__eq__ or bool(value == copy)

@@ -1,0 +1,93 @@
+"""A run as plain JSON data, for programs. Times are UTC in ISO 8601; what JSON cannot say is shown as ``repr`` does."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from sagadsl._core.values import RunInfo, StepInfo
+from sagadsl.errors import Fault
+
+
+def run_data(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
+    """Return a run as data for ``json.dumps``; without *whole*, what a list needs of it."""
+    calls = [step for step in run.steps if not step.saga]
+    data: dict[str, Any] = {
+        "id": run.id,
+        "generation": run.generation,
+        "saga": run.saga,
+        "status": str(run.status),
+        "is_interrupted": run.is_interrupted,
+        "is_live": run.is_live,
+        "cause": str(run.cause) if run.cause else None,
+        "error": fault_data(run.error),
+        "parent": run.parent,
+        "program": run.program,
+        "owner": run.owner,
+        "started": moment(run.started),
+        "ended": moment(run.ended),
+        "steps_done": sum(step.status == "done" for step in calls),
+        "steps_total": len(calls),
+    }
+    if whole:
+        data["arguments"] = plain(run.arguments)
+        data["result"] = plain(run.result)
+        data["steps"] = [step_data(step) for step in run.steps]
+        data["stack"] = [step.key for step in run.stack]
+    return data
+
+
+def step_data(step: StepInfo) -> dict[str, Any]:
+    """Return one call of a step as data."""
+    return {
+        "key": step.key,
+        "name": step.name,
+        "status": step.status,
+        "is_saga": step.saga,
+        "attempts": step.attempts,
+        "is_uncertain": step.uncertain,
+        "arguments": plain(step.arguments),
+        "result": plain(step.result),
+        "error": fault_data(step.error),
+        "compensation": step.compensation,
+        "compensation_attempts": step.compensation_attempts,
+        "compensation_error": fault_data(step.compensation_error),
+        "idempotency_key": step.idempotency_key,
+        "started": moment(step.started),
+        "ended": moment(step.ended),
+    }
+
+
+def fault_data(fault: Fault | None) -> dict[str, str] | None:
+    """Return a stored error as data, without its traceback."""
+    return {"type": fault.type, "message": fault.message} if fault is not None else None
+
+
+def moment(when: datetime | None) -> str | None:
+    """Return an aware time as ISO 8601 in UTC."""
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z") if when is not None else None
+
+
+def plain(value: Any) -> Any:
+    """Return *value* as JSON has it: for people and their tools, not for reading it back."""
+    shown: Any = repr(value)
+    if isinstance(value, Enum):
+        shown = plain(value.value)
+    elif value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        shown = value
+    elif isinstance(value, dict):
+        shown = {key if isinstance(key, str) else repr(key): plain(item) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        shown = [plain(item) for item in value]
+    elif isinstance(value, set | frozenset):
+        shown = sorted((plain(item) for item in value), key=repr)
+    elif isinstance(value, date | time):
+        shown = value.isoformat()
+    elif isinstance(value, Decimal | PurePath | UUID):
+        shown = str(value)
+    return shown

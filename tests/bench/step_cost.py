@@ -1,0 +1,161 @@
+"""What a step costs over the rows it writes: ours and the raw floor, interleaved in one process.
+
+usage: python tests/bench/step_cost.py [--steps 200] [--rounds 15] [--folder DIR ...]
+
+The floor is what any journal with an intent and an outcome must pay: two INSERTs of the same rows into the same table
+under the same connection rules (write-ahead log; the intent's commit FULL, the outcome's NORMAL), payloads and digests
+made beforehand, no Python of a library between them. A step has three arguments and a small dictionary as result; a failing run's figures are
+per pair of entries, the compensations included. Machines are noisy: each round measures both, one after the other, and
+the figure is the median of the differences. Without ``--folder`` it measures on the disk and on a tmpfs, if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+import sagadsl
+from sagadsl._core.schema import TABLES
+
+ARGUMENTS = {"order_id": "o-17", "item": "x" * 40, "quantity": 3}
+RESULT = {"receipt": "y" * 60, "total": 12.5, "paid": True, "lines": 3}
+INSERT = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class Floor:
+    """Two raw rows a step."""
+
+    def __init__(self, folder: Path, intent: str) -> None:
+        connection = sqlite3.connect(folder / "floor.db", isolation_level=None, check_same_thread=False)
+        self.execute, self.intent, self.number = connection.execute, intent, 0
+        self.execute("pragma journal_mode = wal")
+        self.execute("pragma trusted_schema = off")
+        for statement in TABLES:
+            self.execute(statement)
+        self.arguments, self.result = (json.dumps(v, separators=(",", ":")) for v in (ARGUMENTS, RESULT))
+        self.digests = [blake2b(t.encode(), digest_size=8).digest() for t in (self.arguments, self.result)]
+
+    def run(self, steps: int) -> float:
+        """Write the rows of a run; return the seconds."""
+        execute, switch = self.execute, self.intent != "normal"
+        self.number = execute("insert into run values (null, ?, 1, 's', 'p', 'd', 0, null)", (os.urandom(6).hex(),)).lastrowid
+        definition = '{"module":"__main__","compensate":"undo"}'
+        began = time.perf_counter()
+        for at in range(1, 2 * steps, 2):
+            if switch:
+                execute("pragma synchronous = full")
+            row = (self.number, at, "intent", 1, f"work#{at}", None, 1, time.time_ns() // 1000, "work", definition)
+            execute(INSERT, (*row, self.arguments, None, self.digests[0]))
+            if switch:
+                execute("pragma synchronous = normal")
+            row = (self.number, at + 1, "done", 1, f"work#{at}", at, 1, time.time_ns() // 1000, None, None)
+            execute(INSERT, (*row, None, self.result, self.digests[1]))
+        return time.perf_counter() - began
+
+
+def undo(result: object) -> None:
+    """Do nothing: only the journal is measured."""
+
+
+@sagadsl.step(compensate=undo)
+def work(order_id: str, item: str, quantity: int) -> dict[str, object]:
+    """Do nothing, and return a small dictionary."""
+    return RESULT
+
+
+@sagadsl.step(compensate=undo)
+async def awork(order_id: str, item: str, quantity: int) -> dict[str, object]:
+    """Do nothing, and return a small dictionary."""
+    return RESULT
+
+
+class Gone(Exception):  # noqa: N818
+    """What the failing runs fail with."""
+
+
+@sagadsl.saga(resume="never")
+def flow(steps: int, fail: bool) -> float:  # noqa: FBT001
+    """Call the step so many times; return the seconds of the calls alone."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        work("o-17", ARGUMENTS["item"], 3)
+    took = time.perf_counter() - began
+    if fail:
+        raise Gone
+    return took
+
+
+@sagadsl.saga(resume="never")
+async def aflow(steps: int, fail: bool) -> float:  # noqa: FBT001
+    """Call the step so many times; return the seconds of the calls alone."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        await awork("o-17", ARGUMENTS["item"], 3)
+    took = time.perf_counter() - began
+    if fail:
+        raise Gone
+    return took
+
+
+def failing(run: Callable[[], object]) -> float:
+    """Time a run that compensates all it did."""
+    began = time.perf_counter()
+    try:
+        run()
+    except Gone:
+        pass
+    return time.perf_counter() - began
+
+
+def measure(folder: Path, durability: str, steps: int, rounds: int) -> None:
+    """Print the figures of one place and level."""
+    intent = "normal" if durability == "process" else "full"
+    floor = Floor(folder, intent)
+    runtime = sagadsl.Runtime(folder / "sagas.db", durability=durability)
+    sync, other = flow.using(runtime=runtime), aflow.using(runtime=runtime)
+    kinds: dict[str, tuple[int, Callable[[], float]]] = {
+        "sync": (1, lambda: sync(steps, False)),
+        "async": (1, lambda: asyncio.run(other(steps, False))),
+        "sync, failing": (2, lambda: failing(lambda: sync(steps, True))),
+        "async, failing": (2, lambda: failing(lambda: asyncio.run(other(steps, True)))),
+    }
+    for name, (pairs, run) in kinds.items():
+        floor.run(1000), sync(1000, False), run()  # warm: a write-ahead log that still grows costs twice as much
+        found = [(floor.run(steps * pairs) / steps / pairs, run() / steps / pairs) for _ in range(rounds)]
+        over = [1e6 * (ours - raw) for raw, ours in found]
+        raw = statistics.median(1e6 * raw for raw, _ in found)
+        low, high = statistics.quantiles(over, n=4)[::2]
+        print(
+            f"{durability:8} {name:15} floor {raw:7.1f} µs   over it {statistics.median(over):6.1f} µs"
+            f"   (quartiles {low:.1f} to {high:.1f})",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure on every folder that is given, or on the disk and a tmpfs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--folder", type=Path, action="append")
+    parser.add_argument("--durability", action="append", choices=["process", "power"])
+    options = parser.parse_args()
+    folders = options.folder or [Path(tempfile.gettempdir()), *(p for p in [Path("/dev/shm")] if p.is_dir())]  # noqa: S108
+    for folder in folders:
+        print(f"-- {folder}, {options.steps} steps a run, {options.rounds} rounds")
+        for durability in options.durability or ["process", "power"]:
+            with tempfile.TemporaryDirectory(dir=folder) as name:
+                measure(Path(name), durability, options.steps, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Bad input: each gets a clear error on the line that is wrong, says what to do next, and nothing is lost."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+
+import pytest
+
+import sagadsl
+from sagadsl import Compensation, JournalError, Retry, Runtime, UsageError, saga, step
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+async def anothing() -> None:
+    """Do nothing, later."""
+
+
+def two_unknown(first, second):
+    """Ask for more than a step has."""
+
+
+class Callable_:  # noqa: N801
+    """An object that can be called but has no name."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+
+def generator():
+    """Yield."""
+    yield
+
+
+async def agenerator():
+    """Yield, later."""
+    yield
+
+
+def decorate(**options):
+    """Decorate a step with options."""
+
+    def reserve(item: str, quantity: int) -> str:
+        return item
+
+    return step(**options)(reserve)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: decorate(compensat=None), "@step has no option 'compensat'; did you mean compensate?"),
+        (lambda: decorate(colour="red"), "@step has no option 'colour'; it takes compensate, key, live"),
+        (lambda: decorate(retries=-1), "extra attempts, 0 or more, not -1"),
+        (lambda: decorate(retries=True), "extra attempts, 0 or more, not True"),
+        (lambda: decorate(timeout=0), "reserve: timeout= takes seconds or a timedelta, more than zero, not 0"),
+        (lambda: decorate(compensate=two_unknown), "first <- ?\n    second <- ?"),
+        (lambda: decorate(compensate=anothing), "reserve is a def, its compensation anothing an async def"),
+        (lambda: decorate(compensate="undo"), "reserve: compensate= takes a function, a Compensation, None"),
+        (lambda: decorate(compensate=nothing, read_only=True), "reserve is read_only"),
+        (lambda: decorate(name="a/b"), "@step(name=...) must have 1 to 200 printable characters and none of / # :"),
+        (lambda: decorate(name=""), "@step(name=...) must have 1 to 200 printable characters"),
+        (lambda: decorate(live=("session",)), "live= names session, which is no parameter of (item"),
+        (lambda: decorate().using(retrys=3), "reserve.using() has no option 'retrys'; did you mean retries?"),
+        (lambda: step(lambda: 1), "a lambda has none that a restart could find; use def"),
+        (lambda: step(generator), "generator is a generator, whose progress cannot be recorded; return a list"),
+        (lambda: step(agenerator), "agenerator is a generator"),
+        (lambda: step(42), "@step decorates a function, a coroutine function or a method, not 42"),
+        (lambda: step(Callable_()), "@step decorates a function"),
+        (lambda: step(decorate()), "reserve is a step already"),
+        (lambda: Compensation(None), "Compensation takes a function, not None"),
+        (lambda: Compensation(nothing, retries=-2), "0 or more, not -2"),
+        (lambda: Retry(1, on="all"), "Retry(on=...) takes exception classes or a predicate"),
+        (lambda: Retry(1, wait=-1), "Retry(wait=...) takes seconds"),
+        (lambda: saga(lambda: 1), "a lambda has none"),
+        (lambda: saga(on_failure="retry")(nothing), "on_failure='retry': choose one of 'compensate', 'pause'"),
+        (lambda: saga(nothing).using(durability="some"), "durability='some': choose one of 'process', 'power'"),
+        (lambda: saga(nothing).using(durabilty="x"), "no option 'durabilty'; did you mean durability?"),
+        (lambda: saga(nothing).using(id="a\nb")(), "id must have 1 to 200 printable characters"),
+        (lambda: saga(key="{who}")(nothing)(), "key='{who}' must be a template of plain {argument} fields"),
+        (lambda: saga(store=42)(nothing)(), "store=42: give a path, ':memory:' or a journal"),
+        (lambda: Runtime(durability="none"), "durability='none': choose one of"),
+        (lambda: sagadsl.configure(stroe="x"), "configure() has no setting 'stroe'"),
+        (lambda: sagadsl.register("Money", str, str), "register(type, dump, load) takes a class and two functions"),
+    ],
+)
+def test_what_cannot_work_is_refused_where_it_is_written(wrong, says):
+    """The sentence says what is wrong, and what would be right."""
+    with pytest.raises(UsageError, match=re.escape(says)):
+        wrong()
+
+
+@pytest.mark.parametrize("annotation", ["Callable[[], None]", "Iterator[int]", "typing.IO[str]", "sqlite3.Connection"])
+def test_a_parameter_that_can_never_be_stored_is_refused(annotation):
+    """Unless it is live."""
+
+    def use(thing) -> None:
+        """Use it."""
+
+    use.__annotations__["thing"] = annotation
+    with pytest.raises(UsageError, match=r"can never be stored; annotate it `thing: Live\[\.\.\.\]`"):
+        step(use)
+    step(live=("thing",))(use)
+
+
+def test_two_steps_of_one_name_in_a_module_are_refused_when_it_is_imported(tmp_path, monkeypatch):
+    """A restart could not tell them apart; a reload of the module replaces them."""
+    twice = "from sagadsl import step\n@step\ndef act(): ...\n\n@step\ndef act(): ...\n"
+    once = "from sagadsl import step\n@step\ndef act(): ...\n"
+    (tmp_path / "twice.py").write_text(twice)
+    (tmp_path / "once.py").write_text(once)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"module twice has two steps named 'act' \(the first at line 2\)"):
+        importlib.import_module("twice")
+    module = importlib.import_module("once")
+    assert importlib.reload(module).act is module.act
+    monkeypatch.delitem(sys.modules, "once")
+
+
+def test_a_call_that_does_not_fit_is_the_functions_own_type_error(runtime):
+    """Nothing is recorded of it."""
+    reserve = decorate()
+
+    @saga(runtime=runtime)
+    def flow() -> None:
+        reserve("lamp")
+
+    with pytest.raises(TypeError, match="missing a required argument: 'quantity'"):
+        flow()
+    assert runtime.runs()[0].steps == ()
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("missing/sagas.db", "does not exist: create it, or name another"),
+        ("text.db", "this file is no SQLite database; name another with store="),
+        ("other.db", "is another program's database: name a file of its own with store="),
+        ("folder", "unable to open database file: see that the folder exists"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_said_before_anything_is_entered(tmp_path, world, where, says):
+    """The step is not entered, and the file is as it was."""
+    import sqlite3
+
+    (tmp_path / "text.db").write_text("no database, but quite some text " * 99)
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("create table theirs (id)")
+    other.close()
+    (tmp_path / "folder").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.db")}
+
+    @step
+    def act() -> None:
+        world.add("entered")
+
+    @saga(store=tmp_path / where)
+    def flow() -> None:
+        act()
+
+    with pytest.raises(JournalError, match=re.escape(says)):
+        flow()
+    assert world == []
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.db")} == before
+
+
+def test_a_newer_schema_is_refused(make_runtime, runtime, tmp_path):
+    """It says to upgrade, and writes nothing."""
+    import sqlite3
+
+    @saga(key="k")
+    def flow() -> int:
+        return 1
+
+    flow.using(runtime=runtime)()
+    runtime.journal().close()
+    with sqlite3.connect(tmp_path / "sagas.db") as connection:
+        connection.execute("pragma user_version = 99")
+    connection.close()
+    with pytest.raises(JournalError, match="was written by a newer sagadsl .schema 99, this one reads 1.: upgrade it"):
+        flow.using(runtime=make_runtime())()
+
+
+def test_a_body_that_swallows_a_journal_error_gets_no_further(runtime, world, monkeypatch):
+    """A store that cannot record is no failing step: nothing is compensated, nothing more is entered."""
+    journal = runtime.journal()
+
+    @step(compensate=lambda: world.add("-act"))
+    def act(name: str) -> None:
+        world.add(name)
+        journal.close()
+        journal.path.unlink()
+        journal.path.mkdir()
+
+    @saga(runtime=runtime)
+    def flow() -> None:
+        try:
+            act("a")
+        except BaseException:  # noqa: BLE001
+            act("b")
+
+    with pytest.raises(JournalError):
+        flow()
+    assert world == ["a"]

@@ -1,0 +1,739 @@
+"""Which run a call means, and going on where an earlier process was cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import sagadsl
+from sagadsl import ReplayError, RunConflictError, RunLockedError, RunLostError
+
+
+class Cut(BaseException):
+    """A process that dies, as far as a body can tell."""
+
+
+@pytest.fixture
+def act(colour, world):
+    """Give a step with a compensation."""
+
+    @colour.step(compensate=lambda name: world.add(f"-{name}"), name="act")
+    def act(name: str) -> str:
+        world.add(name)
+        return name.upper()
+
+    return act
+
+
+@pytest.fixture
+def cut(colour, world):
+    """Give a step whose first attempt is interrupted after its effect."""
+
+    @colour.step(compensate=lambda: world.add("-cut"), name="cut")
+    def cut() -> None:
+        world.add(f"cut{sagadsl.current().attempt}")
+        if sagadsl.current().attempt == 1:
+            raise Cut
+
+    return cut
+
+
+def test_an_interrupted_run_goes_on_with_what_is_recorded(colour, make_runtime, act, cut, world, caplog):
+    """Equal arguments adopt it, and one line says so; the step that was cut off is entered again."""
+    seen = []
+
+    @colour.saga
+    def trip(name: str):
+        seen.append((yield act(name)))
+        yield cut()
+        return (yield act("c"))
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()), "a")
+    caplog.clear()
+    assert colour.call(trip.using(runtime=make_runtime()), "a") == "C"
+    assert world == ["a", "cut1", "cut2", "c"]
+    assert seen == ["A", "A"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    run = make_runtime().runs()[0]
+    expected = f"resuming {run.id[:9]}, cut off less than a second ago: 1 step recorded, 2 cut is tried again"
+    assert lines == [expected]
+    assert [(s.key, s.attempts, s.status) for s in run.steps] == [
+        ("act", 1, "done"),
+        ("cut", 2, "done"),
+        ("act#2", 1, "done"),
+    ]
+
+
+def test_other_arguments_are_another_run_and_the_warning_says_what_that_means(
+    colour, make_runtime, act, cut, world, caplog
+):
+    """A keyless saga that runs again before an interrupted one of its program cannot tell them apart."""
+
+    @colour.saga
+    def trip(name: str):
+        yield act(name)
+        yield cut()
+
+    for name in ("a", "b"):
+        with pytest.raises(Cut):
+            colour.call(trip.using(runtime=make_runtime()), name)
+    assert world == ["a", "cut1", "b", "cut1"]
+    assert "calls them from one parent saga" in caplog.text
+
+
+def test_with_resume_key_a_keyless_call_adopts_nothing(colour, make_runtime, act, cut, world):
+    """What services want."""
+
+    @colour.saga
+    def trip():
+        yield act("a")
+        yield cut()
+
+    for _ in range(2):
+        with pytest.raises(Cut):
+            colour.call(trip.using(runtime=make_runtime(resume="key")))
+    assert world == ["a", "cut1", "a", "cut1"]
+
+
+def test_a_completed_key_gives_the_stored_value_and_enters_nothing(colour, make_runtime, act, world):
+    """In the same process or another."""
+
+    @colour.saga(key="{name}")
+    def trip(name: str):
+        world.add("body")
+        return (yield act(name))
+
+    assert [colour.call(trip.using(runtime=make_runtime()), "a") for _ in range(3)] == ["A", "A", "A"]
+    assert world == ["body", "a"]
+
+
+def test_a_key_that_failed_and_was_compensated_runs_afresh(colour, make_runtime, act, world):
+    """The next generation has new idempotency keys."""
+    keys = []
+
+    @colour.step(compensate=None)
+    def pay() -> None:
+        keys.append(sagadsl.current().idempotency_key)
+        if len(keys) == 1:
+            raise ValueError("declined")
+
+    @colour.saga(key="k", name="trip")
+    def trip():
+        yield act("a")
+        yield pay()
+
+    with pytest.raises(ValueError, match="declined"):
+        colour.call(trip.using(runtime=make_runtime()))
+    colour.call(trip.using(runtime=make_runtime()))
+    assert world == ["a", "-a", "a"]
+    assert keys == ["trip/k/pay", "trip/k~2/pay"]
+    assert [(run.id, run.generation, str(run.status)) for run in make_runtime().runs()] == [
+        ("trip/k", 2, "completed"),
+        ("trip/k", 1, "compensated"),
+    ]
+
+
+def test_the_same_id_with_other_arguments_is_a_conflict_that_names_them(colour, make_runtime, act):
+    """Nothing runs."""
+
+    @colour.saga(name="trip")
+    def trip(name: str, count: int):
+        yield act(name)
+
+    colour.call(trip.using(runtime=make_runtime(), id="t-1"), "a", 1)
+    with pytest.raises(RunConflictError, match="name was 'a', is 'b'") as caught:
+        colour.call(trip.using(runtime=make_runtime(), id="t-1"), "b", 1)
+    assert caught.value.differing == ("name",)
+
+    @colour.saga
+    def other(name: str, count: int):
+        yield act(name)
+
+    with pytest.raises(RunConflictError, match="belongs to the saga trip"):
+        colour.call(other.using(runtime=make_runtime(), id="t-1"), "a", 1)
+
+
+def test_resume_never_refuses_an_unfinished_key(colour, make_runtime, act, cut):
+    """And leaves it as it is."""
+
+    @colour.saga(key="k")
+    def trip():
+        yield act("a")
+        yield cut()
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    with pytest.raises(RunConflictError, match="resume='never'"):
+        colour.call(trip.using(runtime=make_runtime(), resume="never"))
+
+
+def test_a_run_goes_on_by_its_id_with_stored_arguments(colour, make_runtime, act, cut, world):
+    """From the saga, or from the run itself; a beginning of the id is enough."""
+
+    @colour.saga(name="voyage")
+    def trip(name: str):
+        yield act(name)
+        yield cut()
+        return name
+
+    runtime = make_runtime()
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=runtime), "a")
+    run = runtime.runs(status="interrupted")[0]
+    assert run.is_interrupted
+    assert colour.run(trip.using(runtime=make_runtime()).resume(run.id[:-4])) == "a"
+    assert colour.run(run.refresh().resume()) == "a"
+    assert world == ["a", "cut1", "cut2"]
+    with pytest.raises(RunConflictError, match="is not in"):
+        runtime.find("nobody")
+
+
+def test_an_interrupted_run_can_be_compensated_instead(colour, make_runtime, act, cut, world):
+    """The step that was cut off is uncertain, so its compensation is called too."""
+
+    @colour.saga
+    def trip():
+        yield act("a")
+        yield cut()
+        yield act("never")
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    run = colour.run(make_runtime().runs()[0].compensate())
+    assert world == ["a", "cut1", "-cut", "-a"]
+    assert (str(run.status), str(run.cause)) == ("compensated", "request")
+
+
+def test_a_run_cut_off_while_compensating_goes_on_compensating(colour, make_runtime, act, world):
+    """Forward never again; the original exception comes out, made again from the record."""
+    dies = [True]
+
+    def undo(name):
+        world.add(f"-{name}")
+        if dies.pop() if dies else False:
+            raise Cut
+
+    @colour.step(compensate=undo)
+    def odd(name: str) -> None:
+        world.add(name)
+
+    @colour.saga
+    def trip():
+        yield act("a")
+        yield odd("b")
+        yield act("c")
+        raise ValueError("no")
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    with pytest.raises(ValueError, match="no"):
+        colour.call(trip.using(runtime=make_runtime()))
+    assert world == ["a", "b", "c", "-c", "-b", "-b", "-a"]
+
+
+def test_closures_are_bound_again_when_a_run_goes_on_compensating(colour, make_runtime, world):
+    """The body runs over the record up to the first call that is not there."""
+    dies = [True]
+
+    def make_step(tag: str):
+        def undo(name):
+            world.add(f"-{tag}{name}")
+            if dies.pop() if dies else False:
+                raise Cut
+
+        @colour.step(compensate=undo, name="made")
+        def made(name: str) -> None:
+            world.add(tag + name)
+
+        return made
+
+    @colour.saga
+    def trip():
+        yield make_step("x")("1")
+        yield make_step("y")("2")
+        raise ValueError("no")
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    with pytest.raises(ValueError, match="no"):
+        colour.call(trip.using(runtime=make_runtime()))
+    assert world == ["x1", "y2", "-y2", "-y2", "-x1"]
+
+
+def test_a_retry_that_was_waiting_waits_only_the_rest(colour, make_runtime, clock, world):
+    """The waiting time is on record, and clamped: a clock that was set back does not wait longer."""
+
+    async def die(_: float) -> None:
+        raise Cut
+
+    def die_now(_: float) -> None:
+        raise Cut
+
+    @colour.step(compensate=None, retries=sagadsl.Retry(1, wait=10))
+    def unsteady() -> int:
+        world.add("try")
+        if sagadsl.current().attempt == 1:
+            raise OSError
+        return 1
+
+    @colour.saga
+    def trip(gone: float):
+        return (yield unsteady())
+
+    for gone, rest in ((4.0, 6.0), (-3600.0, 10.0), (50.0, 0.0)):
+        with pytest.raises(Cut):
+            colour.call(trip.using(runtime=make_runtime(sleep=die_now, asleep=die)), gone)
+        clock.microseconds += int(gone * 1e6)
+        clock.slept.clear()
+        assert colour.call(trip.using(runtime=make_runtime()), gone) == 1
+        assert clock.slept == [pytest.approx(rest, abs=0.01)]
+
+
+# -- replay differs -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def edited(colour, make_runtime, act, cut):
+    """Run a body until it is cut off, then another in its place, as after an edit."""
+
+    def run(before, after):
+        bodies = [before, after]
+
+        @colour.saga(key=after.__name__, name="trip")
+        def trip():
+            return (yield from bodies[0]())
+
+        with pytest.raises(Cut):
+            colour.call(trip.using(runtime=make_runtime()))
+        del bodies[0]
+        return colour.call(trip.using(runtime=make_runtime()))
+
+    return run
+
+
+def test_another_step_where_one_is_recorded_is_refused(edited, act, cut, world, make_runtime):
+    """Nothing is written; both sequences are shown, the first difference marked, cures named."""
+
+    def before():
+        yield act("a")
+        yield cut()
+
+    def after():
+        yield cut()
+
+    with pytest.raises(ReplayError, match="cut is called where act is recorded") as caught:
+        edited(before, after)
+    text = str(caught.value)
+    assert caught.value.recorded == ("act", "cut")
+    assert caught.value.called == ("cut",)
+    assert ">>  act" in text
+    assert "`key=`" in text
+    assert world == ["a", "cut1"]
+    assert len(make_runtime().runs()[0].steps) == 2
+    assert make_runtime().runs()[0].is_interrupted
+
+
+def test_other_arguments_where_some_are_recorded_are_refused(edited, act, cut, world):
+    """A body that computes something else would otherwise get an answer to another question."""
+
+    def before():
+        yield act("a")
+        yield cut()
+
+    def after():
+        yield act("b")
+
+    with pytest.raises(ReplayError, match='recorded is {"name":"a"}'):
+        edited(before, after)
+    assert world == ["a", "cut1"]
+
+
+def test_a_body_that_ends_before_what_is_recorded_is_refused(edited, act, cut, world):
+    """Whether it returns or raises: what it would leave behind is still standing."""
+
+    def before():
+        yield act("a")
+        yield cut()
+
+    def ends():
+        yield act("a")
+
+    def raises():
+        yield act("a")
+        raise ValueError("new")
+
+    with pytest.raises(ReplayError, match="it ended before cut"):
+        edited(before, ends)
+    with pytest.raises(ReplayError, match="it ended before cut") as caught:
+        edited(before, raises)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_body_cannot_swallow_the_refusal(edited, act, cut, world):
+    """The stop is a fact on the run, not an exception one can catch."""
+
+    def before():
+        yield act("a")
+        yield cut()
+
+    def after():
+        try:
+            yield cut()
+        except BaseException:  # noqa: BLE001
+            world.add("swallowed")
+        yield act("b")
+
+    with pytest.raises(ReplayError):
+        edited(before, after)
+    assert world == ["a", "cut1", "swallowed"]
+
+
+def test_a_run_whose_code_changed_can_still_be_compensated(colour, make_runtime, act, cut, world):
+    """By functions found where they are bound, as far as the body goes, or by their names."""
+    bodies = []
+
+    def before():
+        yield act("a")
+        yield cut()
+
+    def after():
+        yield act("a")
+        yield act("other")
+
+    bodies[:] = [before]
+
+    @colour.saga(key="k", name="trip")
+    def trip():
+        yield from bodies[0]()
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    bodies[:] = [after]
+    with pytest.raises(ReplayError):
+        colour.call(trip.using(runtime=make_runtime()))
+    with pytest.raises(sagadsl.CompensationError, match="is not to be found"):
+        colour.run(make_runtime().find("trip/k").compensate())
+    bodies[:] = [before]
+    assert colour.run(make_runtime().find("trip/k").compensate()).status == "compensated"
+    assert world == ["a", "cut1", "-cut", "-a"]
+
+
+def test_steps_with_keys_may_come_in_any_order(edited, act, cut, world):
+    """An explicit key that the journal lacks is new wherever it comes."""
+
+    def before():
+        for name in "ab":
+            yield act.using(key=name)(name)
+        yield cut()
+
+    def after():
+        for name in "bca":
+            yield act.using(key=name)(name)
+        yield cut()
+
+    edited(before, after)
+    assert world == ["a", "b", "cut1", "c", "cut2"]
+
+
+def test_a_recorded_key_with_other_arguments_stands_with_a_warning(edited, act, cut, world, caplog):
+    """The record is what happened."""
+
+    def before():
+        yield act.using(key="one")("a")
+        yield cut()
+
+    def after():
+        value = yield act.using(key="one")("b")
+        yield cut()
+        return value
+
+    assert edited(before, after) == "A"
+    assert "act:one" in caplog.text
+    assert world == ["a", "cut1", "cut2"]
+
+
+def test_gathered_calls_find_their_records_whatever_the_timing(make_runtime, world):
+    """Identity is fixed by arguments when a step is called, not by who comes first."""
+    order = ["a", "b", "c"]
+
+    @sagadsl.step(compensate=None)
+    async def act(name: str) -> str:
+        await asyncio.sleep(0)
+        world.add(name)
+        if name == "c" and sagadsl.current().attempt == 1:
+            raise Cut
+        return name.upper()
+
+    @sagadsl.saga(key="k")
+    async def flow() -> dict[str, str]:
+        names = list(order)
+        return dict(zip(names, await asyncio.gather(*map(act, names)), strict=True))
+
+    with pytest.raises(Cut):
+        asyncio.run(flow.using(runtime=make_runtime())())
+    order.reverse()
+    assert asyncio.run(flow.using(runtime=make_runtime())()) == {"a": "A", "b": "B", "c": "C"}
+    assert sorted(world.effects) == ["a", "b", "c", "c"]
+
+
+# -- interruption ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_interruption_is_not_failure(colour, make_runtime, act, world, interruption, caplog):
+    """The run stays open and resumable, nothing is compensated, and the message says how to go on."""
+    dies = [True]
+
+    @colour.saga(key="k", name="trip")
+    def trip():
+        yield act("a")
+        if dies:
+            raise interruption
+        return (yield act("b"))
+
+    with pytest.raises(interruption):
+        colour.call(trip.using(runtime=make_runtime()))
+    assert world == ["a"]
+    assert "Go on: run the program again, or sagadsl resume trip/k" in caplog.text
+    assert make_runtime().find("trip/k").is_interrupted
+    dies.clear()
+    assert colour.call(trip.using(runtime=make_runtime())) == "B"
+    assert world == ["a", "b"]
+
+
+def test_a_cancellation_that_the_body_survived_is_waited_for_on_replay(make_runtime, world):
+    """The same branch is taken again, and the step that was cut off is not entered again."""
+    runtime = make_runtime(asleep=asyncio.sleep)
+
+    @sagadsl.step(compensate=lambda: world.add("-slow"))
+    async def slow() -> None:
+        world.add("slow")
+        await asyncio.Event().wait()
+
+    @sagadsl.step(compensate=lambda: world.add("-fallback"))
+    async def fallback() -> None:
+        world.add("fallback")
+
+    @sagadsl.step(compensate=None)
+    async def cut() -> None:
+        if sagadsl.current().attempt == 1:
+            raise Cut
+
+    @sagadsl.saga(key="k", runtime=runtime)
+    async def flow(fail: bool) -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await slow()
+        except TimeoutError:
+            await fallback()
+        await cut()
+        if fail:
+            raise ValueError("no")
+        return "fell back"
+
+    for fail in (False, True):
+        with pytest.raises(Cut):
+            asyncio.run(flow.using(key=str(fail))(fail))
+    assert asyncio.run(flow.using(key="False")(False)) == "fell back"
+    assert world == ["slow", "fallback"] * 2
+    assert [s.status for s in runtime.find("flow/False").steps] == ["cancelled", "done", "done"]
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(flow.using(key="True")(True))
+    assert world == ["slow", "fallback", "slow", "fallback", "-fallback", "-slow"]
+
+
+def test_compensation_is_shielded_from_cancellation(make_runtime, world):
+    """It runs to its end; then the cancellation goes through."""
+    runtime = make_runtime(asleep=asyncio.sleep)
+
+    async def undo(name: str) -> None:
+        task.cancel()
+        await asyncio.sleep(0.01)
+        world.add(f"-{name}")
+
+    @sagadsl.step(compensate=undo)
+    async def act(name: str) -> None:
+        world.add(name)
+
+    @sagadsl.saga(key="k", runtime=runtime)
+    async def flow() -> None:
+        await act("a")
+        await act("b")
+        raise ValueError("no")
+
+    async def main() -> None:
+        nonlocal task
+        task = asyncio.ensure_future(flow())
+        await task
+
+    task: asyncio.Future[None]
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert world == ["a", "b", "-b", "-a"]
+    assert runtime.find("flow/k").status == "compensated"
+
+
+# -- owners ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_live_owner_a_run(make_runtime, world):
+    """A second thread or process gets an error that names the first; a keyless call starts a run of its own."""
+    inside, leave = threading.Event(), threading.Event()
+
+    @sagadsl.step(compensate=None)
+    def wait() -> None:
+        inside.set()
+        leave.wait(30)
+
+    @sagadsl.saga
+    def flow() -> None:
+        wait()
+        world.add("end")
+
+    thread = threading.Thread(target=flow.using(runtime=make_runtime(), key="k"))
+    thread.start()
+    assert inside.wait(30)
+    try:
+        with pytest.raises(RunLockedError, match=f"process {os.getpid()} on") as caught:
+            flow.using(runtime=make_runtime(), key="k")()
+        assert caught.value.pid == os.getpid()
+        assert make_runtime().find("flow/k").is_live
+        leave.set()
+        flow.using(runtime=make_runtime())()
+    finally:
+        leave.set()
+        thread.join()
+    assert world == ["end", "end"]
+
+
+def test_a_run_taken_over_by_force_stops_its_old_owner(make_runtime, world):
+    """Its next write collides, before any further effect."""
+    inside, leave = threading.Event(), threading.Event()
+    lost = []
+
+    @sagadsl.step(compensate=None)
+    def wait(who: str) -> None:
+        if sagadsl.current().attempt == 1:
+            inside.set()
+            leave.wait(30)
+
+    @sagadsl.step(compensate=None)
+    def act() -> None:
+        world.add(threading.current_thread().name)
+
+    @sagadsl.saga(key="k")
+    def flow() -> None:
+        wait("x")
+        act()
+
+    def old() -> None:
+        try:
+            flow.using(runtime=make_runtime())()
+        except RunLostError as error:
+            lost.append(error)
+
+    thread = threading.Thread(target=old, name="old")
+    thread.start()
+    assert inside.wait(30)
+    flow.using(runtime=make_runtime(), steal=True)()
+    leave.set()
+    thread.join()
+    assert world == ["MainThread"]
+    assert "was taken over by another process" in str(lost[0])
+
+
+SCRIPT = """
+import os, signal, sys
+import sagadsl
+from sagadsl import saga, step
+
+def world(what):
+    with open("world.txt", "a") as file:
+        file.write(what + "\\n")
+
+def unbook(what):
+    world("-" + what)
+
+@step(compensate=unbook)
+def book(what: str) -> str:
+    world(what)
+    if what == os.environ.get("DIE"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return what
+
+@saga
+def trip():
+    book("train")
+    book("flight")
+    book("hotel")
+    if os.environ.get("FAIL"):
+        raise ValueError("no")
+    print("packed")
+
+trip()
+"""
+
+
+def run_script(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as a person would, in its folder."""
+    (folder / "trip.py").write_text(SCRIPT)
+    variables = os.environ | {"PYTHONPATH": str(Path(sagadsl.__file__).parents[1])} | environment
+    return subprocess.run([sys.executable, "trip.py"], cwd=folder, env=variables, capture_output=True, text=True, check=False)
+
+
+def test_a_killed_script_goes_on_where_it_was_cut_off(tmp_path):
+    """Run it again: one line says what is recorded and what is tried again."""
+    killed = run_script(tmp_path, DIE="hotel")
+    assert killed.returncode == -signal.SIGKILL
+    again = run_script(tmp_path)
+    assert again.stdout == "packed\n"
+    assert (tmp_path / "world.txt").read_text().split() == ["train", "flight", "hotel", "hotel"]
+    line = again.stderr.strip()
+    assert line.startswith("resuming trip/")
+    assert line.endswith("ago: 2 steps recorded, 3 book#3 is tried again")
+    assert (tmp_path / "sagadsl.db").exists()
+
+
+def test_functions_are_found_by_name_where_the_body_cannot_be_run(tmp_path):
+    """A program that imported the steps but has no such saga any more still compensates."""
+    assert run_script(tmp_path, DIE="hotel").returncode == -signal.SIGKILL
+    source = (tmp_path / "trip.py").read_text().replace("def trip():", "def voyage():").replace("\ntrip()\n", "")
+    (tmp_path / "trip.py").write_text(source)
+    program = "import sagadsl, trip; run = sagadsl.runs()[0]; print(run.compensate().status)"
+    variables = os.environ | {"PYTHONPATH": str(Path(sagadsl.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert done.stdout == "compensated\n", done.stderr
+    effects = (tmp_path / "world.txt").read_text().split()
+    assert effects == ["train", "flight", "hotel", "-hotel", "-flight", "-train"]
+
+
+def test_a_forked_child_is_not_the_owner_of_its_parents_run(make_runtime, world):
+    """A step called there is the plain function, and nothing of the parent's run is written."""
+    runtime = make_runtime()
+
+    @sagadsl.step(compensate=None)
+    def act(name: str) -> None:
+        world.add(name)
+
+    @sagadsl.saga(key="k", runtime=runtime)
+    def flow() -> None:
+        act("a")
+        child = os.fork()
+        if child == 0:
+            act("child")
+            os._exit(0)
+        os.waitpid(child, 0)
+        act("b")
+
+    flow()
+    assert world == ["a", "child", "b"]
+    assert [s.key for s in runtime.find("flow/k").steps] == ["act", "act#2"]
