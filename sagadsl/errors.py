@@ -7,9 +7,9 @@ on leaves the user's body.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, dataclass_transform
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 
 @frozen
@@ -41,13 +41,36 @@ class Fault:
         return f"{self.name}: {self.message}" if self.message else self.name
 
 
+@dataclass_transform()
 class SagaError(Exception):
-    """The root of everything this library raises on purpose."""
+    """The root of everything this library raises on purpose.
+
+    A subclass lists its data as annotations, with defaults; they are positional arguments, attributes and ``args``.
+    *exit_code* is what a script or the command line ends with.
+    """
+
+    exit_code: ClassVar[int] = 1
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = [name for name, kind in cls.__annotations__.items() if not str(kind).startswith("ClassVar")]
+        cls._fields = (*cls._fields, *own)
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        given = dict(zip(self._fields, values, strict=False)) | named
+        missing = [name for name in self._fields if name not in given and not hasattr(type(self), name)]
+        if missing or len(values) > len(self._fields) or given.keys() - set(self._fields):
+            msg = f"{type(self).__name__}({', '.join(self._fields)}) was given {values!r} and {named!r}"
+            raise TypeError(msg)
+        super().__init__(*(given.get(name, getattr(type(self), name, None)) for name in self._fields))
+        self.__dict__.update(given)
 
 
-@define(eq=False, slots=False)
 class UsageError(SagaError):
     """The programmer must act, now: this can never work as written."""
+
+    exit_code: ClassVar[int] = 2
 
     message: str
 
@@ -55,7 +78,6 @@ class UsageError(SagaError):
         return self.message
 
 
-@define(eq=False, slots=False)
 class StepError(SagaError):
     """A step failed with an exception whose class cannot be made again; *fault* tells what it was."""
 
@@ -69,7 +91,6 @@ class StepError(SagaError):
         )
 
 
-@define(eq=False, slots=False)
 class StepTimeout(SagaError, TimeoutError):
     """An attempt of a step took longer than its *timeout* in seconds; whether its effect happened is not known."""
 
@@ -80,7 +101,6 @@ class StepTimeout(SagaError, TimeoutError):
         return f"step {self.step} took longer than {self.timeout:g} s; whether its effect happened is not known"
 
 
-@define(eq=False, slots=False)
 class NotStorableError(SagaError):
     """A value cannot be stored so that it comes back equal and of the same type.
 
@@ -104,9 +124,10 @@ class NotStorableError(SagaError):
         return f"{self.step}: {self.what} at {self.path} of type {self.type} cannot be stored: {self.reason}; {cure}"
 
 
-@define(eq=False, slots=False)
 class RunConflictError(SagaError):
     """The caller must act: *run* exists and is not the run that this call asks for. *differing* names arguments."""
+
+    exit_code: ClassVar[int] = 2
 
     run: str
     reason: str
@@ -116,12 +137,13 @@ class RunConflictError(SagaError):
         return f"run {self.run}: {self.reason}"
 
 
-@define(eq=False, slots=False)
 class CompensationError(SagaError):
     """A person must decide: a compensation failed, and what *pending* names still stands.
 
     Raised from the exception that made the run compensate. *fault* is the compensation's own failure.
     """
+
+    exit_code: ClassVar[int] = 6
 
     run: str
     step: str
@@ -138,9 +160,10 @@ class CompensationError(SagaError):
         )
 
 
-@define(eq=False, slots=False)
 class SuspendedError(SagaError):
     """A person decides, or something is waited for: the run is *status* (paused or waiting) and can go on."""
+
+    exit_code: ClassVar[int] = 6
 
     run: str
     status: str
@@ -153,13 +176,14 @@ class SuspendedError(SagaError):
         )
 
 
-@define(eq=False, slots=False)
 class ReplayError(SagaError):
     """The programmer must act: the code no longer does what the journal recorded.
 
     *recorded* and *called* are the step keys of the scope in order, the last of *called* being the one refused.
     Nothing was written and nothing was entered.
     """
+
+    exit_code: ClassVar[int] = 7
 
     run: str
     scope: str
@@ -188,9 +212,10 @@ class ReplayError(SagaError):
         return "\n".join(lines)
 
 
-@define(eq=False, slots=False)
 class RunLockedError(SagaError):
     """The operator must act, or wait: a live process (*host*, *pid*, *since*, ISO 8601) runs this run."""
+
+    exit_code: ClassVar[int] = 4
 
     run: str
     host: str = ""
@@ -202,9 +227,10 @@ class RunLockedError(SagaError):
         return f"run {self.run} is being run{owner}; wait for it, or take it over by force with using(steal=True)"
 
 
-@define(eq=False, slots=False)
 class RunLostError(SagaError):
     """The operator must know: another process took *run* over; this one stopped before doing anything more."""
+
+    exit_code: ClassVar[int] = 4
 
     run: str
 
@@ -212,9 +238,10 @@ class RunLostError(SagaError):
         return f"run {self.run} was taken over by another process; this one has stopped and wrote nothing more"
 
 
-@define(eq=False, slots=False)
 class JournalError(SagaError):
     """The operator must act: the journal *store* cannot be opened, read or written. No compensation is caused by it."""
+
+    exit_code: ClassVar[int] = 5
 
     store: str
     reason: str

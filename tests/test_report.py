@@ -113,9 +113,7 @@ RUNS = {
             compensate  sagadsl compensate trip/7f3a01020304""",
     ),
     "paused": (
-        trip(
-            Status.PAUSED, flight(), hotel("failed", error=FULL), cause=Cause.FAILURE, error=FULL, stack=(flight(),)
-        ),
+        trip(Status.PAUSED, flight(), hotel("failed", error=FULL), cause=Cause.FAILURE, error=FULL, stack=(flight(),)),
         """\
         trip/7f3a01020304  = paused
           saga     trip(city='Lisbon', nights=3)
@@ -273,7 +271,7 @@ def test_without_a_now_there_are_no_ages_and_options_follow_each_command():
 def test_a_list_says_of_each_run_where_it_stands_and_why():
     """One line a run: sign and word, steps done of those begun, age, cause; an id run afresh says which time it is."""
     runs = [evolve(run, id=f"trip/{number}") for number, (run, _) in enumerate(RUNS.values())]
-    runs.append(evolve(runs[6], generation=1))
+    runs.append(evolve(runs[6], generation=1, error=Fault("trip:Full", "")))
     assert runs_text(runs, NOW) == dedent("""\
         id      saga  status                            steps  started        cause
         trip/0  trip  + completed                       2/2    2 minutes ago
@@ -285,7 +283,7 @@ def test_a_list_says_of_each_run_where_it_stands_and_why():
         trip/6  trip  - compensated                     0/2    2 minutes ago  FullyBooked: no room left
         trip/7  trip  ! compensation failed             1/3    2 minutes ago  cancel_hotel of hotel: Down: no answer
         trip/8  trip  + completed                       1/1    2 minutes ago
-        trip/6  trip  - compensated                     0/2    2 minutes ago  generation 1 of 2; FullyBooked: no room left""")
+        trip/6  trip  - compensated                     0/2    2 minutes ago  generation 1 of 2; Full""")
 
 
 def test_wide_characters_do_not_shift_the_columns():

@@ -687,7 +687,9 @@ def run_script(folder: Path, **environment: str) -> subprocess.CompletedProcess[
     """Run the script as a person would, in its folder."""
     (folder / "trip.py").write_text(SCRIPT)
     variables = os.environ | {"PYTHONPATH": str(Path(sagadsl.__file__).parents[1])} | environment
-    return subprocess.run([sys.executable, "trip.py"], cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "trip.py"], cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_killed_script_goes_on_where_it_was_cut_off(tmp_path):
@@ -710,7 +712,9 @@ def test_functions_are_found_by_name_where_the_body_cannot_be_run(tmp_path):
     (tmp_path / "trip.py").write_text(source)
     program = "import sagadsl, trip; run = sagadsl.runs()[0]; print(run.compensate().status)"
     variables = os.environ | {"PYTHONPATH": str(Path(sagadsl.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+    )
     assert done.stdout == "compensated\n", done.stderr
     effects = (tmp_path / "world.txt").read_text().split()
     assert effects == ["train", "flight", "hotel", "-hotel", "-flight", "-train"]

@@ -204,6 +204,8 @@ def test_a_compensation_that_fails_stops_there_and_carries_on_there(colour, runt
     assert world == ["a", "b", "c", "-c"]
     with pytest.raises(CompensationError):
         colour.call(flow)
+    assert colour.call(flow.outcome).failed_at_step == "odd"
+    assert runtime.runs()[0].error.message == "no"
     broken[0] = False
     run = colour.run(runtime.runs()[0].compensate())
     assert world == ["a", "b", "c", "-c", "-b", "-a"]

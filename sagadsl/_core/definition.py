@@ -62,7 +62,7 @@ class Compensation:
             raise UsageError(msg)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StepSpec:
     """A step as decorated. *definition* is what the journal keeps of it with each call: what is owed, and by whom."""
 
@@ -93,7 +93,7 @@ class StepSpec:
         self.definition = json.dumps(facts, separators=(",", ":"))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SagaSpec:
     """A saga as decorated."""
 

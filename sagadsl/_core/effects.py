@@ -2,15 +2,14 @@
 
 Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do`` is
 the wide one: *have this step done*. The embedded drivers answer it by driving ``flow.attempt`` in place; an engine hands
-it to a worker, which drives ``attempt`` there. All but ``Do`` and ``Call`` are answered with `None`.
+it to a worker, which drives ``attempt`` there. All but ``Do`` and ``Call`` are answered with `None`. They are plain classes: there are five a step, and made by hand
+they cost the import nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, TypeVar
-
-from attrs import define
 
 from sagadsl._core.values import Kind
 from sagadsl.errors import Fault
@@ -19,69 +18,76 @@ T = TypeVar("T")
 Flow = Generator[Any, Any, T]
 
 
-@define(eq=False)
 class Done:
     """A step's function returned; *value* is the copy that would come back after a restart."""
 
-    value: Any
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
-@define(eq=False)
 class Failed:
     """A step is given up. *error* is what would be raised after a restart."""
 
-    error: BaseException
-    fault: Fault
+    __slots__ = ("error", "fault")
+
+    def __init__(self, error: BaseException, fault: Fault) -> None:
+        self.error, self.fault = error, fault
 
 
-@define(eq=False)
 class Do:
     """Have *work* (a ``scope.Work``) done, at least once, and answer with its `Done` or `Failed`."""
 
-    work: Any
+    __slots__ = ("work",)
+
+    def __init__(self, work: Any) -> None:
+        self.work = work
 
 
-@define(eq=False)
 class Record:
     """Append an entry about *of* (a ``scope.Slot`` or ``scope.Scope``); answered once it is durable."""
 
-    kind: Kind
-    of: Any
-    attempt: int | None = None
-    result: str | None = None
+    __slots__ = ("attempt", "kind", "of", "result")
+
+    def __init__(self, kind: Kind, of: Any, attempt: int | None = None, result: str | None = None) -> None:
+        self.kind, self.of, self.attempt, self.result = kind, of, attempt, result
 
 
-@define(eq=False)
 class Call:
     """Call the user's function; answered with what it returns, or its exception is thrown in.
 
     While it runs it is the current position: ``work`` tells a body where it is. The driver sets *deadline*, on the
-    monotonic clock, when it starts an attempt that has a *timeout*.
+    monotonic clock, when it starts an attempt that has a *timeout* in seconds.
     """
 
-    function: Callable[..., Any]
-    args: Any
-    kwargs: Any
-    work: Any
-    attempt: int
-    timeout: float | None = None
-    deadline: float | None = None
+    __slots__ = ("args", "attempt", "deadline", "function", "kwargs", "timeout", "work")
+
+    def __init__(self, work: Any, attempt: int) -> None:
+        self.work, self.attempt = work, attempt
+        self.function, self.args, self.kwargs, self.timeout = work.function, work.args, work.kwargs, work.timeout
+        self.deadline: float | None = None
 
 
-@define(eq=False)
 class Sleep:
     """Wait *seconds* between two attempts."""
 
-    seconds: float
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
 
 
-@define(eq=False)
 class Gather:
     """Wait until no attempt is under way in *scope*: branches settle before anything is compensated."""
 
-    scope: Any
+    __slots__ = ("scope",)
+
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
 
 
-@define(eq=False)
 class Wait:
     """Wait for something that only the outside brings; a cancellation ends it."""
+
+    __slots__ = ()

@@ -132,7 +132,7 @@ def attempt(work: Work) -> Flow[Done | Failed]:
         if not work.read_only:
             yield Record(intent, slot, number)
         try:
-            value = yield Call(work.function, work.args, work.kwargs, work, number, work.timeout)
+            value = yield Call(work, number)
         except Exception as error:  # noqa: BLE001  # whatever the user's function raises
             fault, uncertain, delay = judge(work, error)
             if delay is not None:
@@ -204,7 +204,7 @@ def cut_off(work: Work, error: BaseException) -> None:
 # -- compensation ---------------------------------------------------------------------------------------------------
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ended:
     """How a saga was left: its *status*, the *value* or *error* that comes out, and what became of its steps."""
 

@@ -142,7 +142,7 @@ class Parameters:
 
     def spread(self, bound: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Turn arguments by name back into what a call takes."""
-        arguments = inspect.BoundArguments(self.signature, dict(bound))  # type: ignore[arg-type]  # any mapping does
+        arguments = inspect.BoundArguments(self.signature, dict(bound))
         return arguments.args, arguments.kwargs
 
 

@@ -17,8 +17,8 @@ FIRST_WAIT = 0.1
 LONGEST_WAIT = 60.0
 
 
-def _retries(_: Any, __: Any, value: object) -> None:
-    if type(value) is not int or value < 0:
+def _retries(_: Any, __: Any, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         msg = f"retries must be a whole number of extra attempts, 0 or more, not {value!r}"
         raise UsageError(msg)
 

@@ -43,7 +43,6 @@ from sagadsl.errors import (
     Stop,
     UsageError,
 )
-from sagadsl.report import age, short_id
 
 log = logging.getLogger("sagadsl")
 
@@ -81,7 +80,7 @@ def _microseconds() -> int:
     return time.time_ns() // 1000
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Registry:
     """The steps and sagas that the program has decorated, by module and name. Only module-level ones can be found."""
 
@@ -97,7 +96,7 @@ registry = Registry()
 CODEC = Codec()
 
 
-@frozen(kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class Options:
     """What ``using()`` settles for one call; `None` leaves it to the saga, then to the runtime."""
 
@@ -152,7 +151,7 @@ class Run(RunInfo):
         return saga
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Opened:
     """What a call of a saga means: its *scope* is to be run, unless *ended* says what is already on record."""
 
@@ -175,6 +174,7 @@ class Runtime:
         jitter: A random number in [0, 1) for the back-off of retries.
         observers: Called with each `Entry` after it is durable.
         codec: Turns values into text; the process's own knows what was registered and annotated.
+        read_only: Look only: a file is never made, changed or migrated.
 
     Raises:
         UsageError: An option is unknown.
@@ -193,6 +193,7 @@ class Runtime:
         jitter: Callable[[], float] = random.random,
         observers: tuple[Callable[[Entry], None], ...] = (),
         codec: Codec | None = None,
+        read_only: bool = False,
     ) -> None:
         self._store = store
         self.durability = checked_choice("durability", durability)
@@ -202,6 +203,7 @@ class Runtime:
         self.jitter = jitter
         self.observers = tuple(contained(observer) for observer in observers)
         self.codec = codec or CODEC
+        self._read_only = read_only
         waits = {"sleep": sleep, "asleep": asleep}
         drivers = Drivers(attempt, **{n: w for n, w in waits.items() if w is not None})
         self.drivers = (drivers.drive, drivers.adrive)
@@ -249,9 +251,9 @@ class Runtime:
         return journal
 
     def _file(self, path: Path) -> Journal:
-        if not path.exists() and path.parent.is_dir():
+        if not self._read_only and not path.exists() and path.parent.is_dir():
             log.info("journal %s is new", path)
-        return SqliteJournal(path)
+        return SqliteJournal(path, read_only=self._read_only)
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
@@ -350,8 +352,9 @@ class Runtime:
         self, spec: SagaSpec, row: RunRow, journal: Journal, options: Options, before: OpenRun
     ) -> Scope:
         """Fold a paused run once more, its resumption included: the step that failed is then not on record."""
-        scope = self._load(spec, row, journal, options, extra=before.pending)
-        scope.run.pending = before.pending
+        entries = journal.entries(row.number)
+        scope = self._load(spec, row, journal, options, [*entries, *before.pending])
+        scope.run.pending, scope.run.log.seq = before.pending, entries[-1].seq
         return scope
 
     def _adopt(self, spec: SagaSpec, digest: str, journal: Journal, options: Options) -> Opened | None:
@@ -366,6 +369,8 @@ class Runtime:
                     log.warning("%s is stuck: %s. A new run starts beside it.", row.id, stuck(scope))
                     continue
                 return Opened(self._take(spec, row, journal, options))
+        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+
         for row in journal.runs(unfinished=True):
             if row.program == spec.program and not journal.is_held(row.number):
                 log.warning(
@@ -419,16 +424,16 @@ class Runtime:
         row: RunRow,
         journal: Journal,
         options: Options,
-        extra: list[Entry] | None = None,
+        entries: list[Entry] | None = None,
     ) -> Scope:
         """Fold a stored run to its root scope."""
-        entries = journal.entries(row.number)
+        entries = journal.entries(row.number) if entries is None else entries
         if not entries:
             raise JournalError(journal.name, f"run {row.id} has no entries: restore a backup")
         run = self._open_run(spec, row, journal, Log(row.number, entries[-1].seq), options)
         run.is_new = False
         try:
-            scope = restore(run, [*entries, *(extra or ())])
+            scope = restore(run, entries)
         except (KeyError, ValueError) as error:
             raise JournalError(journal.name, f"run {row.id} holds what this version never writes: {error!r}") from error
         scope.spec = spec
@@ -443,6 +448,8 @@ class Runtime:
 
     def _announce(self, scope: Scope) -> None:
         """Say which run goes on, how old it is, and what is tried again: one line."""
+        from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
+
         slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None]
         recorded = sum(slot.has_outcome for slot in slots)
         ages = age(max(0, self.clock() - max([scope.started, *(max(s.started, s.ended) for s in slots)])) / 1e6)
@@ -484,11 +491,12 @@ class Runtime:
         """Open a stored run by its id, to go on or to be compensated; return it and its stored arguments."""
         journal = self.journal()
         row = self._row(run_id, journal)
-        arguments = self.codec.decode(journal.entries(row.number)[0].arguments or "{}")
+        if spec is not None and row.saga != spec.name:
+            raise RunConflictError(row.id, f"is a run of {row.saga}, not of {spec.name}: name that saga")
+        text = journal.entries(row.number)[0].arguments or "{}"
+        arguments = self.codec.decode(text) if spec is not None else {}
         options = Options()
-        if not compensate:
-            assert spec is not None  # noqa: S101  # for the type checker
-            text = self.codec.encode(arguments)
+        if spec is not None and not compensate:
             return self._reopen(spec, row, text, row.arguments_digest, journal, options), arguments
         if not journal.hold(row.number):
             raise self._locked(row, journal)
@@ -499,6 +507,8 @@ class Runtime:
         if scope.status is Status.COMPLETED:
             journal.release(row.number)
             raise RunConflictError(row.id, "is completed; nothing of it is owed")
+        if spec is None:
+            self._need_functions(scope)
         self._announce_compensation(scope)
         if scope.status is Status.COMPENSATING:
             self._queue(scope, Kind.TAKEN, owner())
@@ -507,7 +517,20 @@ class Runtime:
             self._queue(scope, Kind.COMPENSATING, json.dumps({"cause": cause or Cause.REQUEST}))
         return Opened(scope), arguments
 
+    def _need_functions(self, scope: Scope) -> None:
+        """Refuse, before anything is written, to compensate by names that this program does not have."""
+        for slot in scope.owed():
+            if registry.find_step(slot.facts["module"], slot.name) is None:
+                self.close(scope.run)
+                msg = (
+                    f"run {scope.run.id}: the saga {scope.name} is not in this program, nor is step {slot.name} of module "
+                    f"{slot.facts['module']}, which compensates by {slot.facts['compensate']}: import that module"
+                )
+                raise UsageError(msg)
+
     def _announce_compensation(self, scope: Scope) -> None:
+        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+
         owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
         log.warning("compensating %s: %s", short_id(scope.run.id), owed, extra={"run": scope.run.id})
 
@@ -546,7 +569,12 @@ class Runtime:
     def runs(self, *, saga: str | None = None, status: str | None = None, since: datetime | None = None) -> list[Run]:
         """Return the runs in the store, newest first, those of one saga, status, or started since a time."""
         journal = self.journal()
-        found = [self._run(row, journal) for row in reversed(journal.runs(saga=saga))]
+        found = []
+        for row in reversed(journal.runs(saga=saga)):
+            try:
+                found.append(self._run(row, journal))
+            except JournalError as error:
+                log.warning("%s is left out: %s", row.id, error)
         return [
             run
             for run in found
@@ -555,14 +583,14 @@ class Runtime:
         ]
 
     def _run(self, row: RunRow, journal: Journal) -> Run:
-        scope = self._load(None, row, journal, Options())
-        _open_runs.discard(scope.run)
         entries = journal.entries(row.number)
+        scope = self._load(None, row, journal, Options(), entries)
+        _open_runs.discard(scope.run)
         is_live = journal.is_held(row.number)
         facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
         told = owner_of(entries)
         facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
-        facts["arguments"] = self.codec.decode(entries[0].arguments or "{}")
+        facts["arguments"] = _value(entries[0].arguments, self.codec) or {}
         return Run(**facts, is_live=is_live, runtime=self, journal=journal)
 
     def info(self, run: OpenRun) -> Run:

@@ -76,7 +76,7 @@ VIEWS: Final = {
             scopes.name as saga,
             case coalesce(last.kind, 'resumed') when 'resumed' then 'open' else last.kind end as status,
             case when last.kind in ('completed', 'resumed') then null
-                else json_extract(why.result, '$.cause') end as cause,
+                else json_extract(coalesce(why.result, last.result), '$.cause') end as cause,
             case when scopes.step = '' then null
                 else run.id || coalesce((select '/' || p.step from entries p where p.number = scopes.number
                     and p.seq = scopes.scope and p.step <> ''), '') end as parent,

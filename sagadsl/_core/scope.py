@@ -45,7 +45,7 @@ def facts_of(definition: str) -> dict[str, Any]:
     return facts
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class OpenRun:
     """What all scopes of one run share while this process owns it.
 
@@ -97,7 +97,7 @@ class OpenRun:
         return None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Slot:
     """One call of a step, or of a child saga (then *child* is its scope).
 
@@ -214,7 +214,7 @@ class Slot:
         return self.key[len(self.scope.prefix) :]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Work:
     """What an attempt needs to know: which call, forward or its compensation, and what to call with what."""
 
@@ -229,7 +229,7 @@ class Work:
     read_only: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Past:
     """The recorded calls of one scope that its body has not made again yet."""
 
@@ -246,7 +246,7 @@ class Past:
         return not self.order and not any(self.keyed.values())
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Scope:
     """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal."""
 
@@ -262,7 +262,6 @@ class Scope:
     result: str | None = None
     cause: str | None = None
     fault: str | None = None
-    failed_at: str | None = None
     paused_by: int = 0
     started: int = 0
     ended: int = 0
@@ -289,9 +288,9 @@ class Scope:
             self.cause = self.fault = None
         elif entry.kind is not Kind.TAKEN:
             told = json.loads(entry.result or "{}")
-            self.cause = told.get("cause", self.cause)
-            self.fault = json.dumps(told["fault"]) if "fault" in told else self.fault
-            self.failed_at, self.paused_by, self.ended = told.get("step"), told.get("again", 0), entry.at
+            self.cause, self.paused_by, self.ended = told.get("cause", self.cause), told.get("again", 0), entry.at
+            if "fault" in told and entry.kind is not Kind.COMPENSATION_FAILED:  # that one tells of a compensation
+                self.fault = json.dumps(told["fault"])
 
     def chain(self) -> Iterator[Scope]:
         """Yield this scope and those around it, innermost first."""

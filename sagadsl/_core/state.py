@@ -36,10 +36,13 @@ SCOPES: Final[dict[tuple[Status | None, Kind], Status]] = {
     (S.COMPLETED, K.COMPENSATED): S.COMPENSATED,  # a child, with its parent
 }
 
+OWED: Final = (P.ENTERED, P.RETRYING, P.DONE, P.FAILED, P.UNCERTAIN, P.CANCELLED, P.COMPENSATION_FAILED)
+
 STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (None, K.INTENT): P.ENTERED,
     (None, K.DONE): P.DONE,  # a read-only step has no intent
     (None, K.FAILED): P.FAILED,
+    (None, K.UNCERTAIN): P.UNCERTAIN,
     (P.ENTERED, K.INTENT): P.ENTERED,  # cut off, entered again
     (P.ENTERED, K.DONE): P.DONE,
     (P.ENTERED, K.RETRYING): P.RETRYING,
@@ -50,11 +53,15 @@ STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (P.RETRYING, K.CANCELLED): P.CANCELLED,  # cut off between two attempts
     (P.FAILED, K.INTENT): P.ENTERED,  # its failure paused the run, which was resumed
     (P.UNCERTAIN, K.INTENT): P.ENTERED,
-}
-for _owed in (P.ENTERED, P.RETRYING, P.DONE, P.FAILED, P.UNCERTAIN, P.CANCELLED, P.COMPENSATION_FAILED):
-    STEPS[_owed, K.COMPENSATION_INTENT] = P.COMPENSATING
-    STEPS[_owed, K.COMPENSATION_ERROR] = P.COMPENSATION_FAILED  # it could not even be entered
-STEPS |= {
+    (P.CANCELLED, K.INTENT): P.ENTERED,
+    (P.FAILED, K.DONE): P.DONE,  # as above, read-only
+    (P.FAILED, K.FAILED): P.FAILED,
+    (P.FAILED, K.UNCERTAIN): P.UNCERTAIN,
+    (P.UNCERTAIN, K.DONE): P.DONE,
+    (P.UNCERTAIN, K.FAILED): P.FAILED,
+    (P.UNCERTAIN, K.UNCERTAIN): P.UNCERTAIN,
+    **{(owed, K.COMPENSATION_INTENT): P.COMPENSATING for owed in OWED},
+    **{(owed, K.COMPENSATION_ERROR): P.COMPENSATION_FAILED for owed in OWED},  # it could not even be entered
     (P.COMPENSATING, K.COMPENSATION_INTENT): P.COMPENSATING,
     (P.COMPENSATING, K.COMPENSATION_RETRYING): P.COMPENSATING,
     (P.COMPENSATING, K.COMPENSATION_DONE): P.COMPENSATED,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Callable, Iterable
@@ -24,6 +23,8 @@ def known_options(what: str, given: dict[str, Any], known: Iterable[str]) -> Non
     names = sorted(known)
     for name in given:
         if name not in names:
+            import difflib  # noqa: PLC0415  # for mistakes only
+
             near = difflib.get_close_matches(name, names, 1)
             guess = f"did you mean {near[0]}?" if near else f"it takes {', '.join(names)}"
             msg = f"{what} has no option {name!r}; {guess}"

@@ -45,7 +45,6 @@ from sagadsl.errors import (
     SuspendedError,
     UsageError,
 )
-from sagadsl.report import short_id
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -253,7 +252,7 @@ def runtime_of(spec: SagaSpec, options: Options) -> Runtime:
 
 # -- running one ------------------------------------------------------------------------------------------------------
 
-Finish = Callable[[Runtime, OpenRun, Ended | BaseException], Any]
+Finish = Callable[[Runtime, OpenRun | None, Ended | BaseException], Any]
 
 
 def run_saga(
@@ -273,7 +272,11 @@ def run_saga(
         return run_child(slot, spec, options, body, runtime, finish)
     if spec.is_async:
         return arun_root(spec, options, stored, body, runtime, finish)
-    return run_root(runtime.open(spec, stored, options), options, body, runtime, finish)
+    try:
+        opened = runtime.open(spec, stored, options)
+    except CompensationError as error:  # an earlier process left it so: for `outcome` that is an ending like others
+        return finish(runtime, None, error)
+    return run_root(opened, options, body, runtime, finish)
 
 
 def pauses(scope: Scope, options: Options, runtime: Runtime) -> bool:
@@ -305,7 +308,11 @@ async def arun_root(
 ) -> Any:
     """Run a saga of its own, in an ``async def``."""
     __tracebackhide__ = True
-    return await arun_opened(runtime.open(spec, stored, options), options, body, runtime, finish)
+    try:
+        opened = runtime.open(spec, stored, options)
+    except CompensationError as error:  # as in `run_saga`
+        return finish(runtime, None, error)
+    return await arun_opened(opened, options, body, runtime, finish)
 
 
 async def arun_opened(
@@ -365,10 +372,9 @@ async def aleave(
     """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
     try:
         flow = settle(scope, value, error, pauses(scope, options, runtime))
-        if error is None and scope.status in {Status.OPEN, Status.COMPLETED}:
-            ended: Ended = await scope.run.drivers[1](flow)
-        else:
-            ended = await shielded(scope.run.drivers[1](flow))
+        compensates = scope.status is Status.COMPENSATING if error is None else isinstance(error, Exception | Stop)
+        work = scope.run.drivers[1](flow)
+        ended: Ended = await (shielded(work) if compensates else work)
     except Stop as stop:
         return stopped(scope, stop)
     except BaseException as raised:  # noqa: BLE001  # an interruption
@@ -401,6 +407,8 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
     """Say how to go on with a run that was interrupted, and let the interruption through."""
     run = scope.run
     if scope.parent is None and not run.is_new and not isinstance(error, Exception):
+        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+
         shown = short_id(run.id)
         at = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
         log.warning(
@@ -465,11 +473,12 @@ async def arun_child(
 # -- what comes out ---------------------------------------------------------------------------------------------------
 
 
-def as_call(_: Runtime, run: OpenRun, ended: Ended | BaseException) -> Any:
+def as_call(_: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
     """Return a saga's value, or raise what it failed with."""
     __tracebackhide__ = True
     if isinstance(ended, BaseException):
         raise ended
+    assert run is not None  # noqa: S101  # a run that has ended was open
     if ended.warning:
         log.warning(ended.warning, extra={"run": run.id})
     if ended.status is Status.COMPLETED:
@@ -489,20 +498,21 @@ def told(run: OpenRun, ended: Ended) -> str:
     return f"saga {run.id}: {done}{standing}. Look: sagadsl show {run.id}"
 
 
-def as_outcome(runtime: Runtime, run: OpenRun, ended: Ended | BaseException) -> Any:
+def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
     """Return how a saga ended, as one of four values; raise what is not about the business."""
     __tracebackhide__ = True
-    if isinstance(ended, Ended) and ended.status is Status.COMPLETED:
-        return Completed(as_call(runtime, run, ended), run=runtime.info(run))
-    if isinstance(ended, Ended) and ended.error is not None and not isinstance(ended.error, UsageError):
-        return Compensated(ended.error, ended.compensated, ended.standing, run=runtime.info(run))
+    if run is not None and isinstance(ended, Ended):
+        if ended.status is Status.COMPLETED:
+            return Completed(as_call(runtime, run, ended), run=runtime.info(run))
+        if ended.error is not None and not isinstance(ended.error, UsageError):
+            return Compensated(ended.error, ended.compensated, ended.standing, run=runtime.info(run))
     if isinstance(ended, CompensationError):
         why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
         cause = ended.__cause__ or why
         steps = (ended.step, ended.compensated, ended.pending)
-        return CompensationFailed(cause, why, *steps, run=runtime.info(run))
+        return CompensationFailed(cause, why, *steps, run=runtime.find(ended.run))
     if isinstance(ended, SuspendedError):
-        return Suspended(Status(ended.status), ended.reason, run=runtime.info(run))
+        return Suspended(Status(ended.status), ended.reason, run=runtime.find(ended.run))
     return as_call(runtime, run, ended)
 
 
@@ -527,8 +537,9 @@ def reopen(spec: SagaSpec, wrapped: Any, instance: Any, run_id: str, runtime: Ru
     return run(opened, Options(), body, runtime, finish)
 
 
-def as_compensated(runtime: Runtime, run: OpenRun, ended: Ended | BaseException) -> Any:
+def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
     """Return a run that was compensated on request."""
     if isinstance(ended, BaseException):
         raise ended
+    assert run is not None  # noqa: S101  # as above
     return runtime.info(run)

@@ -9,32 +9,10 @@ import sys
 from typing import Any, NoReturn
 
 from sagadsl._core.values import Compensated, CompensationFailed, Completed, Suspended
-from sagadsl.errors import (
-    CompensationError,
-    JournalError,
-    ReplayError,
-    RunLockedError,
-    RunLostError,
-    SagaError,
-    SuspendedError,
-    UsageError,
-)
+from sagadsl.errors import SagaError
 
 INTERRUPTED = 130
 TERMINATED = 143
-
-
-def exit_code(error: BaseException) -> int:
-    """Return the exit code for an exception that is not about the business."""
-    codes: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
-        (UsageError, 2),
-        ((RunLockedError, RunLostError), 4),
-        (JournalError, 5),
-        ((CompensationError, SuspendedError), 6),
-        (ReplayError, 7),
-        (KeyboardInterrupt, INTERRUPTED),
-    ]
-    return next((code for cls, code in codes if isinstance(error, cls)), 1)
 
 
 def terminated(*_: object) -> NoReturn:
@@ -57,7 +35,7 @@ def main(saga: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
     except (SagaError, KeyboardInterrupt) as error:
         if isinstance(error, SagaError):
             print(error, file=sys.stderr)
-        raise SystemExit(exit_code(error)) from None
+        raise SystemExit(getattr(error, "exit_code", INTERRUPTED)) from None
     print(told(outcome), file=sys.stderr)
     raise SystemExit(outcome.exit_code)
 

@@ -217,7 +217,9 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
 
 def caller(spec: StepSpec) -> Callable[..., Any]:
     """Return what happens when a step is called."""
-    bind, split = spec.parameters.bind, spec.parameters.split
+    parameters = spec.parameters
+    names, count = parameters.names, len(parameters.names)
+    is_plain = parameters.is_simple and parameters.positional == count and not parameters.live
     name, definition, is_async, read_only = spec.name, spec.definition, spec.is_async, spec.read_only
 
     def call(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
@@ -227,7 +229,12 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
             return wrapped(*args, **kwargs)
         if type(scope) is not Scope or (is_async and not is_async_body(scope)):
             raise misplaced(spec, scope)
-        stored, live = split(bind(args if instance is None else (instance, *args), kwargs))
+        live = None
+        if is_plain and len(args) == count and not kwargs:  # most calls: nothing to ask the signature
+            stored = dict(zip(names, args, strict=False))
+        else:
+            bound = parameters.bind(args if instance is None else (instance, *args), kwargs)
+            stored, live = parameters.split(bound)
         run = scope.run
         try:
             text = run.codec.encode(stored)
@@ -237,7 +244,9 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
         slot = scope.call(name, definition, text, key)
         slot.spec, slot.live = spec, live
         if key is not None and slot.seq and run.codec.canonical(text) != run.codec.canonical(slot.arguments):
-            log.warning("%s was recorded with %s and is called with %s: the record stands", slot.key, slot.arguments, text)
+            log.warning(
+                "%s was recorded with %s and is called with %s: the record stands", slot.key, slot.arguments, text
+            )
         work = Work(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
         return run.drivers[is_async](perform(slot, work))
 
@@ -268,7 +277,7 @@ def misplaced(spec: Any, here: Any) -> UsageError:
 
 @frozen(kw_only=True)
 class Current:
-    """Where the program is. In a saga's body *key*, *attempt* and *idempotency_key* are `None`.
+    """Where the program is. In a saga's body *key* and *attempt* are `None`.
 
     *remaining* is the seconds left of the attempt's timeout, `None` without one. Outside a saga *run_id* is `None` and
     *idempotency_key* a fresh one.
@@ -277,9 +286,21 @@ class Current:
     run_id: str | None
     key: str | None = None
     attempt: int | None = None
-    idempotency_key: str | None = None
+    _idempotency_key: str | None = attrs.field(default=None, repr=False)
     deadline: float | None = attrs.field(default=None, repr=False)
     _open: Any = attrs.field(default=None, repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same on every attempt, every resume and every machine.
+
+        Raises:
+            UsageError: In a saga's body: only steps and compensations have one.
+        """
+        if self._idempotency_key is None:
+            msg = f"the body of saga run {self.run_id} has no idempotency key: ask inside a step"
+            raise UsageError(msg)
+        return self._idempotency_key
 
     @property
     def remaining(self) -> float | None:

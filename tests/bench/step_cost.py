@@ -47,7 +47,9 @@ class Floor:
     def run(self, steps: int) -> float:
         """Write the rows of a run; return the seconds."""
         execute, switch = self.execute, self.intent != "normal"
-        self.number = execute("insert into run values (null, ?, 1, 's', 'p', 'd', 0, null)", (os.urandom(6).hex(),)).lastrowid
+        self.number = execute(
+            "insert into run values (null, ?, 1, 's', 'p', 'd', 0, null)", (os.urandom(6).hex(),)
+        ).lastrowid
         definition = '{"module":"__main__","compensate":"undo"}'
         began = time.perf_counter()
         for at in range(1, 2 * steps, 2):

@@ -8,7 +8,8 @@ What JSON can say passes untouched. Everything else is a small object whose firs
 
 so the file can be read without the program, and a restart needs no annotation to know what a value was. Classes are
 found by name among imported modules (``classes``), or among those that annotations mentioned (`Codec.know`). A generic
-collection of the user's own (``Registry[str, int]``) goes to cattrs with its annotation; `Codec.register` is for the rest.
+collection of the user's own (``Registry[str, int]``) goes to cattrs with its annotation; `Codec.register` is for the
+rest.
 
 The default encoder is the standard library's: faster ones write NaN as ``null`` and refuse lone surrogates.
 """
@@ -60,26 +61,49 @@ SETS = frozenset({set, frozenset})
 LIMIT = 16 * 1024 * 1024
 """The largest payload in bytes."""
 
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False).encode
+_encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False)
+
+
+def _made_encoder() -> Callable[[Any], str]:
+    """Return ``_encoder.encode``, without making the C encoder anew for each value: that takes as long as encoding."""
+    try:
+        chunks = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # CPython's own, not in its stubs
+            None,
+            _encoder.default,
+            json.encoder.encode_basestring_ascii,
+            None,
+            ":",
+            ",",
+            False,
+            False,
+            False,  # noqa: FBT003
+        )
+        if "".join(chunks([{"a": 1.5}, None], 0)) != '[{"a":1.5},null]':
+            return _encoder.encode
+    except (AttributeError, TypeError):
+        return _encoder.encode
+    join = "".join
+    return lambda value: join(chunks(value, 0))
+
+
+_encode = _made_encoder()
 _decode = json.JSONDecoder().raw_decode
 
 
 def _is_plain(value: Any) -> bool:
     """Tell whether JSON says *value* exactly (NaN and infinities aside, which the encoder refuses)."""
     cls = type(value)
-    if cls in SCALARS:
-        return True
     if cls is dict:
         for key, item in value.items():
-            if type(key) is not str or key[:1] == "$" or not (type(item) in SCALARS or _is_plain(item)):
+            if type(key) is not str or key[:1] == "$" or (type(item) not in SCALARS and not _is_plain(item)):
                 return False
         return True
     if cls is list:
         for item in value:
-            if not (type(item) in SCALARS or _is_plain(item)):
+            if type(item) not in SCALARS and not _is_plain(item):
                 return False
         return True
-    return False
+    return cls in SCALARS
 
 
 class Codec:
@@ -103,7 +127,7 @@ class Codec:
         Raises:
             Unstorable: It would not come back equal and of the same type, or is too large.
         """
-        return self.encode_and_copy(value)[0]
+        return self._plain_text(value) or self._encode_tagged(value)[0]
 
     def encode_and_copy(self, value: Any) -> tuple[str, Any]:
         """Return *value* as text, and the copy that would come back of it.
@@ -111,17 +135,24 @@ class Codec:
         Raises:
             Unstorable: As for `encode`.
         """
+        text = self._plain_text(value)
+        if text is None:
+            return self._encode_tagged(value)
+        return text, value if type(value) in SCALARS else _decode(text)[0]
+
+    def _plain_text(self, value: Any) -> str | None:
+        """Return the text of what JSON can say, `None` for anything else."""
         try:
-            if _is_plain(value):
-                text = _encode(value)
-                copy = value if type(value) in SCALARS else _decode(text)[0]
-                if len(text) > self.limit:
-                    raise self._too_large(value, text)
-                if "\\ud" not in text or _decode(text)[0] == value:  # two surrogates would come back as one character
-                    return text, copy
+            if not _is_plain(value):
+                return None
+            text = _encode(value)
         except (ValueError, RecursionError):
-            pass  # NaN, an integer too long for decimal text, a cycle: told apart below
-        return self._encode_tagged(value)
+            return None  # NaN, an integer too long for decimal text, a cycle: told apart by the tagged way
+        if len(text) > self.limit:
+            raise self._too_large(value, text)
+        if "\\ud" in text and _decode(text)[0] != value:
+            return None  # a high and a low surrogate would come back as one character
+        return text
 
     def decode(self, text: str) -> Any:
         """Return the value of *text*.
@@ -155,13 +186,13 @@ class Codec:
                 fields["missing"] = [*fields.get("missing", ()), f"its registered form ({why!r:.100})"]
         text = _encode(fields)
         if len(text) > self.limit:
-            lost = {"args": [], "attributes": {}, "dumped": None, "cause": None, "missing": ["all that was too large"]}
-            fields |= lost | {"refused": True}
-        cls = self._class_called(fields["type"])
-        if cls is not None and type(self.exception(self._fault_from(fields))) is not cls:
-            fields["refused"] = True
-        text = _encode(fields)
-        return text, self.load_fault(text)
+            fields = {name: fields[name] for name in ("type", "message", "traceback")}
+            fields |= {"missing": ["its attributes, which were too large"], "refused": True}
+        fault = self.load_fault(_encode(fields))
+        cls = self._class_called(fault.type)
+        if cls is not None and type(self.exception(fault)) is not cls:
+            fields["refused"], fault = True, attrs.evolve(fault, refused=True)
+        return _encode(fields), fault
 
     def dump_fault(self, fault: Fault) -> str:
         """Return a fault as text."""
@@ -191,18 +222,11 @@ class Codec:
         if not isinstance(error, BaseException):
             return None
         if fault.missing:
-            error.add_note(f"not recorded: {', '.join(fault.missing)}")
+            notes = [*vars(error).get("__notes__", ()), f"not recorded: {', '.join(fault.missing)}"]
+            object.__setattr__(error, "__notes__", notes)  # past a ``__setattr__`` that freezes
         if fault.cause is not None:
             error.__cause__ = self.exception(fault.cause)
         return error
-
-    def is_storable(self, value: Any) -> bool:
-        """Tell whether *value* can be stored."""
-        try:
-            self.encode(value)
-        except Unstorable:
-            return False
-        return True
 
     def register(self, cls: type, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
         """Store values of exactly *cls* as ``dump(value)`` and read them with ``load``.
@@ -367,14 +391,14 @@ class Codec:
             dumped = arrays.dump_array(value)
         except ValueError as error:
             raise Unstorable(value, str(error)) from None
-        return {key: self._tag(item, "") for key, item in dumped.items()}
+        return {key: self._tag(item, f".{key}") for key, item in dumped.items()}
 
     def _fault_fields(self, fault: Fault) -> dict[str, Any]:
         fields = {n: getattr(fault, n) for n in attrs.fields_dict(Fault)}
         fields["args"] = list(fault.args)
         fields["missing"] = list(fault.missing)
         fields["cause"] = self._fault_fields(fault.cause) if fault.cause else None
-        return {n: v for n, v in fields.items() if n in {"type", "message"} or (v is not None and v not in ("", [], {}))}
+        return {n: v for n, v in fields.items() if v or n in {"type", "message"} or (n == "dumped" and v is not None)}
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -438,7 +462,9 @@ class Codec:
         elif cls in self._dumps:
             same = same_leaf(value, copy)
         elif arrays.is_array(cls):
-            same = self._dump_array(value) == self._dump_array(copy)
+            same = _encode(self._dump_array(value)) == _encode(self._dump_array(copy))
+        elif cls in self._annotated:
+            same = same_leaf(value, copy) and _encode(self._tag(value, "")) == _encode(self._tag(copy, ""))
         else:
             parts = self._parts(value)
             if parts is None:

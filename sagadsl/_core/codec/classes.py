@@ -120,7 +120,7 @@ def put_together(cls: type, fields: dict[str, Any]) -> Any:
     """Make an instance of a record class from its fields."""
     if is_named_tuple(cls):
         return tuple.__new__(cls, [fields[name] for name in field_names(cls)])
-    instance = object.__new__(cls)
+    instance: Any = object.__new__(cls)
     for name in field_names(cls):
         if name in fields:
             object.__setattr__(instance, name, fields[name])
@@ -152,7 +152,7 @@ def model_state(value: Any) -> dict[str, Any]:
 
 def model_from(cls: type, state: dict[str, Any]) -> Any:
     """Make a pydantic model from its state, without validation."""
-    model = object.__new__(cls)
+    model: Any = object.__new__(cls)
     base: Any = sys.modules["pydantic"].BaseModel
     base.__setstate__(
         model, dict(zip(PYDANTIC_STATE, (state["fields"], state["set"], state["extra"], state["private"]), strict=True))

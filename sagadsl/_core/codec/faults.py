@@ -26,7 +26,7 @@ SPEECHLESS = "<its __str__ failed>"
 OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("_core", "_dsl"))
 
 NATIVE: dict[type[BaseException], tuple[str, ...]] = {
-    OSError: ("filename", "filename2"),
+    OSError: ("errno", "strerror", "filename", "filename2"),
     ImportError: ("name", "path"),
     NameError: ("name",),
     AttributeError: ("name",),
@@ -70,11 +70,12 @@ def rebuild(fault: Fault, cls: type) -> BaseException | None:
         return None
     try:
         error = cls.__new__(cls, *fault.args)
-        builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-        with contextlib.suppress(Exception):  # fills the C fields of OSError, UnicodeError and their like
-            builtin.__init__(error, *fault.args)
+        if not isinstance(error, OSError):
+            builtin: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+            with contextlib.suppress(Exception):  # fills the C fields of UnicodeError, SyntaxError and their like
+                builtin.__init__(error, *fault.args)
         if not isinstance(error, BaseExceptionGroup):
-            error.args = fault.args
+            object.__setattr__(error, "args", fault.args)  # past a ``__setattr__`` that freezes
         for name, value in fault.attributes.items():
             object.__setattr__(error, name, list(value) if name == "__notes__" else value)
         if _text(error) == SPEECHLESS != fault.message:
@@ -86,9 +87,10 @@ def rebuild(fault: Fault, cls: type) -> BaseException | None:
 
 def _attributes(error: BaseException) -> dict[str, Any]:
     found = own_attributes(error)
-    names = [name for cls, known in NATIVE.items() if isinstance(error, cls) for name in known]
-    if attrs.has(type(error)):
-        names += [a.name for a in attrs.fields(type(error))]
+    names = [name for native, known in NATIVE.items() if isinstance(error, native) for name in known]
+    cls = type(error)
+    if attrs.has(cls):
+        names += [a.name for a in attrs.fields(cls)]
     found |= {name: value for name in names if (value := getattr(error, name, None)) is not None}
     return {name: value for name, value in found.items() if name.isidentifier()}
 

@@ -156,7 +156,7 @@ def load_path(fields: dict[str, Any]) -> PurePath:
     return path
 
 
-LEAVES: dict[type, Callable[[Any], Any]] = {
+LEAVES: dict[Any, Callable[[Any], Any]] = {
     bool: lambda v: v,
     str: dump_text,
     type(None): lambda v: v,
@@ -181,8 +181,8 @@ LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$text": lambda f: "".join(f["$text"]),
     "$int": lambda f: int(f["$int"], 16),
     "$float": lambda f: float(f["$float"]),
-    "$bytes": lambda f: base64.b64decode(f["$bytes"]),
-    "$bytearray": lambda f: bytearray(base64.b64decode(f["$bytearray"])),
+    "$bytes": lambda f: base64.b64decode(f["$bytes"], validate=True),
+    "$bytearray": lambda f: bytearray(base64.b64decode(f["$bytearray"], validate=True)),
     "$complex": lambda f: complex(*f["$complex"]),
     "$decimal": lambda f: Decimal(f["$decimal"]),
     "$uuid": lambda f: UUID(f["$uuid"]),
@@ -199,8 +199,8 @@ LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def same_leaf(value: Any, copy: Any) -> bool:
-    """Compare two values of one type without parts; ``==`` alone takes 1.0 for 1.00 and one of two equal hours for both."""
-    cls = type(value)
+    """Compare two values of one type without parts; ``==`` takes 1.0 for 1.00, and one of two equal hours for both."""
+    cls: Any = type(value)
     if cls is Decimal or cls is float or cls is complex:
         return repr(value) == repr(copy)
     if cls is datetime or cls is time:

@@ -52,7 +52,7 @@ class Locks:
             descriptor = self._held.pop(number, None)
             if descriptor is None:
                 return
-            if descriptor != self._descriptor:
+            if OFD_SETLK is None:
                 os.close(descriptor)
             else:
                 fcntl.fcntl(descriptor, OFD_SETLK, _region(fcntl.F_UNLCK, number))
@@ -111,7 +111,7 @@ def _lock_file(path: Path) -> int | None:
         else:  # pragma: no cover  # Windows
             import msvcrt  # noqa: PLC0415  # exists there alone
 
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     except OSError:
         os.close(descriptor)
         return None
@@ -135,5 +135,5 @@ def _after_fork() -> None:
         locks.forget()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)

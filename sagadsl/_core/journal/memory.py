@@ -50,7 +50,7 @@ class MemoryJournal:
                 if any((r.id, r.generation) == (row.id, row.generation) for r in self._runs.values()):
                     raise Taken
                 row.number = log.number = len(self._runs) + 1
-                self._runs[row.number], self._entries[row.number] = row, {}
+                self._runs[row.number], self._entries[row.number] = attrs.evolve(row, finished=None), {}
                 self._held.add(row.number)
             if any(log.seq + 1 + at in self._entries[log.number] for at in range(len(entries))):
                 raise Overtaken

@@ -33,6 +33,9 @@ T = TypeVar("T")
 PATIENCE: Final = 30.0
 """Seconds to wait for another process that is writing."""
 
+SMALLEST: Final = 512
+"""Bytes; no SQLite database is smaller, and SQLite takes what is for an empty one."""
+
 INSERT: Final = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -49,10 +52,12 @@ class SqliteJournal:
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
-        self.name = str(path)
+        self.path = path.absolute()
+        self.name = str(self.path)
+        if "\0" in self.name:
+            raise JournalError(repr(self.name), "no file has a NUL in its name: name another")
         self._read_only = read_only
-        self._locks = locks_of(path)
+        self._locks = locks_of(Path(os.path.realpath(path)))  # by whatever name, one file has one owner a run
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._execute: Callable[..., sqlite3.Cursor] = self._first_execute
@@ -87,9 +92,9 @@ class SqliteJournal:
                         digest,
                     ),
                 )
-            except sqlite3.IntegrityError:
-                raise Overtaken from None
             except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+                    raise Overtaken from None
                 raise self._explain(error) from error
             log.seq += 1
 
@@ -117,7 +122,7 @@ class SqliteJournal:
                     value = ended if finished else None
                     self._execute("update run set finished = ? where number = ?", (value, log.number))
         except BaseException:
-            if row is not None and log.number:
+            if log.number != before.number:
                 self._locks.release(log.number)
             log.number, log.seq = before.number, before.seq
             raise
@@ -125,11 +130,14 @@ class SqliteJournal:
     def _open_run(self, log: Log, row: RunRow) -> None:
         values = (row.id, row.generation, row.saga, row.program, row.arguments_digest, row.started, None)
         try:
-            row.number = log.number = self._execute(INSERT_RUN, values).lastrowid or 0
-        except sqlite3.IntegrityError:
-            raise Taken from None
-        if not self._locks.hold(row.number):
+            row.number = self._execute(INSERT_RUN, values).lastrowid or 0
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+                raise Taken from None
+            raise
+        if not self.hold(row.number):
             raise Taken
+        log.number = row.number
 
     def entries(self, number: int) -> list[Entry]:
         """Return the entries of a run, each checked against its digest."""
@@ -140,7 +148,11 @@ class SqliteJournal:
             entry = Entry(*fields)
             if digest != _digest(entry.arguments, entry.result):
                 raise JournalError(self.name, f"entry {entry.seq} of run number {number} is damaged: restore a backup")
-            entry.kind = Kind(entry.kind)
+            try:
+                entry.kind = Kind(entry.kind)
+            except ValueError:
+                reason = f"entry {entry.seq} of run number {number} is a {entry.kind!r}, unknown here: upgrade sagadsl"
+                raise JournalError(self.name, reason) from None
             found.append(entry)
         return found
 
@@ -154,14 +166,16 @@ class SqliteJournal:
         unfinished: bool = False,
     ) -> list[RunRow]:
         """Return the runs that fit, oldest first."""
-        if not self._exists():
-            return []
-        wanted: dict[str, Any] = {"id = ?": id, "saga = ?": saga, "arguments_digest = ?": digest}
-        wanted["substr(id, 1, length(?1)) = ?1"] = prefix
-        given = {clause: value for clause, value in wanted.items() if value is not None}
-        clauses = [*given, "finished is null"] if unfinished else [*given]
-        where = f" where {' and '.join(clauses)}" if clauses else ""
-        rows = self._read(f"select * from run{where} order by number", tuple(given.values()))
+        wanted = {
+            "id = :id": id is not None,
+            "substr(id, 1, length(:prefix)) = :prefix": prefix is not None,
+            "saga = :saga": saga is not None,
+            "arguments_digest = :digest": digest is not None,
+            "finished is null": unfinished,
+        }
+        where = " and ".join(clause for clause, is_wanted in wanted.items() if is_wanted) or "true"
+        values = {"id": id, "prefix": prefix, "saga": saga, "digest": digest}
+        rows = self._read(f"select * from run where {where} order by number", values)  # noqa: S608  # all ours
         return [RunRow(*row) for row in rows]
 
     def post(self, letter: Letter) -> None:
@@ -176,10 +190,8 @@ class SqliteJournal:
 
     def hold(self, number: int) -> bool:
         """Become the one owner of a run."""
-        try:
+        with self._explained_lock():
             return self._locks.hold(number)
-        except OSError as error:
-            raise JournalError(str(self._locks.path), f"cannot lock a run: {error.strerror}") from error
 
     def release(self, number: int) -> None:
         """Stop being the owner of a run."""
@@ -187,7 +199,16 @@ class SqliteJournal:
 
     def is_held(self, number: int) -> bool:
         """Tell whether any living thread or process owns a run."""
-        return self._locks.is_held(number)
+        with self._explained_lock():
+            return self._locks.is_held(number)
+
+    @contextlib.contextmanager
+    def _explained_lock(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = f"its lock file cannot be used ({error.strerror}): make {self._locks.path} readable and writable"
+            raise JournalError(self.name, reason) from error
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
@@ -198,7 +219,7 @@ class SqliteJournal:
 
     # -- the connection ---------------------------------------------------------------------------------------------
 
-    def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
+    def _read(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[Any]:
         if not self._exists():
             return []
         with self._guard:
@@ -233,7 +254,7 @@ class SqliteJournal:
         self._full = full
 
     def _exists(self) -> bool:
-        return self._connection is not None or self.path.exists()
+        return self._connection is not None or os.path.exists(self.path)  # noqa: PTH110  # Path.exists raises
 
     def _first_execute(self, *args: Any) -> sqlite3.Cursor:
         """Stand for ``execute`` until something is asked: then open the file."""
@@ -242,17 +263,18 @@ class SqliteJournal:
         return self._execute(*args)
 
     def _open(self) -> sqlite3.Connection:
-        if not self.path.parent.is_dir():
+        if not os.path.isdir(self.path.parent):  # noqa: PTH112  # Path.is_dir raises
             raise JournalError(self.name, f"the folder {self.path.parent} does not exist: create it, or name another")
-        if not self._read_only and not self.path.exists():
+        if not self._read_only:
             try:
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            except FileExistsError:
-                pass
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             except OSError as error:
                 raise JournalError(
                     self.name, f"cannot be created ({error.strerror}): name a writable folder"
                 ) from error
+        if os.path.isfile(self.path) and 0 < os.path.getsize(self.path) < SMALLEST:  # noqa: PTH113, PTH202  # as above
+            raise JournalError(self.name, CURES[sqlite3.SQLITE_NOTADB])  # SQLite would write over it
         mode = "ro" if self._read_only else "rw"
         try:
             connection = sqlite3.connect(
@@ -276,6 +298,10 @@ class SqliteJournal:
         connection.execute("pragma trusted_schema = off")
         version = self._version(connection)
         if self._read_only:
+            if version < VERSION:
+                raise JournalError(
+                    self.name, "is empty: no saga has written to it yet; name another with --db or store="
+                )
             return
         if connection.execute("pragma journal_mode = wal").fetchone()[0] != "wal":
             raise JournalError(self.name, "its file system cannot hold a write-ahead log: use a local disk")
@@ -286,10 +312,13 @@ class SqliteJournal:
             migrate(connection)
 
     def _version(self, connection: sqlite3.Connection) -> int:
+        connection.execute("begin")  # one look: another process may be creating the file
         application = connection.execute("pragma application_id").fetchone()[0]
         version = int(connection.execute("pragma user_version").fetchone()[0])
+        objects = connection.execute("select count(*) from sqlite_schema").fetchone()[0]
+        connection.execute("commit")
         if application != APPLICATION_ID:
-            if connection.execute("select count(*) from sqlite_schema").fetchone()[0]:
+            if application or objects:
                 raise JournalError(self.name, "is another program's database: name a file of its own with store=")
             return 0
         if version > VERSION:
@@ -342,5 +371,5 @@ def _after_fork() -> None:
         journal.after_fork()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)

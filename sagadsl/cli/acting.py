@@ -1,0 +1,117 @@
+"""``resume`` and ``compensate``: what goes on with a run. The user's code is loaded, and effects follow."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from typing import Any
+
+import click
+
+from sagadsl import Run, RunConflictError, Status, UsageError
+from sagadsl.cli import exits
+from sagadsl.cli.stores import run_to_change, store_option, store_words, stored_run
+from sagadsl.cli.targets import load_code, target_option
+from sagadsl.report import printable, printable_lines, short_id, stack_lines, status_words, typed
+
+
+@click.command()
+@click.argument("run")
+@target_option
+@store_option
+def resume(run: str, target: str | None) -> int:
+    """Go on with a run where it was cut off or paused.
+
+    Its exit code is that of the saga.
+    """
+    found = stored_run(run)
+    if found.status.is_terminal:
+        say(f"{short_id(found.id)} is {found.status} already; there is nothing to go on with")
+        return exits.BY_STATUS[found.status]
+    load_code(found, target, "resume")
+    changing = run_to_change(found)
+    try:
+        finished(changing.resume())
+    except Exception as error:  # noqa: BLE001  # whatever the saga raises
+        return failed(changing.refresh(), error)
+    say(f"{short_id(found.id)} completed")
+    return exits.DONE
+
+
+@click.command()
+@click.argument("run")
+@target_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@store_option
+def compensate(run: str, target: str | None, yes: bool) -> int:  # noqa: FBT001  # a flag
+    """Compensate what a run owes, or carry on doing so.
+
+    Steps are compensated in reverse order. A compensation that failed is tried again.
+    """
+    found = stored_run(run)
+    if found.status is Status.COMPENSATED:
+        say(f"{short_id(found.id)} is compensated already; nothing is owed")
+        return exits.DONE
+    if found.status is Status.COMPLETED:
+        raise RunConflictError(found.id, f"is completed. Look: sagadsl show {typed(found.id)}{store_words()}")
+    if found.stack or target is not None:
+        load_code(found, target, "compensate")
+    if not (yes or found.is_live):  # of a run that somebody has, the library says who
+        ask(found)
+    after = finished(run_to_change(found).compensate())
+    say(f"{short_id(found.id)} is compensated ({compensated(after)})")
+    return exits.DONE
+
+
+def ask(run: Run) -> None:
+    """Have a person confirm what is about to be compensated.
+
+    Raises:
+        UsageError: Nobody is there to be asked.
+        click.Abort: They said no.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        msg = (
+            f"run {run.id}: nobody can be asked here whether to compensate it. "
+            f"Look: sagadsl show {typed(run.id)}{store_words()}   Then add --yes to this command."
+        )
+        raise UsageError(msg)
+    say(f"{short_id(run.id)} is {status_words(run)}; to compensate, in this order:")
+    for line in stack_lines(run):
+        say(f"  {line}")
+    if not run.stack:
+        say("  nothing: no step of it is owed a compensation")
+    if not click.confirm("Compensate it?", err=True):
+        say("nothing was done")
+        raise click.Abort
+
+
+def finished(work: Any) -> Any:
+    """Return what a saga of either colour gives."""
+    return asyncio.run(_awaited(work)) if inspect.isawaitable(work) else work
+
+
+async def _awaited(work: Any) -> Any:
+    return await work
+
+
+def failed(run: Run, error: Exception) -> int:
+    """Say how a run failed, and return its exit code; raise *error* if it is not about the user's business."""
+    is_business = getattr(error, "exit_code", exits.UNEXPECTED) == exits.UNEXPECTED
+    if not is_business or run.status is not Status.COMPENSATED:
+        raise error
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    say(f"{short_id(run.id)} failed with {printable(told, 400)}; {compensated(run)}")
+    return exits.COMPENSATED
+
+
+def compensated(run: Run) -> str:
+    """Say what was compensated, in the order in which it was."""
+    steps = [step.key for step in reversed(run.steps) if step.status == Status.COMPENSATED and not step.saga]
+    return f"compensated {', '.join(steps)}" if steps else "nothing was owed"
+
+
+def say(text: str) -> None:
+    """Tell a person something, on stderr."""
+    click.echo(printable_lines(text), err=True)

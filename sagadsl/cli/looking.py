@@ -1,0 +1,77 @@
+"""``list`` and ``show``: what the journal says. They only read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from typing import Any
+
+import click
+
+from sagadsl import Status
+from sagadsl.cli.stores import reading, store_option, store_path, store_words, stored_run
+from sagadsl.cli.targets import target_words
+from sagadsl.report import run_data, run_text, runs_text, short_ids
+
+SCHEMA = 1
+"""The number of the documents that ``--json`` writes; a field may be added without a new one, never removed."""
+
+STATUSES = (*(str(status) for status in Status), "interrupted")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+@click.command(name="list")
+@click.option("--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"Only these: {', '.join(STATUSES)}.")
+@click.option("--saga", metavar="NAME", help="Only runs of this saga.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The newest N only.")
+@json_option
+@store_option
+def list_runs(status: str | None, saga: str | None, limit: int | None, as_json: bool) -> None:  # noqa: FBT001  # a flag
+    """List runs, the newest first.
+
+    Each with its steps done of those begun. An interrupted run is unfinished and no living process has it.
+    """
+    runtime = reading()
+    runs = runtime.runs(status=status, saga=saga)[:limit]
+    if as_json:
+        write_json({"store": str(store_path()), "runs": [run_data(run, whole=False) for run in runs]})
+    elif runs:
+        others = runs if not (status or saga or limit) else runtime.runs()
+        write(runs_text(runs, local_now(), short_ids(run.id for run in others)))
+    else:
+        click.echo(f"no {'such ' if status or saga else ''}run in {store_path()}", err=True)
+
+
+@click.command()
+@click.argument("run")
+@json_option
+@store_option
+def show(run: str, as_json: bool) -> None:  # noqa: FBT001  # a flag
+    """Show a run: each step, what is to be compensated, what to do now."""
+    found = stored_run(run)
+    if as_json:
+        write_json({"store": str(store_path()), "run": run_data(found)})
+    else:
+        write(run_text(found, local_now(), store_words() + target_words(found)))
+
+
+def write_json(document: dict[str, Any]) -> None:
+    """Write a document to stdout."""
+    write(json.dumps({"schema": SCHEMA} | document, indent=2))
+
+
+def write(text: str) -> None:
+    """Write data to stdout; a reader that has seen enough (``sagadsl list | head -1``) is no error."""
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+
+
+def local_now() -> datetime:
+    """Return the time, in the zone of the person who reads."""
+    return datetime.now().astimezone()

@@ -1,0 +1,107 @@
+"""The program: its verbs, what goes to which stream, and how it ends.
+
+Data go to stdout, everything else to stderr. An error of this library is one text that ends with what to type next; a
+traceback means a bug.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from sagadsl import SagaError
+from sagadsl.cli import exits
+from sagadsl.cli.acting import compensate, resume
+from sagadsl.cli.demo import demo
+from sagadsl.cli.looking import list_runs, show
+from sagadsl.cli.stores import store_option
+from sagadsl.report import printable_lines
+
+VERBS = (list_runs, show, resume, compensate, demo)
+
+
+class InOrder(click.Group):
+    """Verbs in the order in which people need them, not that of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Return the names as they were added."""
+        return list(self.commands)
+
+
+def _tell_version(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's signature
+    if value:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # slow, and rarely asked for
+
+        try:
+            click.echo(f"sagadsl {version('sagadsl')}")
+        except PackageNotFoundError:
+            click.echo("sagadsl, not installed")
+        context.exit()
+
+
+@click.group(
+    cls=InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="RUN is an id, a beginning of one that no other run has, or @last. Exit codes: 0 done, 1 unexpected, "
+    "2 usage, 3 failed and compensated, 4 locked by another process, 5 store unreadable, 6 compensation failed, "
+    "paused or waiting, 7 journal and program differ, 130 and 143 interrupted.",
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version, help="Its version.")
+@store_option
+def program() -> None:
+    """Look at the runs of your sagas, go on with them, compensate them."""
+
+
+for verb in VERBS:
+    program.add_command(verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code."""
+    tell_warnings()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that a stream's encoding lacks is spelled out
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = program.main(arguments, prog_name="sagadsl", standalone_mode=False)
+    except SagaError as error:
+        click.echo(printable_lines(error), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return exits.INTERRUPTED
+    return code if isinstance(code, int) else exits.DONE
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise SystemExit(exits.TERMINATED)
+
+
+def tell_warnings() -> None:
+    """Show on stderr what the library says of a run, unless the user's own code has set logging up."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Printable("%(message)s"))
+    handler.addFilter(lambda _: not logging.getLogger().handlers)
+    logging.getLogger("sagadsl").addHandler(handler)
+
+
+class Printable(logging.Formatter):
+    """Text without control characters: ids and errors come from a file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as printable text."""
+        return printable_lines(super().format(record))

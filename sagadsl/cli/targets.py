@@ -1,0 +1,197 @@
+"""The code that a run needs: a module or a file that the *user* names, on the command line or in ``pyproject.toml``.
+
+What a journal says of its program is shown as a suggestion and never imported. A file is loaded under its own name
+(``trip.py`` as ``trip``), so that what it recorded when it was run as a script is found again. While it is loaded no
+saga can begin, unless it brings a store of its own: a script that runs its saga when imported is told so, and does
+nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shlex
+import sys
+import tomllib
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+import click
+
+import sagadsl
+from sagadsl import RunInfo, Saga, SagaError, UsageError
+from sagadsl.cli.stores import store_words
+from sagadsl.report import printable, typed
+
+PROJECT = "pyproject.toml"
+SHAPE = "a target is module:saga or file.py:saga"
+
+target_option = click.option(
+    "--target",
+    metavar="TARGET",
+    help=f"The saga's code, module:saga or file.py:saga; else [tool.sagadsl] targets of ./{PROJECT}.",
+)
+
+
+class NoStore:
+    """The store while code is loaded: whatever wants to begin a run is refused before it has entered anything."""
+
+    def __init__(self, target: str) -> None:
+        self.name = self.target = target
+
+    def __getattr__(self, name: str) -> Any:
+        return self._refuse
+
+    def append(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    entries = runs = commit = append
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        msg = (
+            f"{self.target} calls a saga, or asks for runs, while it is imported, so nothing was done. "
+            'Put that under `if __name__ == "__main__":`, then type the command again.'
+        )
+        raise UsageError(msg)
+
+
+def load_code(run: RunInfo, target: str | None, verb: str) -> None:
+    """Load what the user names for *run*.
+
+    Raises:
+        UsageError: Nothing is named, or it cannot be loaded.
+    """
+    targets = [target] if target is not None else project_targets()
+    if not targets:
+        raise UsageError(_unnamed(run, verb))
+    for each in targets:
+        load(each)
+
+
+def load(target: str) -> Any:
+    """Import a target's module and return its saga.
+
+    Raises:
+        UsageError: It cannot be imported, or has no such saga.
+    """
+    where, colon, name = target.rpartition(":")
+    if not colon or not where or not name:
+        msg = f"{target!r}: {SHAPE}"
+        raise UsageError(msg)
+    sagadsl.configure(store=NoStore(where))
+    try:
+        module = load_file(Path(where)) if where.endswith(".py") else load_module(where)
+    except (SagaError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # whatever the user's module does, SystemExit included
+        msg = f"{where} cannot be imported: {_last_line(error)}. Mend it, then type the command again."
+        raise UsageError(msg) from error
+    finally:
+        sagadsl.configure(store=None)
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, Saga):
+        sagas = sorted(n for n, value in vars(module).items() if isinstance(value, Saga))
+        there = f"it has {', '.join(f'{where}:{n}' for n in sagas)}" if sagas else "it has none"
+        msg = f"{where} has no saga {name}; {there}"
+        raise UsageError(msg)
+    return found
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a module, one in the working directory too."""
+    if os.getcwd() not in sys.path:  # noqa: PTH109  # sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    return importlib.import_module(name)
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a file as ``python FILE`` would, but for its ``__name__``.
+
+    Raises:
+        UsageError: There is no such file, or its name is that of a module that is in use.
+    """
+    path = path.absolute()
+    if not path.is_file():
+        msg = f"there is no file {path}; {SHAPE}"
+        raise UsageError(msg)
+    name = path.stem
+    present = sys.modules.get(name)
+    if present is not None:
+        if getattr(present, "__file__", None) == str(path):
+            return present
+        msg = f"{path} has the name of a module that is in use, {name}: give the file another name"
+        raise UsageError(msg)
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        msg = f"{path} is no Python file; {SHAPE}"
+        raise UsageError(msg)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def project_targets() -> list[str]:
+    """Return the targets that the project in the working directory names.
+
+    Raises:
+        UsageError: Its file cannot be read, or they are no list of texts.
+    """
+    path = Path(PROJECT)
+    if not path.is_file():
+        return []
+    try:
+        tool = tomllib.loads(path.read_text("utf-8")).get("tool", {})
+    except (OSError, ValueError) as error:
+        msg = f"{path.absolute()} cannot be read: {error}"
+        raise UsageError(msg) from error
+    targets = tool.get("sagadsl", {}).get("targets", [])
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        msg = f'{path.absolute()}: [tool.sagadsl] targets must be a list such as ["trip.py:trip"]'
+        raise UsageError(msg)
+    return targets
+
+
+def target_words(run: RunInfo) -> str:
+    """Return what a command to type needs in order to have the run's code: a guess, for a person to judge."""
+    program = Path(run.program)
+    if program.suffix != ".py" or _has_targets():
+        return ""
+    here = Path.cwd()
+    shown = program.relative_to(here) if program.is_relative_to(here) else program
+    return f" --target {shlex.quote(printable(f'{shown}:{run.saga}', 400))}"
+
+
+def _has_targets() -> bool:
+    try:
+        return bool(project_targets())
+    except UsageError:
+        return False
+
+
+def _unnamed(run: RunInfo, verb: str) -> str:
+    command = f"sagadsl {verb} {typed(run.id)}{store_words()}"
+    started = f"It was started by {printable(run.program, 400)}; nothing that a journal names is imported by itself. "
+    guess = target_words(run) or " --target TARGET"
+    return (
+        f"run {printable(run.id, 200)} needs the code of {printable(run.saga)}. {started if run.program else ''}"
+        f"If that is what you trust, type: {command}{guess}   "
+        f"(or name it once in {PROJECT}: [tool.sagadsl] targets = [...])"
+    )
+
+
+def _last_line(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{told}{place}"

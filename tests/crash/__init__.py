@@ -1,0 +1,1 @@
+"""Real kills: child processes, SIGKILL, and a judge outside the library."""

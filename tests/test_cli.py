@@ -1,0 +1,594 @@
+"""The command line as people have it: the real program in a process of its own, on runs that were really killed."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+SCRIPT = '''\
+"""A trip whose faults are files in the working directory, and whose effects are lines of one."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from attrs import frozen
+
+from sagadsl import Compensation, main, saga, step
+
+
+def happen(effect):
+    with Path("world").open("a") as file:
+        file.write(f"{effect}\\n")
+
+
+def is_set(fault):
+    return Path(fault).exists()
+
+
+@frozen
+class Ticket:
+    city: str
+
+
+def cancel_flight(ticket=None):
+    happen("-flight")
+
+
+def cancel_hotel(room=None):
+    if is_set("unreachable"):
+        raise ConnectionError("nobody \\x1b[31manswers")
+    happen("-hotel")
+
+
+@step(compensate=cancel_flight)
+def flight(city):
+    happen("flight")
+    return Ticket(city)
+
+
+@step(compensate=Compensation(cancel_hotel, retries=0))
+def hotel(city):
+    happen("hotel")
+    if is_set("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if is_set("wait"):
+        print("waiting", flush=True)
+        sys.stdin.read()
+    if is_set("full"):
+        raise RuntimeError("no \\x1b]0;room\\x07 left\\u202e")
+    return 7
+
+
+@saga
+def trip(city):
+    booked = flight(city)
+    assert type(booked) is Ticket
+    return hotel(city)
+
+
+if __name__ == "__main__":
+    main(trip.using(id=sys.argv[1]) if sys.argv[1:] else trip, "Lisbon")
+'''
+
+ENV = {name: value for name, value in os.environ.items() if not name.startswith("SAGADSL_")}
+TARGET = ("--target", "trip.py:trip")
+
+
+class Place:
+    """A folder with a program, its journal and its world."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def python(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        """Run Python here."""
+        options = {"cwd": self.folder, "env": ENV, "stdin": subprocess.DEVNULL} | options
+        return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
+
+    def sagadsl(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        """Run the command line here, in a pipe. Whatever it says is printable, and never a traceback."""
+        ended = self.python("-m", "sagadsl", *arguments, **options)
+        assert all(c.isprintable() or c == "\n" for c in ended.stdout + ended.stderr)
+        assert "Traceback" not in ended.stderr
+        return ended
+
+    def kill(self, *arguments: str) -> None:
+        """Run the program and have it killed while it books the hotel."""
+        self.set("kill")
+        assert self.python("trip.py", *arguments).returncode == -signal.SIGKILL
+        self.clear("kill")
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start a program and return when it is booking the hotel; it goes on when its stdin is closed."""
+        self.set("wait")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([sys.executable, *arguments], cwd=self.folder, env=ENV, text=True, **pipes)
+        assert process.stdout.readline() == "waiting\n"
+        self.clear("wait")
+        return process
+
+    def set(self, fault: str) -> None:
+        """Have a fault happen."""
+        (self.folder / fault).touch()
+
+    def clear(self, fault: str) -> None:
+        """Let it not happen any more."""
+        (self.folder / fault).unlink()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file."""
+        (self.folder / name).write_text(dedent(text), encoding="utf-8")
+
+    def sql(self, statement: str, *values: str) -> None:
+        """Change the journal behind the library's back."""
+        connection = sqlite3.connect(self.folder / "sagadsl.db")
+        with connection:
+            connection.execute(statement, values)
+        connection.close()
+
+    @property
+    def world(self) -> list[str]:
+        """What happened, in order."""
+        return (self.folder / "world").read_text().split()
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What is on the disk. The index of the log (``-shm``) is shared memory and belongs to whoever looks."""
+        return {p.name: p.read_bytes() for p in self.folder.iterdir() if p.is_file() and not p.name.endswith("-shm")}
+
+    def status(self, run: str = "t-1") -> str:
+        """Where a run stands, by the view that is everybody's."""
+        connection = sqlite3.connect(self.folder / "sagadsl.db")
+        ((status,),) = connection.execute("select status from runs where id = ?", (run,)).fetchall()
+        connection.close()
+        return status
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("killed"))
+    place.write("trip.py", SCRIPT)
+    place.kill("t-1")
+    assert place.world == ["flight", "hotel"]
+    return place.folder
+
+
+@pytest.fixture
+def killed(killed_once, tmp_path):
+    """Give a place whose program was killed while it booked the hotel, as run t-1."""
+    return Place(Path(shutil.copytree(killed_once, tmp_path / "place")))
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_an_interrupted_run_and_changes_nothing(killed):
+    """One line a run, on stdout alone; the file is as before."""
+    before = killed.files
+    listed = killed.sagadsl("list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert re.fullmatch(
+        "id   saga  status         steps  started +cause\n"
+        r"t-1  trip  \? interrupted  1/2    [\w ]+ ago  cut off at hotel\n",
+        listed.stdout,
+    )
+    assert killed.files == before
+
+
+def test_show_says_what_happened_what_is_owed_and_what_to_type(killed):
+    """The command to type works as it stands."""
+    shown = killed.sagadsl("show", "t-1")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    parts = shown.stdout.split("\n\n")
+    assert parts[0].startswith("t-1  ? interrupted\n  saga     trip(city='Lisbon')\n")
+    assert "  ? hotel   cut off" in parts[1]
+    assert parts[2] == (
+        "  to compensate, in this order\n"
+        "    1  cancel_hotel   for hotel   (cut off: its effect is uncertain)\n"
+        "    2  cancel_flight  for flight"
+    )
+    resume = re.search(r"go on +sagadsl (resume t-1 --target \S+)", parts[3]).group(1)
+    assert killed.sagadsl(*resume.split()).returncode == 0
+    assert killed.world == ["flight", "hotel", "hotel"]
+
+
+def test_json_is_one_document_with_a_schema(killed):
+    listed = json.loads(killed.sagadsl("list", "--json").stdout)
+    assert listed["schema"] == 1
+    assert [(run["id"], run["is_interrupted"], run["steps_done"]) for run in listed["runs"]] == [("t-1", True, 1)]
+    shown = json.loads(killed.sagadsl("show", "@last", "--json").stdout)
+    assert shown["schema"] == 1
+    assert [(step["key"], step["status"]) for step in shown["run"]["steps"]] == [
+        ("flight", "done"),
+        ("hotel", "entered"),
+    ]
+    assert shown["run"]["stack"] == ["hotel", "flight"]
+    assert shown["run"]["arguments"] == {"city": "Lisbon"}
+
+
+def test_runs_are_found_by_a_beginning_and_by_last(killed):
+    """A generated id is listed as short as it can be typed; what fits several is refused."""
+    killed.kill()
+    short = killed.sagadsl("list", "--limit", "1").stdout.split("\n")[1].split()[0]
+    assert re.fullmatch("trip/[0-9a-f]{4}", short)
+    whole = killed.sagadsl("show", short).stdout.split()[0]
+    assert re.fullmatch("trip/[0-9a-f]{12}", whole)
+    assert killed.sagadsl("show", "@last").stdout.split()[0] == whole
+    several = killed.sagadsl("show", "t")
+    assert (several.returncode, several.stdout) == (2, "")
+    assert several.stderr == f"run t: is the beginning of several: t-1, {whole}; give more of it. Look: sagadsl list\n"
+    nothing = killed.sagadsl("show", "nothing")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert nothing.stderr.endswith("Look: sagadsl list\n")
+
+
+def test_list_chooses_by_status_and_saga(killed):
+    assert "t-1" in killed.sagadsl("list", "--status", "interrupted", "--saga", "trip").stdout
+    for choice in (["--status", "completed"], ["--saga", "other"]):
+        listed = killed.sagadsl("list", *choice)
+        assert (listed.returncode, listed.stdout) == (0, "")
+        assert listed.stderr == f"no such run in {killed.folder}/sagadsl.db\n"
+    assert killed.sagadsl("list", "--status", "odd").returncode == 2
+
+
+def test_without_a_journal_there_is_nothing_to_look_at_and_none_is_made(tmp_path):
+    """The commonest cause is another working directory: an empty list would say that all is well."""
+    place = Place(tmp_path)
+    for verb in (["list"], ["show", "@last"], ["resume", "x"], ["compensate", "x"]):
+        ended = place.sagadsl(*verb)
+        assert (ended.returncode, ended.stdout) == (5, "")
+        assert ended.stderr.startswith(f"journal {tmp_path}/sagadsl.db: there is no journal here yet.")
+        assert ended.stderr.endswith("sagadsl list --db FILE\n")
+    assert not place.files
+
+
+def test_the_journal_is_the_one_that_is_named(killed, tmp_path):
+    """``--db`` before or after the verb, else SAGADSL_DB; and what is to be typed next names it too."""
+    elsewhere = Place(tmp_path)
+    path = str(killed.folder / "sagadsl.db")
+    assert "t-1" in elsewhere.sagadsl("--db", path, "list").stdout
+    assert "t-1" in elsewhere.sagadsl("list", env=ENV | {"SAGADSL_DB": path}).stdout
+    shown = elsewhere.sagadsl("show", "t-1", "--db", path).stdout
+    assert f"sagadsl compensate t-1 --db {path} --target /" in shown
+
+
+def test_a_file_that_is_no_journal_is_5(killed):
+    """Not a database, another program's, a newer version's: each is named with its cure."""
+    killed.sql("pragma user_version = 99")
+    newer = killed.sagadsl("list")
+    assert (newer.returncode, newer.stdout) == (5, "")
+    assert "written by a newer sagadsl" in newer.stderr
+    killed.write("garbage.db", "not a database " * 100)
+    garbage = killed.sagadsl("show", "@last", "--db", "garbage.db")
+    assert (garbage.returncode, garbage.stdout) == (5, "")
+    assert "this file is no SQLite database" in garbage.stderr
+
+
+def test_a_damaged_run_is_5(killed):
+    killed.sql("update entries set result = '8' where kind = 'done'")
+    shown = killed.sagadsl("show", "t-1")
+    assert (shown.returncode, shown.stdout) == (5, "")
+    assert shown.stderr.endswith("is damaged: restore a backup\n")
+
+
+def test_nothing_that_the_journal_holds_reaches_the_terminal_as_it_is(killed):
+    """`sagadsl` of this file refuses all but printable characters; here they are in ids, names, errors and results."""
+    killed.set("full")
+    assert killed.sagadsl("resume", "t-1", *TARGET).returncode == 3
+    killed.kill("t-2")
+    killed.sql("update run set id = ? || number, program = ?, saga = ?", *["\x1b[2J\x9b\x07\u202e"] * 3)
+    killed.sql("update entries set name = ? where kind = 'opened'", "\x1b[2J")
+    killed.sql("update entries set step = ? where kind = 'intent'", "\x1b]8;;http://x\x1b\\")
+    listed = killed.sagadsl("list")
+    assert (listed.returncode, listed.stdout.count("\ufffd[2J")) == (0, 4)
+    assert "no \ufffd]0;room\ufffd left\ufffd" in listed.stdout
+    shown = killed.sagadsl("show", "@last")
+    assert shown.returncode == 0
+    assert "\ufffd]8;;http://x\ufffd\\" in shown.stdout
+    assert killed.sagadsl("resume", "@last").returncode == 2
+    assert killed.sagadsl("compensate", "@last").returncode == 2
+
+
+# -- resume -----------------------------------------------------------------------------------------------------------
+
+
+def test_resume_goes_on_where_the_program_was_cut_off(killed):
+    """What is recorded is not entered again; the run says that it goes on; doing it again does nothing."""
+    ended = killed.sagadsl("resume", "t-1", *TARGET)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert re.fullmatch(
+        "resuming t-1, cut off .* ago: 1 step recorded, 2 hotel is tried again\nt-1 completed\n", ended.stderr
+    )
+    assert killed.world == ["flight", "hotel", "hotel"]
+    assert killed.status() == "completed"
+    again = killed.sagadsl("resume", "t-1", *TARGET)
+    assert (again.returncode, again.stderr) == (0, "t-1 is completed already; there is nothing to go on with\n")
+    assert killed.world == ["flight", "hotel", "hotel"]
+
+
+def test_a_saga_that_fails_when_resumed_is_3(killed):
+    killed.set("full")
+    ended = killed.sagadsl("resume", "@last", *TARGET)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr.endswith(
+        "t-1 failed with RuntimeError: no \ufffd]0;room\ufffd left\ufffd; compensated hotel, flight\n"
+    )
+    assert killed.world == ["flight", "hotel", "hotel", "-hotel", "-flight"]
+    assert killed.status() == "compensated"
+    assert killed.sagadsl("resume", "@last").returncode == 3
+
+
+def test_nothing_that_a_journal_names_is_imported(killed):
+    """Without a target the program is suggested; the file is not even read."""
+    killed.write("trip.py", "from pathlib import Path; Path('imported').touch()")
+    for verb in ("resume", "compensate"):
+        ended = killed.sagadsl(verb, "t-1")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert f"type: sagadsl {verb} t-1 --target " in ended.stderr
+    assert "imported" not in killed.files
+    assert killed.world == ["flight", "hotel"]
+
+
+def test_a_project_names_its_targets_once(killed):
+    killed.write("pyproject.toml", '[tool.sagadsl]\ntargets = ["trip.py:trip"]')
+    assert killed.sagadsl("show", "t-1").stdout.endswith("compensate  sagadsl compensate t-1\n")
+    assert killed.sagadsl("resume", "t-1").returncode == 0
+    assert killed.world == ["flight", "hotel", "hotel"]
+    killed.write("pyproject.toml", '[tool.sagadsl]\ntargets = "trip.py:trip"')
+    killed.kill("t-2")
+    ended = killed.sagadsl("resume", "t-2")
+    assert (ended.returncode, ended.stderr.split("] ")[-1]) == (2, 'targets must be a list such as ["trip.py:trip"]\n')
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("trip.py", "'trip.py': a target is module:saga or file.py:saga"),
+        ("trip.py:nobody", "trip.py has no saga nobody; it has trip.py:trip"),
+        ("elsewhere.py:trip", "there is no file "),
+        ("no.such.module:trip", "no.such.module cannot be imported: ModuleNotFoundError: No module named 'no'"),
+        ("broken.py:trip", "broken.py cannot be imported: ZeroDivisionError: division by zero"),
+        ("odd/json.py:trip", "json.py has the name of a module that is in use, json: give the file another name"),
+        ("quits.py:trip", "quits.py cannot be imported: SystemExit: 9"),
+    ],
+)
+def test_a_target_that_cannot_be_had_is_2(killed, target, told):
+    killed.write("broken.py", "1 / 0")
+    (killed.folder / "odd").mkdir()
+    killed.write("odd/json.py", "trip = 1")
+    killed.write("quits.py", "raise SystemExit(9)")
+    ended = killed.sagadsl("resume", "t-1", "--target", target)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr
+    assert killed.world == ["flight", "hotel"]
+
+
+@pytest.mark.parametrize("call", ['trip("Lisbon")', 'trip.using(id="t-1")("Lisbon")', 'main(trip, "Lisbon")'])
+def test_a_script_that_runs_its_saga_when_imported_does_not_run_it(killed, call):
+    """Whoever asks for a compensation must not set off the saga: it is told where the call belongs."""
+    killed.write("trip.py", SCRIPT.partition("if __name__")[0] + call)
+    ended = killed.sagadsl("compensate", "t-1", "--yes", *TARGET)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert 'Put that under `if __name__ == "__main__":`' in ended.stderr
+    assert killed.world == ["flight", "hotel"]
+    assert killed.status() == "open"
+
+
+def test_a_module_is_a_target_too(killed):
+    """Found from the working directory, as ``python -m`` finds it; a run of it is one of the same saga."""
+    (killed.folder / "shop").mkdir()
+    (killed.folder / "trip.py").rename(killed.folder / "shop" / "trip.py")
+    killed.set("kill")
+    assert killed.python("-m", "shop.trip", "t-2").returncode == -signal.SIGKILL
+    killed.clear("kill")
+    ended = killed.sagadsl("resume", "t-2", "--target", "shop.trip:trip")
+    assert (ended.returncode, ended.stderr.endswith("t-2 completed\n")) == (0, True)
+
+
+def test_an_async_saga_is_run_too(killed):
+    text = SCRIPT.replace("= flight(", "= await flight(").replace("return hotel(", "return await hotel(")
+    for name in ("cancel_flight", "cancel_hotel", "flight", "hotel", "trip"):
+        text = text.replace(f"def {name}(", f"async def {name}(")
+    killed.write("trip.py", text)
+    killed.kill("t-2")
+    assert killed.sagadsl("resume", "t-2", *TARGET).returncode == 0
+    killed.kill("t-3")
+    assert killed.sagadsl("compensate", "t-3", "--yes", *TARGET).returncode == 0
+    assert killed.world[2:] == ["flight", "hotel", "hotel", "flight", "hotel", "-hotel", "-flight"]
+
+
+def test_a_run_with_a_living_owner_is_4(killed):
+    """It is listed as open, with its owner; nobody else gets it; its owner ends it undisturbed."""
+    owner = killed.start("-m", "sagadsl", "resume", "t-1", *TARGET)
+    for verb in (["resume"], ["compensate", "--yes"], ["compensate"]):
+        ended = killed.sagadsl(*verb, "t-1", *TARGET)
+        assert (ended.returncode, ended.stdout) == (4, "")
+        assert ended.stderr.startswith(f"run t-1 is being run by process {owner.pid} on ")
+    assert re.search(f"t-1  trip  > open  1/2  .* process {owner.pid} on ", killed.sagadsl("list").stdout)
+    owner.communicate()
+    assert owner.returncode == 0
+    assert killed.world == ["flight", "hotel", "hotel"]
+    assert killed.status() == "completed"
+
+
+def test_a_program_that_does_something_else_now_is_7(killed):
+    """Both sequences side by side; nothing is entered, nothing is written."""
+    killed.write("trip.py", SCRIPT.replace("    booked = flight(city)\n    assert type(booked) is Ticket\n", ""))
+    ended = killed.sagadsl("resume", "t-1", *TARGET)
+    assert (ended.returncode, ended.stdout) == (7, "")
+    assert "  >>  flight    hotel\n" in ended.stderr
+    assert killed.world == ["flight", "hotel"]
+    assert killed.status() == "open"
+
+
+def test_a_saga_that_pauses_is_6(killed):
+    """A person decides; when the cause is gone it goes on at the step that failed."""
+    killed.write("trip.py", SCRIPT.replace("@saga\n", '@saga(on_failure="pause")\n'))
+    killed.set("full")
+    ended = killed.sagadsl("resume", "t-1", *TARGET)
+    assert ended.returncode == 6
+    assert ended.stderr.endswith("Go on: sagadsl resume t-1   Compensate: sagadsl compensate t-1\n")
+    assert killed.status() == "paused"
+    killed.clear("full")
+    assert killed.sagadsl("resume", "t-1", *TARGET).returncode == 0
+    assert killed.world == ["flight", "hotel", "hotel", "hotel"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_resume_leaves_the_run_resumable(killed, number, code):
+    """Interruption is not failure: nothing is compensated, and the exit code says what it was."""
+    process = killed.start("-m", "sagadsl", "resume", "t-1", *TARGET)
+    process.send_signal(number)
+    _, told = process.communicate()
+    assert process.returncode == code
+    assert "t-1 interrupted at hotel. Go on: " in told
+    assert "Traceback" not in told
+    assert killed.world == ["flight", "hotel", "hotel"]
+    assert killed.status() == "open"
+
+
+# -- compensate -------------------------------------------------------------------------------------------------------
+
+
+def test_compensate_compensates_in_reverse_order(killed):
+    """Off a terminal it needs ``--yes``; what is compensated already is left alone."""
+    asked = killed.sagadsl("compensate", "t-1", *TARGET)
+    assert (asked.returncode, asked.stdout) == (2, "")
+    assert asked.stderr.endswith("Look: sagadsl show t-1   Then add --yes to this command.\n")
+    assert killed.world == ["flight", "hotel"]
+    ended = killed.sagadsl("compensate", "t-1", "--yes", *TARGET)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr.endswith("t-1 is compensated (compensated hotel, flight)\n")
+    assert killed.world == ["flight", "hotel", "-hotel", "-flight"]
+    assert killed.status() == "compensated"
+    again = killed.sagadsl("compensate", "t-1", "--yes")
+    assert (again.returncode, again.stderr) == (0, "t-1 is compensated already; nothing is owed\n")
+    assert killed.world == ["flight", "hotel", "-hotel", "-flight"]
+
+
+def test_a_completed_run_is_not_compensated(killed):
+    assert killed.sagadsl("resume", "t-1", *TARGET).returncode == 0
+    ended = killed.sagadsl("compensate", "t-1", "--yes", *TARGET)
+    assert (ended.returncode, ended.stderr) == (2, "run t-1: is completed. Look: sagadsl show t-1\n")
+    assert killed.world == ["flight", "hotel", "hotel"]
+
+
+def test_a_compensation_that_fails_is_6_and_carries_on_later(killed):
+    """The error says what failed and what is not yet tried; so do list and show."""
+    killed.set("unreachable")
+    ended = killed.sagadsl("compensate", "t-1", "--yes", *TARGET)
+    assert (ended.returncode, ended.stdout) == (6, "")
+    assert "the compensation of hotel failed with ConnectionError: nobody \ufffd[31manswers" in ended.stderr
+    assert ended.stderr.endswith("not yet tried: flight. Mend the cause, then: sagadsl compensate t-1\n")
+    assert killed.status() == "compensation_failed"
+    assert "cancel_hotel of hotel: ConnectionError: nobody \ufffd[31manswers" in killed.sagadsl("list").stdout
+    assert killed.sagadsl("resume", "t-1", *TARGET).returncode == 6
+    killed.clear("unreachable")
+    assert killed.sagadsl("compensate", "t-1", "--yes", *TARGET).returncode == 0
+    assert killed.world == ["flight", "hotel", "-hotel", "-flight"]
+
+
+def test_a_run_that_owes_nothing_needs_no_code(killed):
+    """What was killed in its first step without a compensation has only to be closed."""
+    text = SCRIPT.replace("booked = flight(city)", "booked = Ticket(city)")
+    killed.write(
+        "trip.py", text.replace("@step(compensate=Compensation(cancel_hotel, retries=0))", "@step(compensate=None)")
+    )
+    killed.kill("t-2")
+    ended = killed.sagadsl("compensate", "t-2", "--yes")
+    assert (ended.returncode, ended.stderr.endswith("t-2 is compensated (nothing was owed)\n")) == (0, True)
+    assert killed.status("t-2") == "compensated"
+
+
+def in_a_terminal(place, answer, *arguments):
+    """Run the command line in a pseudo-terminal, answer its question, and return its exit code and what it said."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(place.folder)
+        os.execve(sys.executable, [sys.executable, "-m", "sagadsl", *arguments], ENV)  # noqa: S606
+    said = b""
+    while not said.endswith(b"[y/N]: "):
+        said += os.read(terminal, 1024)
+    os.write(terminal, answer)
+    try:
+        while more := os.read(terminal, 1024):
+            said += more
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.decode()
+
+
+@pytest.mark.parametrize("answer", [b"n\n", b"\n", b"\x04"])
+def test_on_a_terminal_it_asks_and_takes_no_for_an_answer(killed, answer):
+    """No, nothing, end of file: nothing happens."""
+    code, said = in_a_terminal(killed, answer, "compensate", "t-1", *TARGET)
+    assert code == 130
+    assert "1  cancel_hotel   for hotel" in said
+    assert killed.world == ["flight", "hotel"]
+    assert killed.status() == "open"
+
+
+def test_on_a_terminal_it_asks_and_acts(killed):
+    code, said = in_a_terminal(killed, b"y\n", "compensate", "t-1", *TARGET)
+    assert (code, said.endswith("t-1 is compensated (compensated hotel, flight)\r\n")) == (0, True)
+    assert killed.world == ["flight", "hotel", "-hotel", "-flight"]
+
+
+# -- the program ------------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_verb_and_an_unknown_one_is_2(tmp_path):
+    place = Place(tmp_path)
+    told = place.sagadsl("--help").stdout
+    verbs = [line.split()[0] for line in told.partition("Commands:\n")[2].split("\n\n")[0].split("\n")]
+    assert verbs == ["list", "show", "resume", "compensate", "demo"]
+    assert place.sagadsl("show", "--help").returncode == 0
+    for wrong in (["rollback"], ["show"], ["list", "--odd"]):
+        ended = place.sagadsl(*wrong)
+        assert (ended.returncode, ended.stdout) == (2, "")
+    assert place.sagadsl("--version").stdout.startswith("sagadsl")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(killed):
+    """As in ``sagadsl show t-1 | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "sagadsl", "show", "t-1"]
+    ended = subprocess.run(command, cwd=killed.folder, env=ENV, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_what_a_stream_cannot_say_is_spelled_out(killed):
+    killed.sql("update run set id = '旅'")
+    listed = killed.sagadsl("list", env=ENV | {"PYTHONIOENCODING": "latin-1"})
+    assert (listed.returncode, listed.stdout.split("\n")[1].split()[0]) == (0, "\\u65c5")
+
+
+def test_the_library_does_not_load_the_command_line(tmp_path):
+    """A program that uses sagas pays nothing for it."""
+    said = Place(tmp_path).python(
+        "-c", "import sagadsl, sys; print('click' in sys.modules, 'sagadsl.cli' in sys.modules)"
+    )
+    assert said.stdout == "False False\n"
+
+
+def test_demo_is_the_example_with_all_its_options(tmp_path):
+    """Even ``--help`` is the example's own; so are its exit codes."""
+    place = Place(tmp_path)
+    example = place.python("-m", "sagadsl.examples.order", "--help").stdout
+    assert "--kill" in example
+    assert place.sagadsl("demo", "--help").stdout == example
+    assert place.sagadsl("demo", "--odd").returncode == 2
