@@ -41,6 +41,10 @@ def as_seconds(value: float | timedelta | None, what: str) -> float | None:
     return float(seconds)
 
 
+def _timeout(value: float | timedelta | None) -> float | None:
+    return as_seconds(value, "Compensation(timeout=...)")
+
+
 @frozen
 class Compensation:
     """A function that undoes a step, and how it is tried.
@@ -51,9 +55,7 @@ class Compensation:
 
     function: Callable[..., Any]
     retries: Retry = field(default=Retry(3), converter=as_retry, kw_only=True)
-    timeout: float | None = field(
-        default=None, converter=lambda v: as_seconds(v, "Compensation(timeout=...)"), kw_only=True
-    )
+    timeout: float | None = field(default=None, converter=_timeout, kw_only=True)
     even_if_failed: bool = field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:

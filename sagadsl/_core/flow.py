@@ -50,7 +50,7 @@ def perform(slot: Slot, work: Work) -> Flow[Any]:
     if scope.run.cut:
         yield from survive(scope.run)
     outcome: Done | Failed = yield Do(work)
-    if type(outcome) is Done:
+    if isinstance(outcome, Done):
         return outcome.value
     raise outcome.error
 
@@ -235,7 +235,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
         if failures and (scope.spec is None or scope.spec.on_compensation_failure != "continue"):
             break
         outcome = yield from compensate_one(slot, fault)
-        if type(outcome) is Failed:
+        if isinstance(outcome, Failed):
             failures[slot] = outcome.fault
     done = _compensated(scope)
     if failures:
@@ -281,8 +281,8 @@ def compensation_work(slot: Slot, fault: Fault | None) -> Work:
         msg = f"the compensation {wanted} of step {slot.key} is not to be found: {where} must be imported and have it"
         raise LookupError(msg)
     values: dict[str | Source, Any] = {Source.ERROR: fault, Source.IDEMPOTENCY_KEY: slot.idempotency_key}
-    values |= run.codec.decode(slot.arguments)
-    values |= slot.live or {}
+    values.update(run.codec.decode(slot.arguments))
+    values.update(slot.live or {})
     if slot.done:
         values[Source.RESULT] = run.codec.decode(slot.result) if slot.result is not None else None
     elif slot in run.unstorable:

@@ -111,6 +111,9 @@ class Options:
     runtime: Any = None
 
 
+NO_OPTIONS = Options()
+
+
 @frozen(kw_only=True)
 class Run(RunInfo):
     """A run as the journal has it when this object is made, and what can be done with it."""
@@ -152,12 +155,23 @@ class Run(RunInfo):
 
 
 @define(eq=False, repr=False)
+class Asked:
+    """What a call asks for: a saga with arguments (as JSON text, and their digest), in a journal."""
+
+    spec: SagaSpec
+    options: Options
+    journal: Journal
+    arguments: str
+    digest: str
+
+
+@define(eq=False, repr=False)
 class Opened:
     """What a call of a saga means: its *scope* is to be run, unless *ended* says what is already on record."""
 
     scope: Scope | None = None
-    ended: Ended | None = None
-    run: Any = None
+    ended: Ended | BaseException = Ended(Status.COMPLETED)
+    run: OpenRun | None = None
 
 
 class Runtime:
@@ -230,7 +244,7 @@ class Runtime:
             return self
         other = object.__new__(Runtime)
         other.__dict__.update(self.__dict__)
-        other._store = journal  # noqa: SLF001  # our own
+        other._store = journal
         return other
 
     def journal(self, store: Any = None) -> Journal:
@@ -268,67 +282,56 @@ class Runtime:
         except Unstorable as why:
             raise unstorable_argument(spec.name, why) from None
         journal = self.journal(options.store if options.store is not None else spec.store)
-        digest = self.codec.identity(arguments)
+        asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments))
         run_id = self._id(spec, stored, options)
         if run_id is not None:
-            return self._open_named(spec, run_id, arguments, digest, journal, options)
+            return self._open_named(asked, run_id)
         if (options.resume or spec.resume or self.resume) == "arguments":
-            opened = self._adopt(spec, digest, journal, options)
+            opened = self._adopt(asked)
             if opened is not None:
                 return opened
-        generated = f"{spec.name}/{os.urandom(6).hex()}"
-        return self._new(spec, generated, 1, arguments, digest, journal, options)
+        return self._new(asked, f"{spec.name}/{os.urandom(6).hex()}")
 
     def _id(self, spec: SagaSpec, stored: dict[str, Any], options: Options) -> str | None:
         if options.id is not None:
             return checked_name(options.id, f"{spec.name}: id")
-        key = options.key if options.key is not None else spec.key
-        if key is None:
-            return None
-        text = key_of(key, stored, spec.name) if key is spec.key else checked_name(key, f"{spec.name}: key")
-        return f"{spec.name}/{text}"
+        if options.key is not None:
+            return f"{spec.name}/{checked_name(options.key, f'{spec.name}: key')}"
+        return None if spec.key is None else f"{spec.name}/{key_of(spec.key, stored, spec.name)}"
 
-    def _open_named(
-        self, spec: SagaSpec, run_id: str, arguments: str, digest: str, journal: Journal, options: Options
-    ) -> Opened:
-        rows = journal.runs(id=run_id)
+    def _open_named(self, asked: Asked, run_id: str) -> Opened:
+        rows = asked.journal.runs(id=run_id)
         if not rows:
-            return self._new(spec, run_id, 1, arguments, digest, journal, options)
+            return self._new(asked, run_id)
         row = rows[-1]
-        if row.saga != spec.name:
-            raise RunConflictError(run_id, f"belongs to the saga {row.saga}, not to {spec.name}: choose another id")
-        if row.arguments_digest != digest:
-            raise self._other_arguments(row, arguments, journal)
-        return self._reopen(spec, row, arguments, digest, journal, options)
+        if row.saga != asked.spec.name:
+            reason = f"belongs to the saga {row.saga}, not to {asked.spec.name}: choose another id"
+            raise RunConflictError(run_id, reason)
+        if row.arguments_digest != asked.digest:
+            raise self._other_arguments(row, asked)
+        return self._reopen(asked, row)
 
-    def _reopen(
-        self, spec: SagaSpec, row: RunRow, arguments: str, digest: str, journal: Journal, options: Options
-    ) -> Opened:
+    def _reopen(self, asked: Asked, row: RunRow) -> Opened:
         """Say what a call means whose run exists."""
-        scope = self._finished(spec, row, journal, options)
-        if scope is None:
-            scope = self._take(spec, row, journal, options)
+        scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else self._take(asked, row)
         if scope.status is Status.COMPLETED:
             value = self.codec.decode(scope.result) if scope.result is not None else None
             return Opened(ended=Ended(Status.COMPLETED, value), run=scope.run)
         if scope.status is not Status.COMPENSATED:
             return Opened(scope)
-        if scope.cause == Cause.REQUEST and not options.rerun:
+        if scope.cause == Cause.REQUEST and not asked.options.rerun:
             raise RunConflictError(row.id, "was compensated on request; using(rerun=True) runs it afresh")
-        return self._new(spec, row.id, row.generation + 1, arguments, digest, journal, options)
+        return self._new(asked, row.id, row.generation + 1)
 
-    def _finished(self, spec: SagaSpec, row: RunRow, journal: Journal, options: Options) -> Scope | None:
-        return self._load(spec, row, journal, options) if row.finished is not None else None
-
-    def _take(self, spec: SagaSpec, row: RunRow, journal: Journal, options: Options) -> Scope:
+    def _take(self, asked: Asked, row: RunRow) -> Scope:
         """Become the owner of an unfinished run, and make it go on; it may have been finished meanwhile."""
+        journal, options = asked.journal, asked.options
         if options.resume == "never" and not options.steal:
             raise RunConflictError(row.id, "is unfinished, and resume='never' forbids to go on with it")
         held = journal.hold(row.number)
         if not held and not options.steal:
             raise self._locked(row, journal)
-        scope = self._load(spec, row, journal, options)
-        run = scope.run
+        scope = self._load(asked.spec, row, journal, options)
         if scope.status in {Status.COMPLETED, Status.COMPENSATED}:
             journal.release(row.number)
             return scope
@@ -337,66 +340,60 @@ class Runtime:
             raise stuck(scope)
         self._announce(scope)
         if scope.status is Status.PAUSED:
-            for each in scope.tree():
-                if each.status is Status.PAUSED:
-                    self._queue(each, Kind.RESUMED, owner())
-            scope = self._reload_with_pending(spec, row, journal, options, run)
+            scope = self._resumed(asked, row, scope)
         else:
             self._queue(scope, Kind.TAKEN, owner())
-        if not held:
+        if not held:  # taken by force: the old owner must collide before anything else happens
             journal.commit(scope.run.log, scope.run.pending, full=True)
             scope.run.pending = []
         return scope
 
-    def _reload_with_pending(
-        self, spec: SagaSpec, row: RunRow, journal: Journal, options: Options, before: OpenRun
-    ) -> Scope:
+    def _resumed(self, asked: Asked, row: RunRow, paused: Scope) -> Scope:
         """Fold a paused run once more, its resumption included: the step that failed is then not on record."""
-        entries = journal.entries(row.number)
-        scope = self._load(spec, row, journal, options, [*entries, *before.pending])
-        scope.run.pending, scope.run.log.seq = before.pending, entries[-1].seq
+        for each in list(paused.tree()):
+            if each.status is Status.PAUSED:
+                self._queue(each, Kind.RESUMED, owner())
+        entries = asked.journal.entries(row.number)
+        pending = paused.run.pending
+        scope = self._load(asked.spec, row, asked.journal, asked.options, [*entries, *pending])
+        scope.run.pending, scope.run.log.seq = pending, entries[-1].seq
         return scope
 
-    def _adopt(self, spec: SagaSpec, digest: str, journal: Journal, options: Options) -> Opened | None:
+    def _adopt(self, asked: Asked) -> Opened | None:
         """Adopt the oldest run that an earlier process of this program left with equal arguments."""
-        for row in journal.runs(saga=spec.name, digest=digest, unfinished=True):
+        spec, journal = asked.spec, asked.journal
+        for row in journal.runs(saga=spec.name, digest=asked.digest, unfinished=True):
             if row.program != spec.program or not journal.hold(row.number):
                 continue
-            scope = self._load(spec, row, journal, options)
+            scope = self._load(spec, row, journal)
             journal.release(row.number)
-            if scope.status in {Status.OPEN, Status.COMPENSATING} or scope.cause == Cause.FAILURE:
-                if scope.status is Status.COMPENSATION_FAILED:
-                    log.warning("%s is stuck: %s. A new run starts beside it.", row.id, stuck(scope))
-                    continue
-                return Opened(self._take(spec, row, journal, options))
+            if scope.status is Status.COMPENSATION_FAILED:
+                log.warning("%s A new run starts beside it.", stuck(scope), extra={"run": row.id})
+            elif scope.status is not Status.PAUSED or scope.cause == Cause.FAILURE:
+                return Opened(self._take(asked, row))
+        self._warn_of_interrupted(asked)
+        return None
+
+    def _warn_of_interrupted(self, asked: Asked) -> None:
+        """Say what a keyless saga cannot know: whether it is done again while another of its program is unfinished."""
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
-        for row in journal.runs(unfinished=True):
-            if row.program == spec.program and not journal.is_held(row.number):
+        for row in asked.journal.runs(unfinished=True):
+            if row.program == asked.spec.program and not asked.journal.is_held(row.number):
                 log.warning(
                     "%s of this program was interrupted, and another run of %s starts. A script that runs several sagas "
                     "calls them from one parent saga, or gives each a key: then what is done is not done again.",
                     short_id(row.id),
-                    spec.name,
+                    asked.spec.name,
                 )
-                break
-        return None
+                return
 
-    def _new(
-        self,
-        spec: SagaSpec,
-        run_id: str,
-        generation: int,
-        arguments: str,
-        digest: str,
-        journal: Journal,
-        options: Options,
-    ) -> Opened:
-        now = self.clock()
-        row = RunRow(0, run_id, generation, spec.name, spec.program, digest, now)
-        run = self._open_run(spec, row, journal, Log(), options)
+    def _new(self, asked: Asked, run_id: str, generation: int = 1) -> Opened:
+        spec, now = asked.spec, self.clock()
+        row = RunRow(0, run_id, generation, spec.name, spec.program, asked.digest, now)
+        run = self._open_run(spec, row, asked.journal, Log(), asked.options)
         scope = Scope(run, spec, spec.name, "")
-        entry = Entry(0, 1, Kind.OPENED, 0, "", None, None, now, spec.name, spec.definition, arguments, owner())
+        entry = Entry(0, 1, Kind.OPENED, 0, "", None, None, now, spec.name, spec.definition, asked.arguments, owner())
         scope.apply(entry)
         run.pending.append(entry)
         return Opened(scope)
@@ -423,7 +420,7 @@ class Runtime:
         spec: SagaSpec | None,
         row: RunRow,
         journal: Journal,
-        options: Options,
+        options: Options = NO_OPTIONS,
         entries: list[Entry] | None = None,
     ) -> Scope:
         """Fold a stored run to its root scope."""
@@ -465,9 +462,9 @@ class Runtime:
             line += f", {slots.index(cut[0]) + 1} {cut[0].key} is tried again"
         log.warning(line, extra={"run": scope.run.id})
 
-    def _other_arguments(self, row: RunRow, arguments: str, journal: Journal) -> RunConflictError:
-        recorded = self.codec.decode(journal.entries(row.number)[0].arguments or "{}")
-        given = self.codec.decode(arguments)
+    def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:
+        recorded = self.codec.decode(asked.journal.entries(row.number)[0].arguments or "{}")
+        given = self.codec.decode(asked.arguments)
         names = tuple(
             n for n in {**recorded, **given} if n not in recorded or n not in given or recorded[n] != given[n]
         )
@@ -495,12 +492,12 @@ class Runtime:
             raise RunConflictError(row.id, f"is a run of {row.saga}, not of {spec.name}: name that saga")
         text = journal.entries(row.number)[0].arguments or "{}"
         arguments = self.codec.decode(text) if spec is not None else {}
-        options = Options()
         if spec is not None and not compensate:
-            return self._reopen(spec, row, text, row.arguments_digest, journal, options), arguments
+            asked = Asked(spec, NO_OPTIONS, journal, text, row.arguments_digest)
+            return self._reopen(asked, row), arguments
         if not journal.hold(row.number):
             raise self._locked(row, journal)
-        scope = self._load(spec, row, journal, options)
+        scope = self._load(spec, row, journal)
         if scope.status is Status.COMPENSATED:
             journal.release(row.number)
             return Opened(ended=Ended(Status.COMPENSATED), run=scope.run), arguments
@@ -584,7 +581,7 @@ class Runtime:
 
     def _run(self, row: RunRow, journal: Journal) -> Run:
         entries = journal.entries(row.number)
-        scope = self._load(None, row, journal, Options(), entries)
+        scope = self._load(None, row, journal, entries=entries)
         _open_runs.discard(scope.run)
         is_live = journal.is_held(row.number)
         facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}

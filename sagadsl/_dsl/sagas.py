@@ -11,8 +11,8 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 import attrs
 import wrapt
@@ -48,117 +48,135 @@ from sagadsl.errors import (
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R", covariant=True)
+R = TypeVar("R")
 S = TypeVar("S")
 
 log = logging.getLogger("sagadsl")
 
-if TYPE_CHECKING:
+Finish = Callable[[Runtime, OpenRun | None, Ended | BaseException], Any]
+"""What is made of a saga that has ended: its value for a call, or an outcome."""
 
-    class Saga(Generic[P, R]):
-        """A decorated saga: called as before, with a few names more."""
 
-        plain: Callable[P, R]
+@runtime_checkable
+class Saga(Protocol[P, R]):
+    """A decorated saga: called as before, with a few names more."""
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, R]
+
+    @property
+    def plain(self) -> Callable[P, R]:
         """The undecorated function."""
-        __name__: str
-        __qualname__: str
-        __wrapped__: Callable[P, R]
 
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-        @overload
-        def __get__(self, instance: None, owner: type) -> Saga[P, R]: ...
-        @overload
-        def __get__(self: Saga[Concatenate[S, Q], R], instance: S, owner: type) -> Saga[Q, R]: ...
-        @overload
-        def outcome(self: Saga[P, Awaitable[S]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[Outcome[S]]: ...
-        @overload
-        def outcome(self, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]:
-            """Run the saga and return how it ended, as a value for ``match``."""
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the saga; return its value, or raise the original exception after compensation."""
 
-        def resume(self, run_id: str) -> R:
-            """Go on with a stored run, with its stored arguments."""
+    @overload
+    def __get__(self, instance: None, owner: type) -> Saga[P, R]: ...
+    @overload
+    def __get__(self: Saga[Concatenate[S, Q], R], instance: S, owner: type) -> Saga[Q, R]: ...
+    @overload
+    def outcome(  # type: ignore[overload-overlap]  # a coroutine is also a value
+        self: Saga[P, Coroutine[Any, Any, S]], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Outcome[S]]: ...
+    @overload
+    def outcome(self, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]: ...
+    def resume(self, run_id: str) -> R:
+        """Go on with a stored run, with its stored arguments."""
 
-        def using(
-            self,
-            *,
-            id: str = ...,
-            key: str = ...,
-            store: Any = ...,
-            resume: str = ...,
-            durability: str = ...,
-            on_failure: str = ...,
-            steal: bool = ...,
-            rerun: bool = ...,
-            runtime: Runtime = ...,
-        ) -> Saga[P, R]:
-            """Return the same saga with these settings."""
+    def using(
+        self,
+        *,
+        id: str = ...,
+        key: str = ...,
+        store: Any = ...,
+        resume: str = ...,
+        durability: str = ...,
+        on_failure: str = ...,
+        steal: bool = ...,
+        rerun: bool = ...,
+        runtime: Runtime = ...,
+    ) -> Saga[P, R]:
+        """Return the same saga with these settings."""
 
-else:
 
-    class _Bound(wrapt.BoundFunctionWrapper):
-        """A saga that is a method, bound to its instance."""
+class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
+    """A saga that is a method, bound to its instance."""
 
-        @property
-        def plain(self):
-            return self.__wrapped__
+    @property
+    def plain(self) -> Any:
+        """The undecorated method."""
+        return self.__wrapped__
 
-        def outcome(self, *args, **kwargs):
-            return self._self_parent._run(self.__wrapped__, self._self_instance, args, kwargs, as_outcome)
+    def outcome(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the saga and return how it ended."""
+        return self._self_parent.run(self.__wrapped__, self._self_instance, args, kwargs, as_outcome)
 
-        def using(self, **options):
-            return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
+    def using(self, **options: Any) -> Any:
+        """Return the same saga with other settings."""
+        return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
 
-        def resume(self, run_id):
-            return self._self_parent._resume(self.__wrapped__, self._self_instance, run_id)
+    def resume(self, run_id: str) -> Any:
+        """Go on with a stored run."""
+        return self._self_parent.go_on(self.__wrapped__, self._self_instance, run_id)
 
-    class Saga(wrapt.FunctionWrapper):
-        """A decorated saga: called as before, with a few names more."""
 
-        __bound_function_wrapper__ = _Bound
+class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
+    """What `saga` makes of a function. wrapt keeps name, signature and binding; it pickles by name, copies as itself."""
 
-        def __init__(self, target, spec, options):
-            super().__init__(target, self._call)
-            self._self_spec, self._self_options = spec, options
+    __bound_function_wrapper__ = BoundSaga
 
-        def _call(self, wrapped, instance, args, kwargs):
-            __tracebackhide__ = True
-            return self._run(wrapped, instance, args, kwargs, as_call)
+    def __init__(self, target: Any, spec: SagaSpec, options: Options) -> None:
+        super().__init__(target, self._call)
+        self._self_spec, self._self_options = spec, options
 
-        def _run(self, wrapped, instance, args, kwargs, finish):
-            __tracebackhide__ = True
-            return run_saga(self._self_spec, self._self_options, wrapped, instance, args, kwargs, finish)
+    def _call(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        return self.run(wrapped, instance, args, kwargs, as_call)
 
-        @property
-        def plain(self):
-            return self.__wrapped__
+    def run(self, wrapped: Any, instance: Any, args: Any, kwargs: Any, finish: Finish) -> Any:
+        """Run the saga, and let *finish* say what comes out."""
+        __tracebackhide__ = True
+        return run_saga(self._self_spec, self._self_options, (wrapped, instance), args, kwargs, finish)
 
-        def outcome(self, *args, **kwargs):
-            return self._run(self.__wrapped__, None, args, kwargs, as_outcome)
+    @property
+    def plain(self) -> Any:
+        """The undecorated function."""
+        return self.__wrapped__
 
-        def using(self, **options):
-            known_options(f"{self._self_spec.name}.using()", options, USING)
-            for name in CHOICES & options.keys():
-                checked_choice(name, options[name])
-            return Saga(self.__wrapped__, self._self_spec, attrs.evolve(self._self_options, **options))
+    def outcome(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the saga and return how it ended."""
+        return self.run(self.__wrapped__, None, args, kwargs, as_outcome)
 
-        def resume(self, run_id):
-            return self._resume(self.__wrapped__, None, run_id)
+    def using(self, **options: Any) -> SagaFunction:
+        """Return the same saga with other settings."""
+        known_options(f"{self._self_spec.name}.using()", options, USING)
+        for name in CHOICES & options.keys():
+            checked_choice(name, options[name])
+        return SagaFunction(self.__wrapped__, self._self_spec, attrs.evolve(self._self_options, **options))
 
-        def _resume(self, wrapped, instance, run_id):
-            runtime = runtime_of(self._self_spec, self._self_options)
-            return reopen(self._self_spec, wrapped, instance, run_id, runtime, compensate=False)
+    def resume(self, run_id: str) -> Any:
+        """Go on with a stored run."""
+        return self.go_on(self.__wrapped__, None, run_id)
 
-        def reopen(self, run_id, runtime, *, compensate):
-            return reopen(self._self_spec, self.__wrapped__, None, run_id, runtime, compensate=compensate)
+    def go_on(self, wrapped: Any, instance: Any, run_id: str) -> Any:
+        """Go on with a stored run, with *wrapped* as its body."""
+        runtime = runtime_of(self._self_spec, self._self_options)
+        return reopen(self._self_spec, (wrapped, instance), run_id, runtime, compensate=False)
 
-        def __reduce_ex__(self, protocol):
-            return self.__wrapped__.__qualname__
+    def reopen(self, run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
+        """Run the body of a stored run over its record."""
+        return reopen(self._self_spec, (self.__wrapped__, None), run_id, runtime, compensate=compensate)
 
-        def __copy__(self):
-            return self
+    def __reduce_ex__(self, protocol: Any) -> str:
+        return str(self.__wrapped__.__qualname__)
 
-        def __deepcopy__(self, memo):
-            return self
+    def __copy__(self) -> SagaFunction:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> SagaFunction:
+        return self
 
 
 CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure"})
@@ -232,7 +250,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     )
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
-    made = Saga(target, spec, Options())  # type: ignore[call-arg]  # checkers see the class for users
+    made = SagaFunction(target, spec, Options())
     registry.sagas[name] = made
     return made
 
@@ -252,82 +270,75 @@ def runtime_of(spec: SagaSpec, options: Options) -> Runtime:
 
 # -- running one ------------------------------------------------------------------------------------------------------
 
-Finish = Callable[[Runtime, OpenRun | None, Ended | BaseException], Any]
+
+@attrs.define(eq=False, repr=False)
+class Calling:
+    """One call of a saga: its body with arguments bound, and what is made of its end."""
+
+    spec: SagaSpec
+    options: Options
+    runtime: Runtime
+    body: Callable[[], Any]
+    finish: Finish
+
+    def pauses(self, scope: Scope) -> bool:
+        """Tell whether a failure is for a person to decide."""
+        own = scope.spec.on_failure if scope.spec else None
+        return (self.options.on_failure or own or self.runtime.on_failure) == "pause"
+
+    def open(self, stored: dict[str, Any]) -> Opened:
+        """Open a run; one that an earlier process left stuck has ended like others."""
+        try:
+            return self.runtime.open(self.spec, stored, self.options)
+        except CompensationError as error:
+            return Opened(ended=error)
 
 
-def run_saga(
-    spec: SagaSpec, options: Options, wrapped: Any, instance: Any, args: Any, kwargs: Any, finish: Finish
-) -> Any:
-    """Run a saga, as a run of its own or as a child of the one around it."""
+def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: Any, kwargs: Any, finish: Finish) -> Any:
+    """Run a saga (*target*: function and instance), as a run of its own or as a child of the one around it."""
     __tracebackhide__ = True
+    wrapped, instance = target
     here = CURRENT.get()
     if here is not None and (type(here) is not Scope or (spec.is_async and not is_async_body(here))):
         raise misplaced(spec, here)
     stored, live = spec.parameters.split(spec.parameters.bind(args if instance is None else (instance, *args), kwargs))
-    runtime = runtime_of(spec, options)
-    body = functools.partial(wrapped, *args, **kwargs)
+    calling = Calling(spec, options, runtime_of(spec, options), functools.partial(wrapped, *args, **kwargs), finish)
     if isinstance(here, Scope):
         slot = child_of(here, spec, stored, live, options)
-        run_child = arun_child if spec.is_async else run_child_now
-        return run_child(slot, spec, options, body, runtime, finish)
-    if spec.is_async:
-        return arun_root(spec, options, stored, body, runtime, finish)
-    try:
-        opened = runtime.open(spec, stored, options)
-    except CompensationError as error:  # an earlier process left it so: for `outcome` that is an ending like others
-        return finish(runtime, None, error)
-    return run_root(opened, options, body, runtime, finish)
+        return arun_child(slot, calling) if spec.is_async else run_child(slot, calling)
+    return arun_root(stored, calling) if spec.is_async else run_root(calling.open(stored), calling)
 
 
-def pauses(scope: Scope, options: Options, runtime: Runtime) -> bool:
-    """Tell whether a failure of this scope is for a person to decide."""
-    own = scope.spec.on_failure if scope.spec else None
-    return (options.on_failure or own or runtime.on_failure) == "pause"
-
-
-def run_root(opened: Opened, options: Options, body: Callable[[], Any], runtime: Runtime, finish: Finish) -> Any:
+def run_root(opened: Opened, calling: Calling) -> Any:
     """Run a saga of its own, in a ``def``."""
     __tracebackhide__ = True
     scope = opened.scope
     if scope is None:
-        return finish(runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+        return calling.finish(calling.runtime, opened.run, opened.ended)
     try:
-        ended = leave(scope, options, runtime, *enter(scope, body))
+        ended = leave(scope, calling, *enter(scope, calling.body))
     finally:
-        runtime.close(scope.run)
-    return finish(runtime, scope.run, ended)
+        calling.runtime.close(scope.run)
+    return calling.finish(calling.runtime, scope.run, ended)
 
 
-async def arun_root(
-    spec: SagaSpec,
-    options: Options,
-    stored: dict[str, Any],
-    body: Callable[[], Awaitable[Any]],
-    runtime: Runtime,
-    finish: Finish,
-) -> Any:
+async def arun_root(stored: dict[str, Any], calling: Calling) -> Any:
     """Run a saga of its own, in an ``async def``."""
     __tracebackhide__ = True
-    try:
-        opened = runtime.open(spec, stored, options)
-    except CompensationError as error:  # as in `run_saga`
-        return finish(runtime, None, error)
-    return await arun_opened(opened, options, body, runtime, finish)
+    return await arun_opened(calling.open(stored), calling)
 
 
-async def arun_opened(
-    opened: Opened, options: Options, body: Callable[[], Awaitable[Any]], runtime: Runtime, finish: Finish
-) -> Any:
+async def arun_opened(opened: Opened, calling: Calling) -> Any:
     """Run an opened saga, in an ``async def``."""
     __tracebackhide__ = True
     scope = opened.scope
     if scope is None:
-        return finish(runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+        return calling.finish(calling.runtime, opened.run, opened.ended)
     try:
-        ended = await aleave(scope, options, runtime, *await aenter(scope, body))
+        ended = await aleave(scope, calling, *await aenter(scope, calling.body))
     finally:
-        runtime.close(scope.run)
-    return finish(runtime, scope.run, ended)
+        calling.runtime.close(scope.run)
+    return calling.finish(calling.runtime, scope.run, ended)
 
 
 def enter(scope: Scope, body: Callable[[], Any]) -> tuple[Any, BaseException | None]:
@@ -352,12 +363,10 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
         CURRENT.reset(token)
 
 
-def leave(
-    scope: Scope, options: Options, runtime: Runtime, value: Any, error: BaseException | None
-) -> Ended | BaseException:
+def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
     """Settle a saga; return how it ended, or why its run stopped."""
     try:
-        flow = settle(scope, value, error, pauses(scope, options, runtime))
+        flow = settle(scope, value, error, calling.pauses(scope))
         ended: Ended = scope.run.drivers[0](flow)
     except Stop as stop:
         return stopped(scope, stop)
@@ -366,12 +375,10 @@ def leave(
     return ended
 
 
-async def aleave(
-    scope: Scope, options: Options, runtime: Runtime, value: Any, error: BaseException | None
-) -> Ended | BaseException:
+async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
     """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
     try:
-        flow = settle(scope, value, error, pauses(scope, options, runtime))
+        flow = settle(scope, value, error, calling.pauses(scope))
         compensates = scope.status is Status.COMPENSATING if error is None else isinstance(error, Exception | Stop)
         work = scope.run.drivers[1](flow)
         ended: Ended = await (shielded(work) if compensates else work)
@@ -446,28 +453,24 @@ def has_failed(child: Scope) -> bool:
     return child.status is Status.COMPENSATED and child.fault is not None and not child.completed
 
 
-def run_child_now(
-    slot: Slot, spec: SagaSpec, options: Options, body: Callable[[], Any], runtime: Runtime, finish: Finish
-) -> Any:
+def run_child(slot: Slot, calling: Calling) -> Any:
     """Run a child saga, in a ``def``."""
     __tracebackhide__ = True
     child = slot.child
     assert child is not None  # noqa: S101  # `child_of` made it
     slot.run.drivers[0](descend(slot))
-    came = (None, None) if has_failed(child) else enter(child, body)
-    return finish(runtime, slot.run, leave(child, options, runtime, *came))
+    came = (None, None) if has_failed(child) else enter(child, calling.body)
+    return calling.finish(calling.runtime, slot.run, leave(child, calling, *came))
 
 
-async def arun_child(
-    slot: Slot, spec: SagaSpec, options: Options, body: Callable[[], Awaitable[Any]], runtime: Runtime, finish: Finish
-) -> Any:
+async def arun_child(slot: Slot, calling: Calling) -> Any:
     """Run a child saga, in an ``async def``."""
     __tracebackhide__ = True
     child = slot.child
     assert child is not None  # noqa: S101  # `child_of` made it
     await slot.run.drivers[1](descend(slot))
-    came = (None, None) if has_failed(child) else await aenter(child, body)
-    return finish(runtime, slot.run, await aleave(child, options, runtime, *came))
+    came = (None, None) if has_failed(child) else await aenter(child, calling.body)
+    return calling.finish(calling.runtime, slot.run, await aleave(child, calling, *came))
 
 
 # -- what comes out ---------------------------------------------------------------------------------------------------
@@ -519,8 +522,9 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
 # -- stored runs ------------------------------------------------------------------------------------------------------
 
 
-def reopen(spec: SagaSpec, wrapped: Any, instance: Any, run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
+def reopen(spec: SagaSpec, target: tuple[Any, Any], run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
     """Run the body of a stored run over its record, to go on with it or to compensate it."""
+    wrapped, instance = target
     opened, arguments = runtime.reopen(spec, run_id, compensate=compensate)
     missing = spec.parameters.live - ({spec.parameters.names[0]} if instance is not None else set())
     if missing:
@@ -532,9 +536,8 @@ def reopen(spec: SagaSpec, wrapped: Any, instance: Any, run_id: str, runtime: Ru
         arguments = {spec.parameters.names[0]: instance} | arguments
     args, kwargs = spec.parameters.spread(arguments)
     body = functools.partial(wrapped, *(args if instance is None else args[1:]), **kwargs)
-    finish = as_compensated if compensate else as_call
-    run = arun_opened if spec.is_async else run_root
-    return run(opened, Options(), body, runtime, finish)
+    calling = Calling(spec, Options(), runtime, body, as_compensated if compensate else as_call)
+    return arun_opened(opened, calling) if spec.is_async else run_root(opened, calling)
 
 
 def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:

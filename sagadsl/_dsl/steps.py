@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 import attrs
 import wrapt
@@ -29,77 +29,85 @@ from sagadsl.errors import UsageError
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R", covariant=True)
+R = TypeVar("R")
 S = TypeVar("S")
 
 log = logging.getLogger("sagadsl")
 Compensate = Callable[..., Any] | Compensation | Standing | None
 
-if TYPE_CHECKING:
 
-    class Step(Generic[P, R]):
-        """A decorated function: called as before, with a few names more."""
+@runtime_checkable
+class Step(Protocol[P, R]):
+    """A decorated function: called as before, with a few names more."""
 
-        plain: Callable[P, R]
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, R]
+
+    @property
+    def plain(self) -> Callable[P, R]:
         """The undecorated function."""
-        __name__: str
-        __qualname__: str
-        __wrapped__: Callable[P, R]
 
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-        @overload
-        def __get__(self, instance: None, owner: type) -> Step[P, R]: ...
-        @overload
-        def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: type) -> Step[Q, R]: ...
-        def using(
-            self,
-            *,
-            key: str = ...,
-            compensate: Compensate = ...,
-            retries: int | Retry = ...,
-            timeout: float | timedelta | None = ...,
-        ) -> Step[P, R]:
-            """Return the same step with these options, for a call or a place."""
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do the step, inside a saga; call the plain function, outside."""
 
-else:
+    @overload
+    def __get__(self, instance: None, owner: type) -> Step[P, R]: ...
+    @overload
+    def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: type) -> Step[Q, R]: ...
+    def using(
+        self,
+        *,
+        key: str = ...,
+        compensate: Compensate = ...,
+        retries: int | Retry = ...,
+        timeout: float | timedelta | None = ...,
+    ) -> Step[P, R]:
+        """Return the same step with these options, for a call or a place; *key* is taken as it is."""
 
-    class _Bound(wrapt.BoundFunctionWrapper):
-        """A step that is a method, bound to its instance."""
 
-        @property
-        def plain(self):
-            return self.__wrapped__
+class BoundStep(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Step` has the types
+    """A step that is a method, bound to its instance."""
 
-        def using(self, **options):
-            return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
+    @property
+    def plain(self) -> Any:
+        """The undecorated method."""
+        return self.__wrapped__
 
-    class Step(wrapt.FunctionWrapper):
-        """A decorated function: called as before, with a few names more."""
+    def using(self, **options: Any) -> Any:
+        """Return the same step with other options."""
+        return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
 
-        __bound_function_wrapper__ = _Bound
 
-        def __init__(self, target, spec):
-            super().__init__(target, caller(spec))
-            self._self_spec = spec
+class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` has the types
+    """What `step` makes of a function. wrapt keeps name, signature and binding; it pickles by name, copies as itself."""
 
-        @property
-        def plain(self):
-            return self.__wrapped__
+    __bound_function_wrapper__ = BoundStep
 
-        def using(self, **options):
-            known_options(f"{self._self_spec.name}.using()", options, USING)
-            if isinstance(options.get("key"), str):
-                options["key"] = literal(options["key"])
-            return Step(self.__wrapped__, respecified(self._self_spec, options))
+    def __init__(self, target: Any, spec: StepSpec) -> None:
+        super().__init__(target, caller(spec))
+        self._self_spec = spec
 
-        def __reduce_ex__(self, protocol):
-            return self.__wrapped__.__qualname__
+    @property
+    def plain(self) -> Any:
+        """The undecorated function."""
+        return self.__wrapped__
 
-        def __copy__(self):
-            return self
+    def using(self, **options: Any) -> StepFunction:
+        """Return the same step with other options."""
+        known_options(f"{self._self_spec.name}.using()", options, USING)
+        if isinstance(options.get("key"), str):
+            options["key"] = literal(options["key"])
+        return StepFunction(self.__wrapped__, respecified(self._self_spec, options))
 
-        def __deepcopy__(self, memo):
-            return self
+    def __reduce_ex__(self, protocol: Any) -> str:
+        return str(self.__wrapped__.__qualname__)
+
+    def __copy__(self) -> StepFunction:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> StepFunction:
+        return self
 
 
 OPTIONS = frozenset({"compensate", "retries", "timeout", "key", "name", "title", "read_only", "live"})
@@ -150,7 +158,7 @@ def step(function: Any = None, /, **options: Any) -> Any:
 
 def decorate(target: Any, options: dict[str, Any]) -> Any:
     """Make a step of *target*."""
-    if isinstance(target, Step):
+    if isinstance(target, StepFunction):
         msg = f"{target.__qualname__} is a step already"
         raise UsageError(msg)
     function = checked_function(target, "step")
@@ -172,7 +180,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     refuse_duplicate(function, name, "step")
     if "<locals>" not in function.__qualname__:
         registry.steps[spec.module, name] = spec
-    return Step(target, spec)
+    return StepFunction(target, spec)
 
 
 def respecified(spec: StepSpec, options: dict[str, Any]) -> StepSpec:
@@ -205,7 +213,7 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
         raise UsageError(msg)
     compensation = given if isinstance(given, Compensation) else Compensation(given)
     function = compensation.function
-    function = function.plain if isinstance(function, Step) else function
+    function = function.plain if isinstance(function, StepFunction) else function
     if inspect.iscoroutinefunction(function) and not spec.is_async:
         name = getattr(function, "__qualname__", function)
         msg = f"{spec.name} is a def, its compensation {name} an async def: nobody could await it; make both one colour"

@@ -49,6 +49,8 @@ class MemoryJournal:
             if row is not None:
                 if any((r.id, r.generation) == (row.id, row.generation) for r in self._runs.values()):
                     raise Taken
+                if len(self._runs) + 1 in self._held:
+                    raise Taken
                 row.number = log.number = len(self._runs) + 1
                 self._runs[row.number], self._entries[row.number] = attrs.evolve(row, finished=None), {}
                 self._held.add(row.number)

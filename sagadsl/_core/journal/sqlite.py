@@ -16,6 +16,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
@@ -303,13 +304,29 @@ class SqliteJournal:
                     self.name, "is empty: no saga has written to it yet; name another with --db or store="
                 )
             return
-        if connection.execute("pragma journal_mode = wal").fetchone()[0] != "wal":
+        if self._write_ahead(connection) != "wal":
             raise JournalError(self.name, "its file system cannot hold a write-ahead log: use a local disk")
         connection.execute("pragma journal_size_limit = 67108864")
         if sys.platform == "darwin":  # a plain fsync there does not reach the disk
             connection.execute("pragma fullfsync = 1")  # pragma: no cover
         if version < VERSION:
             migrate(connection)
+
+    def _write_ahead(self, connection: sqlite3.Connection) -> str:
+        """Switch to the write-ahead log and return the mode that the file then has.
+
+        While another process creates the file SQLite refuses the switch at once, whatever the timeout; a transaction
+        waits for it, so that the next try finds the switch done.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return str(connection.execute("pragma journal_mode = wal").fetchone()[0])
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+            connection.execute("begin immediate")
+            connection.execute("rollback")
 
     def _version(self, connection: sqlite3.Connection) -> int:
         connection.execute("begin")  # one look: another process may be creating the file
