@@ -91,7 +91,7 @@ class StepError(SagaError):
         )
 
 
-class StepTimeout(SagaError, TimeoutError):
+class StepTimeout(SagaError, TimeoutError):  # noqa: N818  # as TimeoutError's kin are called
     """An attempt of a step took longer than its *timeout* in seconds; whether its effect happened is not known."""
 
     step: str
@@ -205,9 +205,11 @@ class ReplayError(SagaError):
             lines.append(f"  {'>>' if first else '  '}  {left:{width}}{right}")
         lines += [
             "",
-            "Nothing was written. Put the recorded order back; or give steps that come in no fixed order a `key=`, "
-            "make what the body looks up a `read_only` step, and pass what differs from call to call as `Live`. "
-            f"To give the run up: sagadsl compensate {self.run}",
+            (
+                "Nothing was written. Put the recorded order back; or give steps that come in no fixed order a `key=`, "
+                "make what the body looks up a `read_only` step, and pass what differs from call to call as `Live`. "
+                f"To give the run up: sagadsl compensate {self.run}"
+            ),
         ]
         return "\n".join(lines)
 

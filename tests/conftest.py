@@ -106,7 +106,7 @@ class Colour:
                 answer, error = None, None
                 try:
                     answer = await wanted if inspect.isawaitable(wanted) else wanted
-                except BaseException as raised:  # noqa: BLE001  # the body decides
+                except BaseException as raised:  # the body decides
                     error = raised
 
         chosen = abody if self.is_async else body

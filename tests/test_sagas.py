@@ -472,8 +472,9 @@ def test_steps_are_whatever_the_body_calls(colour, runtime, act, world):
     colour.call(flow, 3)
     assert world == ["0", "1", "2", "d2", "d1", "d0"]
     keys = [step.key for step in runtime.runs()[0].steps]
-    assert keys == ["act", "act#2", "act#3", "tree", "tree/act", "tree/tree", "tree/tree/act", "tree/tree/tree"] + [
-        "tree/tree/tree/act"
+    assert keys == [
+        *("act", "act#2", "act#3", "tree", "tree/act"),
+        *("tree/tree", "tree/tree/act", "tree/tree/tree", "tree/tree/tree/act"),
     ]
 
 

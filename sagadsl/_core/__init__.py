@@ -1,5 +1,5 @@
 """The saga itself: a fold over its journal, told by generators, acted by two drivers.
 
 Floors, from the ground: ``values`` and ``retry`` | ``state``, ``codec``, ``effects``, ``journal`` | ``scope`` |
-``flow`` and ``drive`` | ``runtime``. An import only points down.
+``flow``, ``drive`` and ``history`` | ``runtime``. An import only points down.
 """

@@ -1,9 +1,9 @@
 """What a flow can ask for, and the outcomes it gets or gives. A flow yields an effect; its driver answers.
 
-Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do`` is
-the wide one: *have this step done*. The embedded drivers answer it by driving ``flow.attempt`` in place; an engine hands
-it to a worker, which drives ``attempt`` there. All but ``Do`` and ``Call`` are answered with `None`. They are plain classes: there are five a step, and made by hand
-they cost the import nothing.
+Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do``
+is the wide one: *have this step done*. The embedded drivers answer it by driving ``flow.attempt`` in place; an engine
+hands it to a worker, which drives ``attempt`` there. All but ``Do`` and ``Call`` are answered with `None`. They are
+plain classes: there are five a step, and made by hand they cost the import nothing.
 """
 
 from __future__ import annotations

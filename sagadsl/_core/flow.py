@@ -1,9 +1,9 @@
 """What must happen: the saga itself, as generators that yield effects and never act.
 
-``perform`` is one call of a step: what is on record comes back, anything else is done. ``attempt`` does it: intent before
-the effect, outcome after it, again as long as its `Retry` says. ``settle`` leaves a saga: its value is recorded, or what
-it owes is compensated. Each rule of the contract about order, replay and failure stands here, once, for both colours
-and every engine.
+``perform`` is one call of a step: what is on record comes back, anything else is done. ``attempt`` does it: intent
+before the effect, outcome after it, again as long as its `Retry` says. ``settle`` leaves a saga: its value is recorded,
+or what it owes is compensated. Each rule of the contract about order, replay and failure stands here, once, for both
+colours and every engine.
 
 Three words of reading help: ``yield`` hands an effect to the driver, ``yield from`` runs another flow, and what the
 driver throws in at a ``yield`` is what the user's function raised, or the `Stop` of a run that must not go on.
@@ -157,7 +157,7 @@ def attempt(work: Work) -> Flow[Done | Failed]:
 
 
 def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flow[Failed]:
-    """Record that a step was done but its result cannot be kept: the effect has happened, so it is owed and it fails."""
+    """Record that a step was done but its result cannot be kept: it is owed its compensation, and it fails."""
     slot.run.unstorable[slot] = value
     error = NotStorableError(slot.key, "result", why.type, why.path, why.reason)
     text, fault = slot.run.codec.encode_fault(error)
@@ -367,7 +367,7 @@ def complete(scope: Scope, value: Any) -> Flow[Ended]:
     except Unstorable as why:
         text = None
         warning = (
-            f"{scope.path or scope.run.id} is completed, but its value cannot be stored and is returned this once only: "
+            f"{scope.path or scope.run.id} is completed, but its value cannot be stored and is returned only once: "
             f"{why.type} at {why.path}: {why.reason}"
         )
     yield Record(K.COMPLETED, scope, None, text)

@@ -27,10 +27,11 @@ from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
 from sagadsl._core.drive import Drivers
 from sagadsl._core.flow import Ended, attempt
+from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
-from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of, restore
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, StepInfo, StepStatus, as_time
 from sagadsl.errors import (
     CompensationError,
@@ -170,7 +171,7 @@ class Opened:
     """What a call of a saga means: its *scope* is to be run, unless *ended* says what is already on record."""
 
     scope: Scope | None = None
-    ended: Ended | BaseException = Ended(Status.COMPLETED)
+    ended: Ended | BaseException | None = None
     run: OpenRun | None = None
 
 
@@ -381,8 +382,8 @@ class Runtime:
         for row in asked.journal.runs(unfinished=True):
             if row.program == asked.spec.program and not asked.journal.is_held(row.number):
                 log.warning(
-                    "%s of this program was interrupted, and another run of %s starts. A script that runs several sagas "
-                    "calls them from one parent saga, or gives each a key: then what is done is not done again.",
+                    "%s of this program was interrupted, and another run of %s starts. A script that runs several "
+                    "sagas calls them from one parent saga, or gives each a key: then what is done is not done again.",
                     short_id(row.id),
                     asked.spec.name,
                 )
@@ -520,8 +521,8 @@ class Runtime:
             if registry.find_step(slot.facts["module"], slot.name) is None:
                 self.close(scope.run)
                 msg = (
-                    f"run {scope.run.id}: the saga {scope.name} is not in this program, nor is step {slot.name} of module "
-                    f"{slot.facts['module']}, which compensates by {slot.facts['compensate']}: import that module"
+                    f"run {scope.run.id}: the saga {scope.name} is not in this program, nor is step {slot.name} of "
+                    f"module {slot.facts['module']}, which compensates by {slot.facts['compensate']}: import it"
                 )
                 raise UsageError(msg)
 

@@ -32,8 +32,6 @@ from sagadsl.errors import ReplayError, Stop
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 """Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
 
-FORWARD = frozenset({Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED})
-ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
 CUT_OFF = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ERROR})
 """What can follow an intent only if the attempt had no end."""
 
@@ -371,88 +369,3 @@ class Scope:
         if slot.name == expected.name:
             called = [*called[:-1], f"{slot.name} (other arguments)"]
         return ReplayError(self.run.id, self.path, past.recorded, tuple(called), reason)
-
-
-def restore(run: OpenRun, entries: list[Entry]) -> Scope:
-    """Fold a journal to the scopes and slots of its run, ready to be called again.
-
-    Raises:
-        KeyError: The journal is not legal.
-    """
-    scopes: dict[int, Scope] = {}
-    slots: dict[int, Slot] = {}
-    busy: dict[Scope, set[Slot]] = {}
-    for entry in entries:
-        kind = entry.kind
-        if kind is Kind.OPENED:
-            parent = scopes.get(entry.scope)
-            scope = Scope(run, None, entry.name or "", entry.step, parent)
-            scopes[entry.seq], busy[scope] = scope, set()
-            if parent is None:
-                scope.apply(entry)
-            else:
-                scope.slot = slots[entry.seq] = slot_of(parent, entry, scope)
-                scope.slot.apply(entry)
-        elif entry.ref is None and entry.name is None:
-            scope = scopes[entry.scope]
-            scope.apply(entry)
-            if kind in {Kind.TAKEN, Kind.RESUMED}:  # whatever was under way was cut off
-                busy = {each: set() for each in busy}
-            if kind is Kind.RESUMED and scope.paused_by in slots:
-                slots[scope.paused_by].again = True
-        else:
-            scope = scopes[entry.scope]
-            if entry.name is not None:
-                slots[entry.seq] = slot_of(scope, entry)
-            slots[entry.ref or entry.seq].apply(entry)
-        if kind in FORWARD:
-            _mark_busy(busy, scope, slots.get(entry.ref or entry.seq))
-        elif scope.status is not Status.OPEN and scope.slot is not None and scope.parent is not None:
-            busy[scope.parent].discard(scope.slot)
-    for scope in scopes.values():
-        _remember(scope)
-    return next(iter(scopes.values()))
-
-
-def slot_of(scope: Scope, entry: Entry, child: Scope | None = None) -> Slot:
-    """Return the slot of a call that *entry* begins."""
-    return Slot(scope, entry.step, entry.name or "", entry.definition or "{}", entry.arguments or "{}", child=child)
-
-
-def _mark_busy(busy: dict[Scope, set[Slot]], scope: Scope, slot: Slot | None) -> None:
-    """Note which calls are under way, in the scope and those around it; two at once in a scope have overlapped."""
-    if slot is not None and slot.child is scope:
-        scope, slot = slot.scope, slot
-    while slot is not None:
-        others = busy[scope]
-        scope.overlapped = scope.overlapped or bool(others - {slot})
-        if slot.child is None and slot.status is not StepStatus.ENTERED and slot.status is not StepStatus.RETRYING:
-            others.discard(slot)
-        else:
-            others.add(slot)
-        slot, up = scope.slot, scope.parent
-        if up is None:
-            return
-        scope = up
-
-
-def _remember(scope: Scope) -> None:
-    """Make what is recorded of a scope its past, to be called again."""
-    order: dict[Slot, None] = {}
-    buckets: dict[tuple[str, str], deque[Slot]] = {}
-    keyed: dict[str, deque[Slot]] = {}
-    for slot in scope.slots:
-        base, _, occurrence = slot.local_key.rpartition("#")
-        if not occurrence.isdigit() or not base:
-            base, occurrence = slot.local_key, "1"
-        scope.counts[base] = max(scope.counts.get(base, 0), int(occurrence))
-        if slot.again and slot.child is not None and slot.child.status in ENDED:
-            continue  # it failed, was compensated, and is to be run afresh
-        if base.startswith(f"{slot.name}:"):
-            keyed.setdefault(base, deque()).append(slot)
-        else:
-            order[slot] = None
-            buckets.setdefault((base, scope.run.codec.canonical(slot.arguments)), deque()).append(slot)
-    if order or keyed:
-        recorded = tuple(slot.local_key for slot in (*order, *(s for found in keyed.values() for s in found)))
-        scope.past = Past(recorded, order, buckets, keyed, not scope.overlapped)

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from sagadsl.errors import Fault
 
-T = TypeVar("T", covariant=True)
+T = TypeVar("T", covariant=True)  # noqa: PLC0105  # short-lived, and clear
 
 
 class Kind(StrEnum):

@@ -123,7 +123,7 @@ class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga`
 
 
 class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
-    """What `saga` makes of a function. wrapt keeps name, signature and binding; it pickles by name, copies as itself."""
+    """What `saga` makes of a function. wrapt keeps name, signature, binding; it pickles by name, copies as itself."""
 
     __bound_function_wrapper__ = BoundSaga
 
@@ -201,7 +201,7 @@ def saga(
     version: str | None = ...,
     runtime: Runtime | None = ...,
 ) -> Callable[[Callable[P, R]], Saga[P, R]]: ...
-def saga(function: Any = None, /, **options: Any) -> Any:
+def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the overloads name them
     """Make a function a saga: what its steps did is compensated in reverse when it fails, and a cut-off run goes on.
 
     A call returns the body's value, or raises the original exception after compensation.
@@ -314,7 +314,7 @@ def run_root(opened: Opened, calling: Calling) -> Any:
     __tracebackhide__ = True
     scope = opened.scope
     if scope is None:
-        return calling.finish(calling.runtime, opened.run, opened.ended)
+        return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
     try:
         ended = leave(scope, calling, *enter(scope, calling.body))
     finally:
@@ -333,7 +333,7 @@ async def arun_opened(opened: Opened, calling: Calling) -> Any:
     __tracebackhide__ = True
     scope = opened.scope
     if scope is None:
-        return calling.finish(calling.runtime, opened.run, opened.ended)
+        return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
     try:
         ended = await aleave(scope, calling, *await aenter(scope, calling.body))
     finally:

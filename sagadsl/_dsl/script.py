@@ -23,9 +23,9 @@ def terminated(*_: object) -> NoReturn:
 def main(saga: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
     """Run *saga* with these arguments as this process's whole work, and exit.
 
-    SIGTERM and Ctrl-C leave the run resumable. The exit code is 0 done, 1 unexpected, 2 usage, 3 failed and compensated,
-    4 locked by another live process, 5 store unreadable, 6 compensation failed, paused or waiting, 7 journal and script
-    differ, 130 and 143 interrupted.
+    SIGTERM and Ctrl-C leave the run resumable. The exit code is 0 done, 1 unexpected, 2 usage, 3 failed and
+    compensated, 4 locked by another live process, 5 store unreadable, 6 compensation failed, paused or waiting,
+    7 journal and script differ, 130 and 143 interrupted.
     """
     signal.signal(signal.SIGTERM, terminated)
     try:
@@ -52,7 +52,8 @@ def told(outcome: Any) -> str:
             return f"{run.id} completed"
         case Compensated(error, steps, standing, run=run):
             left = f", still standing: {', '.join(standing)}" if standing else ""
-            return f"{run.id} failed with {type(error).__name__}: {error}; compensated {', '.join(steps) or 'nothing'}{left}"
+            done = ", ".join(steps) or "nothing"
+            return f"{run.id} failed with {type(error).__name__}: {error}; compensated {done}{left}"
         case CompensationFailed(error, why, step, run=run):
             return f"{run.id} failed with {type(error).__name__}: {error}, and compensating {step} with {why}"
         case Suspended(status, reason, run=run):

@@ -80,7 +80,7 @@ class BoundStep(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Step`
 
 
 class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` has the types
-    """What `step` makes of a function. wrapt keeps name, signature and binding; it pickles by name, copies as itself."""
+    """What `step` makes of a function. wrapt keeps name, signature, binding; it pickles by name, copies as itself."""
 
     __bound_function_wrapper__ = BoundStep
 
@@ -128,7 +128,7 @@ def step(
     read_only: bool = ...,
     live: tuple[str, ...] = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
-def step(function: Any = None, /, **options: Any) -> Any:
+def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the overloads name them
     """Make a function a step: inside a saga it is journaled, retried, replayed and compensated.
 
     Outside a saga it is the plain function. Inside, it returns (or raises) the copy that would come back after a
@@ -324,8 +324,8 @@ class Current:
 def current() -> Current:
     """Say where the program is: in which run, and inside a step, on which attempt, with which idempotency key.
 
-    The idempotency key of a step is the same on every attempt, every resume and every machine; a compensation has one of
-    its own.
+    The idempotency key of a step is the same on every attempt, every resume and every machine; a compensation has one
+    of its own.
     """
     here = CURRENT.get()
     if here is None:

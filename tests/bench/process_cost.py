@@ -3,7 +3,7 @@
 usage: python tests/bench/process_cost.py [--rounds 11] [--folder DIR]
 
 Imports are timed in fresh processes in turn with the libraries that sagadsl stands on, so the ratio holds when the
-machine's speed drifts. Memory and the file are measured at 2,500, 5,000 and 10,000 steps: linear means that both double.
+machine's speed drifts. Memory and the file are measured at 2,500, 5,000 and 10,000 steps: linear means both double.
 """
 
 from __future__ import annotations

@@ -4,15 +4,17 @@ usage: python tests/bench/step_cost.py [--steps 200] [--rounds 15] [--folder DIR
 
 The floor is what any journal with an intent and an outcome must pay: two INSERTs of the same rows into the same table
 under the same connection rules (write-ahead log; the intent's commit FULL, the outcome's NORMAL), payloads and digests
-made beforehand, no Python of a library between them. A step has three arguments and a small dictionary as result; a failing run's figures are
-per pair of entries, the compensations included. Machines are noisy: each round measures both, one after the other, and
-the figure is the median of the differences. Without ``--folder`` it measures on the disk and on a tmpfs, if there is one.
+made beforehand, no Python of a library between them. A step has three arguments and a small dictionary as result; a
+failing run's figures are per pair of entries, the compensations included. Machines are noisy: each round measures both,
+one after the other, and the figure is the median of the differences. Without ``--folder`` it measures on the disk and
+on a tmpfs, if there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sqlite3
@@ -80,12 +82,12 @@ async def awork(order_id: str, item: str, quantity: int) -> dict[str, object]:
     return RESULT
 
 
-class Gone(Exception):  # noqa: N818
+class Gone(Exception):
     """What the failing runs fail with."""
 
 
 @sagadsl.saga(resume="never")
-def flow(steps: int, fail: bool) -> float:  # noqa: FBT001
+def flow(steps: int, fail: bool) -> float:
     """Call the step so many times; return the seconds of the calls alone."""
     began = time.perf_counter()
     for _ in range(steps):
@@ -97,7 +99,7 @@ def flow(steps: int, fail: bool) -> float:  # noqa: FBT001
 
 
 @sagadsl.saga(resume="never")
-async def aflow(steps: int, fail: bool) -> float:  # noqa: FBT001
+async def aflow(steps: int, fail: bool) -> float:
     """Call the step so many times; return the seconds of the calls alone."""
     began = time.perf_counter()
     for _ in range(steps):
@@ -111,10 +113,8 @@ async def aflow(steps: int, fail: bool) -> float:  # noqa: FBT001
 def failing(run: Callable[[], object]) -> float:
     """Time a run that compensates all it did."""
     began = time.perf_counter()
-    try:
+    with contextlib.suppress(Gone):
         run()
-    except Gone:
-        pass
     return time.perf_counter() - began
 
 
@@ -151,7 +151,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, action="append")
     parser.add_argument("--durability", action="append", choices=["process", "power"])
     options = parser.parse_args()
-    folders = options.folder or [Path(tempfile.gettempdir()), *(p for p in [Path("/dev/shm")] if p.is_dir())]  # noqa: S108
+    tmpfs = Path("/dev/shm")  # noqa: S108
+    folders = options.folder or [Path(tempfile.gettempdir()), *([tmpfs] if tmpfs.is_dir() else [])]
     for folder in folders:
         print(f"-- {folder}, {options.steps} steps a run, {options.rounds} rounds")
         for durability in options.durability or ["process", "power"]:

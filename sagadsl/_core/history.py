@@ -1,0 +1,120 @@
+"""The way back: entries folded to the scopes and slots of their run, ready to be called again.
+
+One entry at a time, by the same ``apply`` that takes in an entry just written. What is added here is only what a reader
+needs beside the state: which calls overlapped, which failure paused the run, and the `Past` of each scope.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from attrs import define, field
+
+from sagadsl._core.scope import OpenRun, Past, Scope, Slot
+from sagadsl._core.values import Entry, Kind, Status, StepStatus
+
+FORWARD = frozenset({Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED})
+ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
+UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING})
+
+
+def restore(run: OpenRun, entries: list[Entry]) -> Scope:
+    """Fold a journal to the root scope of its run.
+
+    Raises:
+        KeyError: The journal is not legal.
+    """
+    reader = Reader(run)
+    for entry in entries:
+        reader.read(entry)
+    for scope in reader.scopes.values():
+        scope.past = past_of(scope)
+    return next(iter(reader.scopes.values()))
+
+
+@define(eq=False, repr=False)
+class Reader:
+    """The scopes and slots read so far, by the ``seq`` that opened them, and the calls under way in each scope."""
+
+    run: OpenRun
+    scopes: dict[int, Scope] = field(factory=dict)
+    slots: dict[int, Slot] = field(factory=dict)
+    busy: dict[Scope, set[Slot]] = field(factory=dict)
+
+    def read(self, entry: Entry) -> None:
+        """Take in one entry."""
+        if entry.kind is Kind.OPENED:
+            self.open(entry)
+        elif entry.ref is None and entry.name is None:
+            self.apply_to_scope(entry)
+        else:
+            scope = self.scopes[entry.scope]
+            if entry.name is not None:
+                self.slots[entry.seq] = slot_of(scope, entry)
+            slot = self.slots[entry.ref or entry.seq]
+            slot.apply(entry)
+            if entry.kind in FORWARD:
+                self.mark(slot)
+
+    def open(self, entry: Entry) -> None:
+        """Open a scope: the run's own, or a child's, which is a call in the scope around it."""
+        parent = self.scopes.get(entry.scope)
+        scope = self.scopes[entry.seq] = Scope(self.run, None, entry.name or "", entry.step, parent)
+        self.busy[scope] = set()
+        if parent is None:
+            scope.apply(entry)
+        else:
+            scope.slot = self.slots[entry.seq] = slot_of(parent, entry, scope)
+            scope.slot.apply(entry)
+            self.mark(scope.slot)
+
+    def apply_to_scope(self, entry: Entry) -> None:
+        """Take in what is said of a scope; a take-over tells that whatever was under way was cut off."""
+        scope = self.scopes[entry.scope]
+        scope.apply(entry)
+        if entry.kind in {Kind.TAKEN, Kind.RESUMED}:
+            self.busy = {each: set() for each in self.busy}
+        if entry.kind is Kind.RESUMED and scope.paused_by in self.slots:
+            self.slots[scope.paused_by].again = True
+        if scope.slot is not None and scope.status is not Status.OPEN:
+            self.busy[scope.slot.scope].discard(scope.slot)
+
+    def mark(self, slot: Slot | None) -> None:
+        """Note that a call is under way, and those around it; two at once in one scope have overlapped."""
+        while slot is not None:
+            scope = slot.scope
+            others = self.busy[scope]
+            scope.overlapped = scope.overlapped or bool(others - {slot})
+            if slot.child is None and slot.status not in UNDER_WAY:
+                others.discard(slot)
+            else:
+                others.add(slot)
+            slot = scope.slot
+
+
+def slot_of(scope: Scope, entry: Entry, child: Scope | None = None) -> Slot:
+    """Return the slot of a call that *entry* begins."""
+    return Slot(scope, entry.step, entry.name or "", entry.definition or "{}", entry.arguments or "{}", child=child)
+
+
+def past_of(scope: Scope) -> Past | None:
+    """Return what is recorded of a scope as its past, to be called again, and let new keys follow the recorded ones."""
+    order: dict[Slot, None] = {}
+    buckets: dict[tuple[str, str], deque[Slot]] = {}
+    keyed: dict[str, deque[Slot]] = {}
+    for slot in scope.slots:
+        base, _, occurrence = slot.local_key.rpartition("#")
+        if not occurrence.isdigit() or not base:
+            base, occurrence = slot.local_key, "1"
+        scope.counts[base] = max(scope.counts.get(base, 0), int(occurrence))
+        if slot.again and slot.child is not None and slot.child.status in ENDED:
+            continue  # it failed, was compensated, and is to be run afresh
+        if base.startswith(f"{slot.name}:"):
+            keyed.setdefault(base, deque()).append(slot)
+        else:
+            order[slot] = None
+            buckets.setdefault((base, scope.run.codec.canonical(slot.arguments)), deque()).append(slot)
+    if order or keyed:
+        recorded = tuple(slot.local_key for slot in (*order, *(s for found in keyed.values() for s in found)))
+        return Past(recorded, order, buckets, keyed, not scope.overlapped)
+    return None
