@@ -8,7 +8,9 @@ from sagadsl._core.definition import IRREVERSIBLE, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
 from sagadsl._core.retry import Retry
-from sagadsl._core.runtime import CODEC, Run, Runtime, default_runtime
+from sagadsl._core.runtime import CODEC as _CODEC
+from sagadsl._core.runtime import Run, Runtime
+from sagadsl._core.runtime import default_runtime as _default
 from sagadsl._core.values import (
     Cause,
     Compensated,
@@ -43,10 +45,10 @@ from sagadsl.errors import (
     UsageError,
 )
 
-configure = default_runtime.configure
-runs = default_runtime.runs
-find = default_runtime.find
-register = CODEC.register
+configure = _default.configure
+runs = _default.runs
+find = _default.find
+register = _CODEC.register
 
 __all__ = [
     "IRREVERSIBLE",

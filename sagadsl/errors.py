@@ -7,6 +7,7 @@ on leaves the user's body.
 
 from __future__ import annotations
 
+from inspect import get_annotations
 from typing import Any, ClassVar, dataclass_transform
 
 from attrs import field, frozen
@@ -54,7 +55,7 @@ class SagaError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        own = [name for name, kind in cls.__annotations__.items() if not str(kind).startswith("ClassVar")]
+        own = [name for name, kind in get_annotations(cls).items() if not str(kind).startswith("ClassVar")]
         cls._fields = (*cls._fields, *own)
 
     def __init__(self, *values: Any, **named: Any) -> None:
@@ -63,8 +64,8 @@ class SagaError(Exception):
         if missing or len(values) > len(self._fields) or given.keys() - set(self._fields):
             msg = f"{type(self).__name__}({', '.join(self._fields)}) was given {values!r} and {named!r}"
             raise TypeError(msg)
-        super().__init__(*(given.get(name, getattr(type(self), name, None)) for name in self._fields))
-        self.__dict__.update(given)
+        self.__dict__.update((name, given.get(name, getattr(type(self), name, None))) for name in self._fields)
+        super().__init__(*(vars(self)[name] for name in self._fields))
 
 
 class UsageError(SagaError):

@@ -90,6 +90,8 @@ class StepSpec:
             facts["compensate"] = getattr(self.compensation.function, "__qualname__", repr(self.compensation.function))
             if self.compensation.even_if_failed:
                 facts["even_if_failed"] = True
+        if self.read_only:
+            facts["read_only"] = True
         if self.standing is not None:
             facts["standing"] = self.standing.value
         self.definition = json.dumps(facts, separators=(",", ":"))

@@ -34,7 +34,7 @@ from sagadsl.errors import (
 )
 
 K = Kind
-COMPENSATING = RuntimeError("this saga has begun to compensate: no further step of it starts")
+CLOSED = RuntimeError("this saga has ended, or begun to compensate: no further step of it starts")
 
 # -- one call of a step ---------------------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ def refuse_when_closed(scope: Scope) -> None:
         raise Stop(scope.run.stop)
     for each in scope.chain():
         if each.status is not Status.OPEN or each.closing:
-            raise Stop(COMPENSATING)
+            raise Stop(CLOSED)
 
 
 def survive(run: OpenRun) -> Flow[None]:
@@ -223,7 +223,6 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
     """
     run = scope.run
     fault = run.codec.load_fault(text) if text else None
-    yield Gather(scope)
     told = f'{{"cause":"{cause}"{f""","fault":{text}""" if text else ""}}}'
     owed = scope.owed()
     begun = scope.status is Status.COMPENSATING
@@ -242,7 +241,8 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
         slot, why = next(iter(failures.items()))
         told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
         for each in scope.chain():  # a child whose compensation failed stops its whole tree
-            yield Record(K.COMPENSATION_FAILED, each, None, told)
+            if each.status is not Status.COMPENSATION_FAILED:
+                yield Record(K.COMPENSATION_FAILED, each, None, told)
         pending = tuple(s.key for s in scope.owed() if s not in failures)
         failed = CompensationError(run.id, slot.key, why, done, pending)
         failed.__cause__ = run.genuine(error) if error is not None else None
@@ -347,14 +347,15 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     if wrong is not None:
         wrong.__cause__ = error
         raise run.halt(wrong)
+    scope.closing = True
+    yield Gather(scope)
     if run.cut:
         yield from survive(run)
     if error is None:
         return (yield from complete(scope, value))
     if pauses:
         return (yield from pause(scope, error))
-    scope.closing = True
-    text, fault = run.codec.encode_fault(error)
+    text, fault = run.codec.encode_fault(run.genuine(error))
     ended = yield from compensate(scope, Cause.FAILURE, text, error)
     return fail(scope, ended, error, fault)
 
@@ -389,13 +390,13 @@ def complete_again(scope: Scope, value: Any, error: BaseException | None) -> End
 def pause(scope: Scope, error: Exception) -> Flow[Ended]:
     """Record that a person decides, and stop the whole tree; resuming enters the step that failed once more."""
     run = scope.run
-    text = run.codec.encode_fault(error)[0]
+    text, fault = run.codec.encode_fault(run.genuine(error))
     slot = run.origin(error)
     again = slot.seq if slot is not None and slot.scope is scope else 0
     for each in scope.chain():
         yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = each.seq  # seen from around it, the child is what failed
-    suspended = SuspendedError(run.id, Status.PAUSED, f"{type(error).__name__}: {error}")
+    suspended = SuspendedError(run.id, Status.PAUSED, str(fault))
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)
 
@@ -409,10 +410,11 @@ def settle_compensating(scope: Scope) -> Flow[Ended]:
         ended = Ended(Status.COMPENSATED, compensated=_compensated(scope), standing=_standing(scope))
     else:
         scope.closing = True
+        yield Gather(scope)
         ended = yield from compensate(scope, Cause(scope.cause or Cause.FAILURE), scope.fault, error)
     if fault is None or error is None:
         if scope.parent is not None:  # its parent compensated it while it was open
-            raise Stop(COMPENSATING)
+            raise Stop(CLOSED)
         return ended
     return fail(scope, ended, error, fault)
 

@@ -109,12 +109,11 @@ def past_of(scope: Scope) -> Past | None:
         scope.counts[base] = max(scope.counts.get(base, 0), int(occurrence))
         if slot.again and slot.child is not None and slot.child.status in ENDED:
             continue  # it failed, was compensated, and is to be run afresh
+        order[slot] = None
         if base.startswith(f"{slot.name}:"):
             keyed.setdefault(base, deque()).append(slot)
         else:
-            order[slot] = None
             buckets.setdefault((base, scope.run.codec.canonical(slot.arguments)), deque()).append(slot)
-    if order or keyed:
-        recorded = tuple(slot.local_key for slot in (*order, *(s for found in keyed.values() for s in found)))
-        return Past(recorded, order, buckets, keyed, not scope.overlapped)
-    return None
+    if not order:
+        return None
+    return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped)

@@ -53,7 +53,7 @@ def annotations_of(function: Any) -> dict[str, Any]:
             holder = SimpleNamespace(__annotations__={name: annotation})
             try:
                 found.update(typing.get_type_hints(holder, function.__globals__, include_extras=True))
-            except Exception:  # noqa: BLE001  # a name that exists for type checkers only, or not yet
+            except Exception:  # noqa: BLE001, S112  # a name that exists for type checkers only, or not yet
                 continue
     return found
 
@@ -240,7 +240,9 @@ def _unbound(
         [
             f"{title}: {getattr(function, '__qualname__', function)} cannot be bound:",
             *bound,
-            f"Name parameters like the step's ({', '.join(step.names) or 'it has none'}), or `result`, `error`, "
-            "`idempotency_key`; one more parameter gets the result, others need defaults.",
+            (
+                f"Name parameters like the step's ({', '.join(step.names) or 'it has none'}), or `result`, `error`, "
+                "`idempotency_key`; one more parameter gets the result, others need defaults."
+            ),
         ]
     )

@@ -92,7 +92,7 @@ VIEWS: Final = {
             run.program
         from scopes join run using (number)
             left join entries last on last.number = scopes.number and last.seq = scopes.last
-            left join entries why on why.number = scopes.number and why.seq = scopes.why""",
+            left join entries why on why.number = scopes.number and why.seq = scopes.why""",  # noqa: S608  # nothing of it comes from outside
     # One row a call of a step, with what came of it.
     "steps": f"""
         select run.id as run, run.generation, begun.step, begun.name,
@@ -109,7 +109,7 @@ VIEWS: Final = {
                 group by number, coalesce(ref, seq)) as calls
             join run using (number)
             join entries begun on begun.number = calls.number and begun.seq = calls.call
-            join entries last on last.number = calls.number and last.seq = calls.last""",
+            join entries last on last.number = calls.number and last.seq = calls.last""",  # noqa: S608  # nothing of it comes from outside
     # One row a step that was, or was to be, compensated.
     "compensations": f"""
         select run.id as run, run.generation, begun.step,
@@ -128,12 +128,12 @@ VIEWS: Final = {
                 from entries where kind glob 'compensation_*' and ref is not null group by number, ref) as calls
             join run using (number)
             join entries begun on begun.number = calls.number and begun.seq = calls.call
-            join entries last on last.number = calls.number and last.seq = calls.last""",
+            join entries last on last.number = calls.number and last.seq = calls.last""",  # noqa: S608  # nothing of it comes from outside
     # Everything, in order.
     "timeline": f"""
         select run.id as run, run.generation, e.seq, {_TIME.format("e.at")} as at, e.step, e.kind as event, e.attempt,
             e.arguments, e.result
-        from entries e join run using (number)""",
+        from entries e join run using (number)""",  # noqa: S608  # nothing of it comes from outside
 }
 
 

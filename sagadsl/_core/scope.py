@@ -207,6 +207,11 @@ class Slot:
         return f"{self.scope.run.row.key_prefix}/{self.key}"
 
     @property
+    def is_free(self) -> bool:
+        """It may come in any order: its key is explicit, or it only looks and leaves no trace until it has ended."""
+        return "read_only" in self.facts or self.local_key.startswith(f"{self.name}:")
+
+    @property
     def local_key(self) -> str:
         """Its key as seen from inside its scope."""
         return self.key[len(self.scope.prefix) :]
@@ -229,7 +234,7 @@ class Work:
 
 @define(eq=False, repr=False)
 class Past:
-    """The recorded calls of one scope that its body has not made again yet."""
+    """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them."""
 
     recorded: tuple[str, ...]
     order: dict[Slot, None]
@@ -237,11 +242,6 @@ class Past:
     keyed: dict[str, deque[Slot]]
     is_strict: bool
     called: list[str] = field(factory=list)
-
-    @property
-    def is_over(self) -> bool:
-        """Every recorded call was made again."""
-        return not self.order and not any(self.keyed.values())
 
 
 @define(eq=False, repr=False)
@@ -343,19 +343,19 @@ class Scope:
         if any(each.status is not Status.OPEN for each in self.chain()) and not slot.seq:
             return  # compensating: the body only runs to bind what it calls
         past.called.append(slot.local_key)
-        is_keyed = slot.local_key.startswith(f"{slot.name}:")
-        if past.is_strict and not is_keyed and past.order and next(iter(past.order)) is not slot:
-            raise self.run.halt(self._diverged(slot, next(iter(past.order))))
+        if past.is_strict and not slot.is_free:
+            expected = next((each for each in past.order if not each.is_free), slot)
+            if expected is not slot:
+                raise self.run.halt(self._diverged(slot, expected))
         past.order.pop(slot, None)
-        if past.is_over:
+        if not past.order:
             self.past = None
 
     def leftover(self) -> ReplayError | None:
         """Return what is wrong when the body has ended and recorded calls were not made again."""
         if self.past is None:
             return None
-        left = [*self.past.order, *(slot for slots in self.past.keyed.values() for slot in slots)]
-        reason = f"it ended before {', '.join(slot.local_key for slot in left)}"
+        reason = f"it ended before {', '.join(slot.local_key for slot in self.past.order)}"
         return ReplayError(self.run.id, self.path, self.past.recorded, tuple(self.past.called), reason)
 
     def _diverged(self, slot: Slot, expected: Slot) -> ReplayError:

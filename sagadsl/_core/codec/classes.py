@@ -27,7 +27,7 @@ def class_name(cls: type) -> str:
 
 
 def module_name(module: str) -> str:
-    """A class of ``trip.py`` is ``trip:…`` whether the file was run as a script or imported."""
+    """Name a module: a class of ``trip.py`` is ``trip:…`` whether the file was run as a script or imported."""
     if module != "__main__":
         return module
     main = sys.modules.get("__main__")

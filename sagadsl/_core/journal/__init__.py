@@ -47,7 +47,7 @@ class Journal(Protocol):
 
     name: str
 
-    def append(self, log: Log, entry: Entry, full: bool) -> None:
+    def append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: FBT001  # a keyword costs
         """Write one entry at the log's next place; *full* waits until it survives a loss of power.
 
         Raises:

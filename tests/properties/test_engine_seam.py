@@ -1,0 +1,172 @@
+"""An engine of forty lines, so that the seam stays one: it keeps outcomes in a history of its own and hands work away.
+
+It answers ``Do`` by giving the work to a worker, which drives ``attempt`` with a small driver of its own. On a second
+execution it answers from its history, and no worker hears of it. Everything else, identity, replay, order, what is
+compensated, must come from the flows; so the programs of the laws end on it as they do on the embedded drivers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sagadsl import Runtime
+from sagadsl._core import flow
+from sagadsl._core.drive import write
+from sagadsl._core.effects import Call, Do, Record, Sleep, Wait
+from sagadsl._core.scope import CURRENT
+from tests.properties.programs import WORLD, World, judge, programs
+from tests.properties.test_saga_laws import check_model, law
+
+
+class Engine:
+    """A pair of drivers whose attempts run in a worker's thread; *history* outlives them, *handed* counts its work."""
+
+    def __init__(self) -> None:
+        self.history: dict[tuple[str, bool], tuple[list[Record], Any]] = {}
+        self.handed: list[tuple[str, bool]] = []
+
+    def setup(self, runtime: Runtime) -> None:
+        """Have a runtime execute its flows here."""
+        runtime.drivers = (self.execute, self.aexecute)
+
+    def execute(self, flow: Any) -> Any:
+        """Run a flow of a saga: all but the work in place."""
+        return drain(flow, lambda effect: self.work(effect.work) if type(effect) is Do else act(effect))
+
+    async def aexecute(self, flow: Any) -> Any:
+        """Run a flow of a saga that is a coroutine."""
+        return self.execute(flow)
+
+    def work(self, work: Any) -> Any:
+        """Return the outcome that a worker comes back with, or the one in the history, as if it came back once more."""
+        told = (work.slot.key, work.is_compensation)
+        if told in self.history:
+            records, outcome = self.history[told]
+            for record in records:
+                write(Record(record.kind, work.slot, record.attempt, record.result))
+            return outcome
+        self.handed.append(told)
+        answers: SimpleQueue[tuple[list[Record], Any, BaseException | None]] = SimpleQueue()
+        Thread(target=worker, args=(work, WORLD.get(), answers)).start()
+        records, outcome, error = answers.get()
+        if error is not None:
+            raise error
+        self.history[told] = (records, outcome)
+        return outcome
+
+
+def drain(flow: Any, answered: Callable[[Any], Any]) -> Any:
+    """Run a flow to its end, each effect answered by a function."""
+    answer, error = None, None
+    while True:
+        try:
+            effect = flow.throw(error) if error is not None else flow.send(answer)
+        except StopIteration as end:
+            return end.value
+        answer, error = None, None
+        try:
+            answer = answered(effect)
+        except BaseException as raised:  # the flow decides
+            error = raised
+
+
+def worker(work: Any, world: World, answers: SimpleQueue[tuple[list[Record], Any, BaseException | None]]) -> None:
+    """Have one piece of work done, elsewhere: here only the work and the world are known."""
+    WORLD.set(world)
+    records: list[Record] = []
+
+    def answered(effect: Any) -> Any:
+        answer = act(effect)
+        records.extend([effect] if type(effect) is Record else [])
+        return answer
+
+    try:
+        answers.put((records, drain(flow.attempt(work), answered), None))
+    except BaseException as error:  # whoever handed the work away gets it
+        answers.put((records, None, error))
+
+
+def act(effect: Any) -> Any:
+    """Do what an effect asks for."""
+    if type(effect) is Record:
+        return write(effect)
+    if type(effect) is Sleep:
+        return WORLD.get().sleep(effect.seconds)
+    if type(effect) is Wait:
+        raise asyncio.CancelledError
+    if type(effect) is not Call:
+        return None
+    CURRENT.set(effect)
+    value = effect.function(*effect.args, **effect.kwargs)
+    return asyncio.run(awaited(value)) if inspect.isawaitable(value) else value
+
+
+async def awaited(value: Any) -> Any:
+    return await value
+
+
+def told(world: World) -> list[Any]:
+    return [(entry.kind, entry.step, entry.attempt, entry.arguments) for entry in world.entries]
+
+
+@law(60)
+@given(programs(), st.booleans())
+def test_a_program_ends_on_an_engine_as_on_the_embedded_drivers(program, is_async):
+    """The same world, outcome and entries: no rule lives in the embedded drivers."""
+    embedded, engine = World(program, is_async), Engine()
+    elsewhere = World(program, is_async, setup=engine.setup)
+    assert elsewhere.live() == embedded.live()
+    assert elsewhere.effects == embedded.effects
+    assert told(elsewhere) == told(embedded)
+    judge(elsewhere)
+
+
+@law(60)
+@given(programs(), st.booleans())
+def test_a_second_execution_is_answered_from_the_history(program, is_async):
+    """An engine that lost all but its history hands nothing to a worker, and the saga ends in the same way."""
+    engine = Engine()
+    first = World(program, is_async, setup=engine.setup)
+    outcome = first.live()
+    handed = list(engine.handed)
+    second = World(program, is_async, setup=engine.setup)
+    assert second.live() == outcome
+    assert second.effects == []
+    assert engine.handed == handed
+    assert told(second) == told(first)
+
+
+@law(60)
+@given(programs(), st.booleans(), st.integers(1, 40))
+def test_an_interrupted_execution_hands_at_most_one_work_away_again(program, is_async, dies_at):
+    """What has an outcome is on record or in the history, and never a worker's affair again."""
+    engine = Engine()
+    world = World(program, is_async, setup=engine.setup)
+    world.live(dies_at)
+    outcome = world.finish()
+    judge(world)
+    check_model(world, outcome)
+    again = {key for key in engine.handed if engine.handed.count(key) > 1}
+    assert len(again) <= 1
+
+
+@law(60)
+@given(programs())
+def test_the_check_refuses_an_engine_that_forgets(program):
+    """A history that keeps nothing has everything done twice, which the check must see."""
+    engine = Engine()
+    first = World(program, setup=engine.setup)
+    first.live()
+    engine.history.clear()
+    second = World(program, setup=engine.setup)
+    second.live()
+    assert second.effects == first.effects
+    assert len(engine.handed) > len(set(engine.handed))

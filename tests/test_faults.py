@@ -1,0 +1,473 @@
+"""Exceptions come back as themselves, made without their constructors, or are refused live and later alike."""
+
+import asyncio
+import dataclasses
+import http.client
+import io
+import json
+import pickle
+import subprocess
+import sys
+import urllib.error
+from pathlib import Path
+
+import attrs
+import pydantic
+import pytest
+
+from sagadsl._core.codec import Codec, Unstorable, user_frames
+from sagadsl._core.codec.faults import DEEPEST_CAUSE, LONGEST_TEXT, SPEECHLESS
+from sagadsl.errors import Fault, NotStorableError, StepError, StepTimeout, UsageError
+
+
+def never(*_):
+    msg = "a constructor ran"
+    raise AssertionError(msg)
+
+
+class KeywordOnly(Exception):
+    def __init__(self, *, code, detail=None):
+        super().__init__(f"code {code}")
+        self.code, self.detail = code, detail
+
+
+class Positional(ValueError):
+    def __init__(self, order, amount):
+        super().__init__(f"{order}: {amount}")
+        self.order, self.amount = order, amount
+
+
+@attrs.define(eq=False)
+class Defined(Exception):
+    order: str
+    amounts: tuple = ()
+
+
+@attrs.frozen
+class FrozenError(Exception):
+    order: str
+
+
+@dataclasses.dataclass
+class Data(Exception):
+    code: int
+    parts: list = dataclasses.field(default_factory=list)
+
+
+class Slots(Exception):
+    __slots__ = ("code",)
+
+
+class Refuses(Exception):
+    def __new__(cls, *args):
+        never()
+
+
+class Changeling(Exception):
+    def __new__(cls, *_):
+        return ValueError.__new__(ValueError)
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+class NeedsResponse(Exception):
+    def __init__(self, response):
+        super().__init__()
+        self.response = response
+
+    def __str__(self):
+        return f"status {self.response.fileno}"
+
+
+class Holder(Exception):
+    pass
+
+
+class Cancelled(KeyboardInterrupt):
+    pass
+
+
+def raised(error):
+    """Return the exception with a traceback, as a step gives it."""
+    try:
+        raise error  # noqa: TRY301
+    except BaseException as caught:
+        return caught
+
+
+def with_attributes(error, **attributes):
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
+def with_notes(error, *notes):
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def from_python(function):
+    try:
+        function()
+    except Exception as error:
+        return error
+    return None
+
+
+def errors():
+    """Return exceptions of every kind that comes back, by name; the same ones in every process."""
+    return {
+        "plain": ValueError("text", 1, (2,), {"a": {3}}),
+        "empty": RuntimeError(),
+        "keyword only": KeywordOnly(code=3, detail=[1]),
+        "positional": Positional("o-1", 5),
+        "json": from_python(lambda: json.loads('{"a":')),
+        "missing file": FileNotFoundError(2, "No such file", "f"),
+        "two files": OSError(18, "Cross-device", "a", None, "b"),
+        "system": OSError("only text"),
+        "unicode": from_python(lambda: b"\xff".decode()),
+        "encoding": from_python(lambda: "\ud800".encode()),
+        "key": KeyError("missing"),
+        "import": from_python(lambda: __import__("no_such_module")),
+        "name": from_python(lambda: nobody),  # noqa: F821
+        "attribute": from_python(lambda: never.nothing),
+        "syntax": from_python(lambda: compile("a b", "f.py", "exec")),
+        "stop": StopIteration(7),
+        "exit": SystemExit(3),
+        "interrupt": Cancelled(),
+        "cancelled": asyncio.CancelledError("why"),
+        "zero": from_python(lambda: 1 / 0),
+        "attrs": Defined("o-1", (1, 2)),
+        "frozen": FrozenError("o-1"),
+        "dataclass": Data(4, [1]),
+        "slots": with_attributes(Slots("a"), code=5),
+        "notes": with_notes(ValueError("a"), "one", "two"),
+        "cause": caused(ValueError("a"), caused(KeyError("b"), OSError(2, "c", "d"))),
+        "group": ExceptionGroup("several", [ValueError(1), ExceptionGroup("inner", [KeywordOnly(code=1)])]),
+        "subprocess": subprocess.CalledProcessError(2, ["ls"], b"out", b"err"),
+        "http": http.client.IncompleteRead(b"part", 10),
+        "surrogates": ValueError("\ud83d\ude00"),
+        "ours": StepTimeout("charge", 2.5),
+        "ours too": StepError("charge", Fault("m:E", "text", args=(1,))),
+        "usage": UsageError("text"),
+        "not storable": NotStorableError("s", "result", "T", "$", "r"),
+    }
+
+
+def facts(error):
+    """Return what makes up an exception, wherever it is kept."""
+    if error is None:
+        return None
+    native = [
+        "errno",
+        "strerror",
+        "filename",
+        "filename2",
+        "encoding",
+        "object",
+        "start",
+        "end",
+        "reason",
+        "name",
+        "path",
+        "value",
+        "code",
+        "lineno",
+        "offset",
+        "text",
+        "message",
+        "exceptions",
+        "args",
+    ]
+    found = {n: getattr(error, n) for n in native if hasattr(error, n)} | dict(vars(error))
+    found["__notes__"] = list(getattr(error, "__notes__", ()))
+    found.pop("obj", None)
+    for name in ("exceptions", "args"):
+        items = found.get(name, ())
+        deep = [[facts(i) for i in item] if isinstance(item, list) and isinstance(error, ExceptionGroup)
+                else facts(item) if isinstance(item, BaseException) else item for item in items]  # fmt: skip
+        found[name] = deep
+    return type(error), str(error), found, facts(error.__cause__)
+
+
+def restarted(texts):
+    """Make each exception again in a process that has just imported this module; return what is wrong."""
+    codec, wrong = Codec(), {}
+    for name, text in texts.items():
+        found = codec.exception(codec.load_fault(text))
+        if facts(found) != facts(errors()[name]):
+            wrong[name] = [repr(facts(found)), repr(facts(errors()[name]))]
+    return wrong
+
+
+CHILD = """
+import importlib, json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+print(json.dumps(importlib.import_module(sys.argv[2]).restarted(json.load(sys.stdin))))
+"""
+
+
+@pytest.fixture(scope="module")
+def after_restart():
+    """Store each exception here, make it again in a fresh process, and return what came back wrong."""
+    texts = {name: Codec().encode_fault(error)[0] for name, error in errors().items()}
+    path = [str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps(path), __name__],
+        input=json.dumps(texts), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", sorted(errors()))
+def test_an_exception_comes_back_as_itself_after_a_restart(name, after_restart):
+    """Type, arguments, attributes, notes and cause are those that were raised."""
+    assert name not in after_restart
+
+
+@pytest.mark.parametrize("name", sorted(errors()))
+def test_what_is_raised_at_once_is_what_a_restart_would_raise(name):
+    """The fault given out live is the one that is read back, and so is its exception."""
+    codec = Codec()
+    error = raised(errors()[name])
+    text, fault = codec.encode_fault(error)
+    assert repr(fault) == repr(codec.load_fault(text))
+    assert not fault.refused
+    assert facts(codec.exception(fault)) == facts(errors()[name])
+    assert repr(codec.load_fault(codec.dump_fault(fault))) == repr(fault)
+    assert fault.message == str(error)
+
+
+def test_no_constructor_runs_when_an_exception_is_made_again(monkeypatch):
+    """An ``__init__`` may count, log or connect; coming back is not being made."""
+    codec = Codec()
+    fault = codec.encode_fault(KeywordOnly(code=1))[1]
+    monkeypatch.setattr(KeywordOnly, "__init__", never)
+    assert codec.exception(fault).code == 1
+
+
+def test_an_exception_can_be_stored_as_a_value():
+    """A gathered result may hold exceptions."""
+    copy = Codec().encode_and_copy([1, KeyError("a"), (KeywordOnly(code=2),)])[1]
+    assert [type(copy[1]), copy[1].args, copy[2][0].code] == [KeyError, ("a",), 2]
+
+
+@pytest.mark.parametrize("error", [Exception.__new__(Refuses, "a"), type("Local", (Exception,), {})("a")])
+def test_an_exception_that_cannot_be_made_again_is_no_value(error):
+    """What would come back as something else is refused."""
+    with pytest.raises(Unstorable, match="cannot be made again") as told:
+        Codec().encode({"errors": [error]})
+    assert told.value.path == "$.errors[0]"
+
+
+def test_what_cannot_be_stored_of_an_exception_is_named_in_a_note():
+    """An absent attribute says so; the exception raised live gets no note of ours."""
+    codec = Codec()
+    error = with_notes(with_attributes(Holder("a", io.StringIO()), good=1, stream=io.StringIO()), "mine")
+    text, fault = codec.encode_fault(error)
+    assert fault.missing == ("args[1]", "stream (StringIO)")
+    for _ in range(2):
+        found = codec.exception(codec.load_fault(text))
+        assert found.__notes__ == ["mine", "not recorded: args[1], stream (StringIO)"]
+        assert found.good == 1
+        assert not hasattr(found, "stream")
+        assert found.args[1].startswith("<_io.StringIO")
+    assert codec.exception(fault).__notes__ == codec.exception(fault).__notes__
+    assert error.__notes__ == ["mine"]
+
+
+def test_mutating_an_exception_changes_nothing_that_was_stored():
+    """The fault holds copies."""
+    codec = Codec()
+    error = Data(1, [1])
+    fault = codec.encode_fault(error)[1]
+    error.parts.append(2)
+    assert fault.attributes["parts"] == [1]
+
+
+def test_a_common_library_exception_keeps_what_can_be_kept():
+    """An HTTP error holds a response that cannot be stored, and is still that HTTP error."""
+    codec = Codec()
+    with urllib.error.HTTPError("http://x", 503, "Busy", {}, io.BytesIO()) as error:
+        found = codec.exception(codec.encode_fault(error)[1])
+    assert (type(found), found.code, found.filename, str(found)) == (
+        urllib.error.HTTPError, 503, "http://x", "HTTP Error 503: Busy",
+    )  # fmt: skip
+
+
+class Account(pydantic.BaseModel):
+    amount: int
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception.__new__(Refuses, "a"),
+        from_python(lambda: Account(amount="x")),
+        NeedsResponse(io.StringIO()),
+        BaseException.__new__(Changeling),
+        ExceptionGroup("g", [Exception.__new__(Refuses, "a")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_class_that_refuses_is_refused_live_and_later_alike(error):
+    """StepError stands for it both times, so the same clauses catch it both times."""
+    codec = Codec()
+    text, fault = codec.encode_fault(error)
+    assert fault.refused
+    assert codec.load_fault(text).refused
+    assert [codec.exception(fault), codec.exception(codec.load_fault(text))] == [None, None]
+    assert fault.message == str(error)
+
+
+def test_an_exception_that_cannot_say_itself_still_comes_back():
+    """A broken ``__str__`` was broken when it was raised; it hides neither the failure nor its type."""
+    codec = Codec()
+    text, fault = codec.encode_fault(raised(Speechless("a")))
+    assert fault.message == SPEECHLESS
+    found = codec.exception(codec.load_fault(text))
+    assert (type(found), found.args) == (Speechless, ("a",))
+
+
+def test_a_local_class_is_gone_both_times_unless_it_is_made_known():
+    """No name leads to a class inside a function."""
+
+    class Local(Exception):
+        pass
+
+    codec = Codec()
+    text, fault = codec.encode_fault(Local("a"))
+    assert [codec.exception(fault), codec.exception(codec.load_fault(text))] == [None, None]
+    codec.know(Local)
+    assert type(codec.exception(fault)) is Local
+
+
+@pytest.mark.parametrize("name", ["no.such:Error", "os:system", "builtins:list", "nonsense", ""])
+def test_a_class_that_is_not_imported_or_no_exception_gives_none(name):
+    """Nothing is imported for a name in a file."""
+    assert Codec().exception(Fault(name, "m")) is None
+
+
+def test_a_registered_class_comes_back_by_its_own_functions():
+    """`register` makes exact what cannot be made otherwise."""
+    codec = Codec()
+    codec.register(NeedsResponse, lambda e: [e.response.fileno], lambda told: NeedsResponse(fake(told[0])))
+    error = caused(NeedsResponse(fake(7)), KeyError("why"))
+    text, fault = codec.encode_fault(error)
+    assert not fault.refused
+    found = codec.exception(codec.load_fault(text))
+    assert (type(found), str(found), type(found.__cause__)) == (NeedsResponse, "status 7", KeyError)
+    assert "status 7" in str(codec.encode_and_copy([fault])[1])
+    assert str(codec.encode_and_copy([error])[1][0]) == "status 7"
+
+
+def fake(fileno):
+    made = io.StringIO()
+    made.fileno = fileno
+    return made
+
+
+@pytest.mark.parametrize(
+    ("dump", "load", "comes_back"),
+    [
+        (lambda e: 1 / 0, Holder, True),
+        (lambda e: object(), Holder, True),
+        (lambda e: 1, lambda told: 1 / 0, False),
+        (lambda e: 1, lambda told: told, False),
+        (lambda e: 1, lambda told: KeyError(told), False),
+    ],
+)
+def test_registered_functions_that_fail_hide_no_failure(dump, load, comes_back):
+    """Without a form the class comes back as any other; without a way back it counts as one that refuses."""
+    codec = Codec()
+    codec.register(Holder, dump, load)
+    fault = codec.encode_fault(Holder("a"))[1]
+    assert fault.refused is not comes_back
+    found = codec.exception(fault)
+    assert (found is not None) is comes_back
+    if comes_back:
+        assert found.args == ("a",)
+        assert "its registered form" in found.__notes__[0]
+
+
+def test_an_exception_too_large_for_the_journal_keeps_its_type_and_text():
+    """A failure is recorded whatever it carries."""
+    codec = Codec(limit=40_000)
+    error = Holder("x" * 30_000, "y" * 30_000)
+    text, fault = codec.encode_fault(error)
+    assert len(text) < 40_000
+    assert fault.refused
+    assert fault.message.startswith("('xxx")
+    assert fault.args == ()
+    assert len(fault.message) == LONGEST_TEXT + 1
+    assert codec.exception(fault) is None
+
+
+def test_a_chain_of_causes_is_stored_to_a_depth():
+    """A circle of causes ends, too."""
+    error = caused(ValueError(0), KeyError(1))
+    error.__cause__.__cause__ = error
+    fault, depth = Codec().encode_fault(error)[1], 0
+    while fault.cause is not None:
+        fault, depth = fault.cause, depth + 1
+    assert depth == DEEPEST_CAUSE
+
+
+def test_groups_in_groups_take_no_more_time_than_their_size():
+    """Twenty levels are twenty times the work of one, not a million times."""
+    error: Exception = ValueError(1)
+    for level in range(20):
+        error = ExceptionGroup(str(level), [error])
+    found = Codec().exception(Codec().encode_fault(error)[1])
+    for _ in range(20):
+        found = found.exceptions[0]
+    assert found.args == (1,)
+
+
+def test_the_traceback_is_text_without_our_frames():
+    """People see their own lines, the last twenty of them."""
+    error = from_python(lambda: Codec().know(1) or 1 / 0)
+    fault = Codec().encode_fault(error)[1]
+    assert "1 / 0" in fault.traceback
+    assert "_core" not in fault.traceback
+    inside = from_python(lambda: Codec().decode("x"))
+    assert all("_core" not in line for line in Codec().encode_fault(inside)[1].traceback.splitlines() if "File" in line)
+    assert user_frames(inside).tb_frame.f_code.co_filename == __file__
+    assert user_frames(ValueError()) is None
+
+
+def test_an_exception_whose_traceback_cannot_be_shown_is_stored_all_the_same():
+    """The failure matters more than its picture."""
+    error = with_attributes(SyntaxError("a", ("f", 1, 2, "text")), offset="x", text=5)
+    fault = Codec().encode_fault(error)[1]
+    assert (fault.name, fault.traceback) == ("SyntaxError", "")
+
+
+def test_an_attribute_that_no_name_can_be_is_left_out():
+    """What sets it made no attribute of it either."""
+    error = Holder("a")
+    vars(error)["$type"] = 1
+    assert Codec().encode_fault(error)[1].attributes == {}
+
+
+@pytest.mark.parametrize("text", ["5", "{}", "[]", '{"type":"m:E","message":"m","odd":1}'])
+def test_a_text_that_is_no_fault_is_a_clear_error(text):
+    """What stands in the file is checked, not believed."""
+    with pytest.raises(ValueError, match="where a fault should be"):
+        Codec().load_fault(text)
+
+
+def test_a_fault_reads_like_the_last_line_of_a_traceback():
+    """Its name is the class's own."""
+    assert [str(Fault("m:A.B", "text")), str(Fault("m:E", ""))] == ["B: text", "E"]
+    assert pickle.loads(pickle.dumps(Fault("m:A", "t"))) == Fault("m:A", "t")  # noqa: S301

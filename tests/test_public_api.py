@@ -1,0 +1,148 @@
+"""What users may rely on, by name. A change here is a change for them, and needs its reason in the commit."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import sagadsl
+from sagadsl._dsl import sagas, steps
+
+HEAVY = (
+    "sqlite_utils",
+    "click",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "ollama",
+    "IPython",
+    "hypothesis",
+    "cattrs",
+    "tabulate",
+)
+
+PUBLIC = [
+    "IRREVERSIBLE",
+    "Cause",
+    "Compensated",
+    "Compensation",
+    "CompensationError",
+    "CompensationFailed",
+    "Completed",
+    "Current",
+    "Entry",
+    "Fault",
+    "Journal",
+    "JournalError",
+    "Kind",
+    "Live",
+    "NotStorableError",
+    "Outcome",
+    "ReplayError",
+    "Retry",
+    "Run",
+    "RunConflictError",
+    "RunInfo",
+    "RunLockedError",
+    "RunLostError",
+    "Runtime",
+    "Saga",
+    "SagaError",
+    "Status",
+    "Step",
+    "StepError",
+    "StepInfo",
+    "StepStatus",
+    "StepTimeout",
+    "Suspended",
+    "SuspendedError",
+    "UsageError",
+    "configure",
+    "current",
+    "find",
+    "main",
+    "now",
+    "random",
+    "register",
+    "runs",
+    "saga",
+    "step",
+    "uuid4",
+]
+
+
+def test_the_front_door_has_these_names():
+    """Sorted, complete, and each of them there."""
+    assert sagadsl.__all__ == PUBLIC
+    assert [name for name in PUBLIC if not hasattr(sagadsl, name)] == []
+
+
+def test_no_other_plain_name_stands_in_the_front_door():
+    """Walls have an underscore; what has none is a module or exported."""
+    plain = {name for name in vars(sagadsl) if not name.startswith("_")}
+    modules = {name for name in plain if inspect.ismodule(getattr(sagadsl, name))}
+    assert plain - modules == set(PUBLIC)
+
+
+def options_of(function):
+    """Return the keyword-only options that the signature for users has."""
+    found = set()
+    for overload in __import__("typing").get_overloads(function):
+        found |= {p.name for p in inspect.signature(overload).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return found
+
+
+def test_the_options_of_a_step_are_these():
+    """What the decorator takes, and what one call may settle."""
+    options = {"compensate", "retries", "timeout", "key", "name", "title", "read_only", "live"}
+    assert options == steps.OPTIONS == options_of(sagadsl.step)
+    assert {"key", "compensate", "retries", "timeout"} == steps.USING
+
+
+def test_the_options_of_a_saga_are_these():
+    """What the decorator takes, and what one call may settle."""
+    options = {
+        "name",
+        "title",
+        "key",
+        "live",
+        "on_failure",
+        "on_compensation_failure",
+        "resume",
+        "store",
+        "durability",
+        "version",
+        "runtime",
+    }
+    using = {"id", "key", "store", "resume", "durability", "on_failure", "steal", "rerun", "runtime"}
+    assert options == sagas.OPTIONS == options_of(sagadsl.saga)
+    assert using == sagas.USING
+    for function, taken in ((sagadsl.Saga.using, sagas.USING), (sagadsl.Step.using, steps.USING)):
+        assert {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY} == taken
+
+
+def test_an_option_that_nobody_knows_is_refused():
+    """A typing error is no option that is silently ignored."""
+    with pytest.raises(sagadsl.UsageError, match="compensates"):
+        sagadsl.step(compensates=None)
+    with pytest.raises(sagadsl.UsageError, match="retries"):
+        sagadsl.saga(retries=3)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """The front door costs what it shows; the rest comes when it is asked for."""
+    code = f"import sys, sagadsl; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_package_writes_nothing_and_opens_nothing(tmp_path):
+    """No store before something is first run."""
+    subprocess.run([sys.executable, "-c", "import sagadsl"], cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_package_is_typed():
+    """Type checkers read our annotations."""
+    assert (__import__("importlib").resources.files(sagadsl) / "py.typed").is_file()

@@ -1,0 +1,95 @@
+"""The README is true: its script runs, is killed and goes on word for word, and its tables name what exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sagadsl
+from sagadsl._dsl import sagas, steps
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of a language."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in fences if name == language]
+
+
+@pytest.fixture
+def trip(tmp_path):
+    """Give the README's script, as a program to start."""
+    script = tmp_path / "trip.py"
+    script.write_text(blocks("python")[0])
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return lambda: subprocess.Popen([sys.executable, "trip.py"], cwd=tmp_path, env=variables, text=True, **streams)
+
+
+def interrupt(process: subprocess.Popen[str], number: int) -> str:
+    """Send a signal once the script waits in the hotel; return all it printed."""
+    assert process.stdout is not None
+    shown = ""
+    while "hotel: press Enter" not in shown:
+        character = process.stdout.read(1)
+        assert character, shown
+        shown += character
+    process.send_signal(number)
+    shown += process.stdout.read()
+    process.wait()
+    return shown
+
+
+def normal(text: str) -> list[str]:
+    """Return lines as the README shows them: no traceback, an id, an age, what was typed."""
+    text = re.sub(r"trip/[0-9a-f]{4,12}", "trip/7f3a", text)
+    text = re.sub(r"cut off .* ago", "cut off 2 minutes ago", text).replace("^C", "")
+    text = text.replace("Ctrl-C trip/", "Ctrl-C\ntrip/").replace("Ctrl-C   confirmed", "Ctrl-C\n  confirmed")
+    lines = [line.rstrip() for line in text.split("\n")]
+    stack = [at for at, line in enumerate(lines) if line.startswith("Traceback")]
+    return [line for line in (lines[: stack[0]] if stack else lines) if line]
+
+
+def test_the_first_minute_is_word_for_word(trip):
+    """Ctrl-C in the hotel; the same command goes on and says so."""
+    session = normal(blocks("")[0])
+    first = interrupt(trip(), signal.SIGINT)
+    again, _ = trip().communicate("\n")
+    told = ["$ python trip.py                           # killed in the hotel: kill -9, or"]
+    assert [session[0].partition(" Ctrl-C")[0]] == told
+    assert normal(first) + ["$ python trip.py"] + normal(again) == session[1:]
+
+
+def test_kill_9_is_survived_too(trip):
+    """What was cut off is tried again; what is recorded is not."""
+    process = trip()
+    interrupt(process, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    again, _ = trip().communicate("\n")
+    assert "1 step recorded, 2 hotel is tried again" in again
+    assert "flight to" not in again
+    assert again.endswith("['flight-Rome', 'hotel-Rome']\n")
+
+
+def test_the_two_commands_of_the_readme_are_there():
+    """One installs and runs the main job, one installs and passes the tests."""
+    commands = [line[2:] for line in README.splitlines() if line.startswith("$ pip")]
+    assert commands == ["pip install . && sagadsl demo", "pip install -e '.[dev]' && pytest -q"]
+
+
+def test_the_tables_name_the_options_that_exist():
+    """Each option of a step, and the settings of a saga."""
+    steps_table, sagas_table = README.split("## Steps")[1].split("## Sagas")
+    first_cells = re.findall(r"^\| (`[^|]*) \|", steps_table, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(first_cells))) == steps.OPTIONS
+    settings = set(re.findall(r"^\| `?(\w+)", sagas_table, re.MULTILINE)) & sagas.OPTIONS
+    assert {"key", "on_failure", "on_compensation_failure", "store"} <= settings
+    assert all(hasattr(sagadsl, name) for name in re.findall(r"sagadsl\.(\w+)\(", README))

@@ -1,0 +1,76 @@
+"""What stands in the file: three tables that are ours, four views that are everybody's."""
+
+import contextlib
+import sqlite3
+
+import pytest
+
+from sagadsl._core import schema
+
+COLUMNS = {
+    "runs": "id saga status cause parent generation started updated ended arguments result error program",
+    "steps": "run generation step name status attempts arguments result error compensation started ended",
+    "compensations": "run generation step compensation status attempts error started ended",
+    "timeline": "run generation seq at step event attempt arguments result",
+}
+
+
+@pytest.fixture
+def file():
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.migrate(connection)
+        yield connection
+
+
+def test_a_new_file_has_these_tables_and_views(file):
+    """And the mark of sqlite-utils that says which migrations it has had."""
+    found = file.execute(
+        "select type, name from sqlite_schema where type in ('table', 'view') and name not like 'sqlite_%'"
+    )
+    assert sorted(found.fetchall()) == sorted(
+        [
+            ("table", "_sqlite_migrations"),
+            *(("table", t) for t in ("run", "entries", "letters")),
+            *(("view", v) for v in COLUMNS),
+        ]
+    )
+    assert file.execute("pragma user_version").fetchone() == (schema.VERSION,)
+
+
+@pytest.mark.parametrize("view", sorted(COLUMNS))
+def test_a_public_view_has_these_columns(view, file):
+    """They are a versioned interface: adding is cheap, taking away is not."""
+    assert [row[1] for row in file.execute(f"pragma table_info({view})")] == COLUMNS[view].split()
+
+
+def test_migrating_again_changes_nothing(file):
+    """Two processes may find the same new file."""
+    before = file.execute("select * from sqlite_schema").fetchall()
+    schema.migrate(file)
+    assert file.execute("select * from sqlite_schema").fetchall() == before
+    assert not file.in_transaction
+
+
+def test_unfinished_runs_are_found_by_an_index(file):
+    """Adopting a run looks at no finished one, and the letters of a run cost no scan."""
+    plans = [
+        "select * from run where saga = 'a' and arguments_digest = 'b' and finished is null",
+        "select * from run where id = 'a'",
+        "select 1 from letters where number = 1 and seq is null",
+        "select * from entries where number = 1 order by seq",
+    ]
+    assert ["SEARCH" in file.execute(f"explain query plan {sql}").fetchone()[3] for sql in plans] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into run values (1, 'a', 1, 's', 'p', 'd', 'noon', null)",
+        "insert into entries values (1, 1, null, 0, '', null, null, 0, null, null, null, null, null)",
+        "insert into letters values (null, 1, 0, x'00', null, null)",
+    ],
+)
+def test_the_tables_are_strict(statement, file):
+    """A column holds what it says."""
+    with pytest.raises(sqlite3.IntegrityError):
+        file.execute(statement)

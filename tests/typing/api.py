@@ -1,0 +1,200 @@
+"""What type checkers see of the public surface: checked by ``mypy --strict``, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, assert_never, assert_type
+from uuid import UUID
+
+import attrs
+
+import sagadsl
+from sagadsl import (
+    IRREVERSIBLE,
+    Compensated,
+    Compensation,
+    CompensationFailed,
+    Completed,
+    Current,
+    Fault,
+    Live,
+    Outcome,
+    Retry,
+    Run,
+    Runtime,
+    Saga,
+    Status,
+    Step,
+    Suspended,
+    saga,
+    step,
+)
+
+
+@attrs.frozen
+class Reservation:
+    id: str
+
+
+class Session:
+    def write(self, row: str) -> None: ...
+
+
+def release(reservation: Reservation | None = None) -> None: ...
+def undo(item: str, error: Fault | None, idempotency_key: str) -> None: ...
+
+
+# -- steps keep the signature of their function -----------------------------------------------------------------------
+
+
+@step
+def bare(item: str, quantity: int) -> Reservation:
+    return Reservation(item)
+
+
+@step(compensate=release, retries=3)
+def reserve(item: str, quantity: int = 1) -> Reservation:
+    return Reservation(item)
+
+
+@step(compensate=undo, retries=Retry(3, on=TimeoutError, wait=timedelta(seconds=1)), timeout=timedelta(seconds=5))
+async def charge(item: str, amount: int) -> float:
+    return 1.0
+
+
+@step(compensate=Compensation(undo, retries=1, even_if_failed=True), timeout=5.0)
+def pay(item: str) -> None: ...
+
+
+@step(compensate=IRREVERSIBLE, key="{to}", name="mail", title="Send a mail")
+def mail(to: str) -> None: ...
+
+
+@step(compensate=None, read_only=True, live=("verbose",))
+def look(session: Live[Session], verbose: bool = False) -> list[int]:
+    session.write("a")
+    return []
+
+
+assert_type(bare("lamp", 2), Reservation)
+assert_type(reserve("lamp"), Reservation)
+coroutine_1 = assert_type(charge("lamp", 2), Coroutine[Any, Any, float])
+assert_type(look(Session()), list[int])
+assert_type(reserve.plain("lamp", 2), Reservation)
+assert_type(reserve.using(retries=2, timeout=1.0, key="k", compensate=None)("lamp", 2), Reservation)
+coroutine_2 = assert_type(charge.using(key="k")("lamp", 2), Coroutine[Any, Any, float])
+keeps: Callable[[str, int], Reservation] = bare
+named: Step[[str, int], Reservation] = bare
+
+reserve(1)  # type: ignore[arg-type]  # an item is text
+bare("lamp")  # type: ignore[call-arg]  # the quantity is missing
+reserve("lamp", colour="red")  # type: ignore[call-arg]  # there is no colour
+step(retry=3)  # type: ignore[call-overload]  # the option is called retries
+
+
+class Shop:
+    @step(compensate=None)
+    def pack(self, item: str) -> int:
+        return 1
+
+    @step
+    async def ship(self, item: str) -> int:
+        return 1
+
+    @saga
+    def order(self, item: str) -> str:
+        assert_type(self.pack(item), int)
+        return item
+
+    @saga
+    async def aorder(self, item: str) -> str:
+        assert_type(await self.ship(item), int)
+        return item
+
+
+shop = Shop()
+assert_type(shop.pack("lamp"), int)
+assert_type(shop.pack.using(retries=1)("lamp"), int)
+assert_type(Shop.pack(shop, "lamp"), int)
+coroutine_3 = assert_type(shop.ship("lamp"), Coroutine[Any, Any, int])
+assert_type(shop.order("lamp"), str)
+assert_type(shop.order.using(id="o-1")("lamp"), str)
+assert_type(shop.order.outcome("lamp"), Outcome[str])
+shop.pack(1)  # type: ignore[arg-type]  # an item is text
+
+
+# -- sagas, too, and their outcomes are a closed union ----------------------------------------------------------------
+
+
+@saga
+def place_order(item: str, quantity: int) -> Reservation:
+    return reserve(item, quantity)
+
+
+@saga(key="{item}", on_failure="pause", on_compensation_failure="continue", durability="power", version="2")
+async def aplace_order(item: str) -> float:
+    return await charge(item, 2)
+
+
+@saga(runtime=Runtime(":memory:"), resume="key", store=":memory:")
+def nothing() -> None: ...
+
+
+assert_type(place_order("lamp", 2), Reservation)
+assert_type(place_order.plain("lamp", 2), Reservation)
+assert_type(place_order.outcome("lamp", 2), Outcome[Reservation])
+assert_type(place_order.resume("o-1"), Reservation)
+assert_type(place_order.using(id="o-1", key="k", steal=True, rerun=True)("lamp", 2), Reservation)
+assert_type(place_order.using(store="s.db").outcome("lamp", 2), Outcome[Reservation])
+coroutine_4 = assert_type(aplace_order("lamp"), Coroutine[Any, Any, float])
+coroutine_5 = assert_type(aplace_order.resume("o-1"), Coroutine[Any, Any, float])
+assert_type(nothing.outcome(), Outcome[None])
+defined: Saga[[str, int], Reservation] = place_order
+
+place_order("lamp")  # type: ignore[call-arg]  # the quantity is missing
+place_order.outcome("lamp", "two")  # type: ignore[arg-type]  # a quantity is a number
+saga(retries=3)  # type: ignore[call-overload]  # that is a step's option
+
+
+async def awaits() -> None:
+    """Await what is async."""
+    assert_type(await aplace_order("lamp"), float)
+    assert_type(await aplace_order.outcome("lamp"), Outcome[float])
+    assert_type(await shop.aorder.outcome("lamp"), Outcome[str])
+
+
+def told(outcome: Outcome[Reservation]) -> str:
+    """Match every case, and no other."""
+    match outcome:
+        case Completed(value):
+            assert_type(value, Reservation)
+        case Compensated(error, compensated_steps, standing):
+            assert_type(error, BaseException)
+            assert_type(compensated_steps, tuple[str, ...])
+            assert_type(standing, tuple[str, ...])
+        case CompensationFailed(error, compensation_error, failed_at_step, compensated_steps, pending_steps):
+            assert_type(compensation_error, BaseException)
+            assert_type(failed_at_step, str)
+            assert_type(pending_steps, tuple[str, ...])
+        case Suspended(status, reason):
+            assert_type(status, Status)
+            assert_type(reason, str)
+        case _:
+            assert_never(outcome)
+    return str(outcome.exit_code)
+
+
+# -- the rest of the front door ---------------------------------------------------------------------------------------
+
+assert_type(sagadsl.now(), datetime)
+assert_type(sagadsl.random(), float)
+assert_type(sagadsl.uuid4(), UUID)
+assert_type(sagadsl.current(), Current)
+assert_type(sagadsl.current().remaining, float | None)
+assert_type(sagadsl.current().idempotency_key, str)
+assert_type(sagadsl.runs(saga="place_order"), list[Run])
+assert_type(sagadsl.find("o-1"), Run)
+assert_type(sagadsl.find("o-1").status, Status)
+assert_type(sagadsl.find("o-1").error, Fault | None)
+assert_type(sagadsl.register(Session, lambda session: 1, lambda told: Session()), None)
