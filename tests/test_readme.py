@@ -31,21 +31,30 @@ def trip(tmp_path):
     script.write_text(blocks("python")[0])
     variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return lambda: subprocess.Popen([sys.executable, "trip.py"], cwd=tmp_path, env=variables, text=True, **streams)
+
+    def heed() -> None:  # a background job's children would ignore Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    command = [sys.executable, "trip.py"]
+    return lambda: subprocess.Popen(command, cwd=tmp_path, env=variables, text=True, preexec_fn=heed, **streams)  # noqa: PLW1509
 
 
 def interrupt(process: subprocess.Popen[str], number: int) -> str:
     """Send a signal once the script waits in the hotel; return all it printed."""
-    assert process.stdout is not None
     shown = ""
-    while "hotel: press Enter" not in shown:
-        character = process.stdout.read(1)
-        assert character, shown
-        shown += character
-    process.send_signal(number)
-    shown += process.stdout.read()
-    process.wait()
-    return shown
+    with process:
+        while "hotel: press Enter" not in shown:
+            character = process.stdout.read(1)
+            assert character, shown
+            shown += character
+        process.send_signal(number)
+        return shown + process.stdout.read()
+
+
+def enter(process: subprocess.Popen[str]) -> str:
+    """Press Enter; return all the script printed."""
+    with process:
+        return process.communicate("\n")[0]
 
 
 def normal(text: str) -> list[str]:
@@ -62,7 +71,7 @@ def test_the_first_minute_is_word_for_word(trip):
     """Ctrl-C in the hotel; the same command goes on and says so."""
     session = normal(blocks("")[0])
     first = interrupt(trip(), signal.SIGINT)
-    again, _ = trip().communicate("\n")
+    again = enter(trip())
     told = ["$ python trip.py                           # killed in the hotel: kill -9, or"]
     assert [session[0].partition(" Ctrl-C")[0]] == told
     assert normal(first) + ["$ python trip.py"] + normal(again) == session[1:]
@@ -73,7 +82,7 @@ def test_kill_9_is_survived_too(trip):
     process = trip()
     interrupt(process, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    again, _ = trip().communicate("\n")
+    again = enter(trip())
     assert "1 step recorded, 2 hotel is tried again" in again
     assert "flight to" not in again
     assert again.endswith("['flight-Rome', 'hotel-Rome']\n")
