@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from attrs import define, field
-
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
 
@@ -32,14 +30,14 @@ def restore(run: OpenRun, entries: list[Entry]) -> Scope:
     return next(iter(reader.scopes.values()))
 
 
-@define(eq=False, repr=False)
 class Reader:
     """The scopes and slots read so far, by the ``seq`` that opened them, and the calls under way in each scope."""
 
-    run: OpenRun
-    scopes: dict[int, Scope] = field(factory=dict)
-    slots: dict[int, Slot] = field(factory=dict)
-    busy: dict[Scope, set[Slot]] = field(factory=dict)
+    def __init__(self, run: OpenRun) -> None:
+        self.run = run
+        self.scopes: dict[int, Scope] = {}
+        self.slots: dict[int, Slot] = {}
+        self.busy: dict[Scope, set[Slot]] = {}
 
     def read(self, entry: Entry) -> None:
         """Take in one entry."""

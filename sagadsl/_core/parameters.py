@@ -7,7 +7,6 @@ An argument is *stored* (compared, shown, part of a call's identity) or *live*: 
 from __future__ import annotations
 
 import inspect
-import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
@@ -30,10 +29,11 @@ LIVE = _Live()
 Live = Annotated[T, LIVE]
 """``session: Live[Session]`` is passed as it is and never stored; type checkers see ``Session``."""
 
-NEVER_STORABLE = re.compile(
-    r"^(collections\.abc\.|typing\.)?(Callable|Iterator|Generator|Coroutine|Awaitable|AsyncIterator|AsyncGenerator)\b"
-    r"|^(typing\.)?(IO|TextIO|BinaryIO)\b|\b(socket\.socket|sqlite3\.Connection|_thread\.lock|threading\.)"
+NEVER_STORABLE = (
+    *("Callable", "Iterator", "Generator", "Coroutine", "Awaitable", "AsyncIterator", "AsyncGenerator"),
+    *("IO", "TextIO", "BinaryIO"),
 )
+HANDLES = ("socket.socket", "sqlite3.Connection", "_thread.lock", "threading.")
 
 P = inspect.Parameter
 VARIADIC = {P.VAR_POSITIONAL, P.VAR_KEYWORD}
@@ -99,7 +99,7 @@ class Parameters:
         chosen |= {name for name in parameters if _is_live(annotations.get(name))}
         chosen |= {name for at, name in enumerate(parameters) if at == 0 and name in {"self", "cls"}}
         for name, parameter in parameters.items():
-            if name not in chosen and NEVER_STORABLE.search(_spelled(annotations.get(name))):
+            if name not in chosen and _is_handle(_spelled(annotations.get(name))):
                 msg = (
                     f"{function.__qualname__}: parameter {parameter} can never be stored; annotate it "
                     f"`{name}: Live[...]`, or name it in live="
@@ -144,6 +144,12 @@ class Parameters:
         """Turn arguments by name back into what a call takes."""
         arguments = inspect.BoundArguments(self.signature, dict(bound))
         return arguments.args, arguments.kwargs
+
+
+def _is_handle(spelled: str) -> bool:
+    """Tell whether an annotation names what lives in this process alone."""
+    name = spelled.removeprefix("collections.abc.").removeprefix("typing.")
+    return name.partition("[")[0] in NEVER_STORABLE or any(handle in spelled for handle in HANDLES)
 
 
 def _spelled(annotation: Any) -> str:

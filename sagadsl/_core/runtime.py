@@ -81,12 +81,12 @@ def _microseconds() -> int:
     return time.time_ns() // 1000
 
 
-@define(eq=False, repr=False)
 class Registry:
     """The steps and sagas that the program has decorated, by module and name. Only module-level ones can be found."""
 
-    steps: dict[tuple[str, str], StepSpec] = field(factory=dict)
-    sagas: weakref.WeakValueDictionary[str, Any] = field(factory=weakref.WeakValueDictionary)
+    def __init__(self) -> None:
+        self.steps: dict[tuple[str, str], StepSpec] = {}
+        self.sagas: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
     def find_step(self, module: str, name: str) -> StepSpec | None:
         """Return a step by where and how it was decorated."""
@@ -166,13 +166,13 @@ class Asked:
     digest: str
 
 
-@define(eq=False, repr=False)
 class Opened:
     """What a call of a saga means: its *scope* is to be run, unless *ended* says what is already on record."""
 
-    scope: Scope | None = None
-    ended: Ended | BaseException | None = None
-    run: OpenRun | None = None
+    def __init__(
+        self, scope: Scope | None = None, ended: Ended | BaseException | None = None, run: OpenRun | None = None
+    ) -> None:
+        self.scope, self.ended, self.run = scope, ended, run
 
 
 class Runtime:

@@ -106,7 +106,7 @@ class Entry:
     result: str | None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RunRow:
     """What identifies a run in the file: one row of table ``run``."""
 

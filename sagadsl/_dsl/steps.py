@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 import time
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
@@ -329,7 +329,7 @@ def current() -> Current:
     """
     here = CURRENT.get()
     if here is None:
-        return Current(run_id=None, idempotency_key=uuid.uuid4().hex)
+        return Current(run_id=None, idempotency_key=os.urandom(16).hex())
     if isinstance(here, Call):
         slot = here.work.slot
         suffix = "/compensation" if here.work.is_compensation else ""

@@ -41,6 +41,7 @@ class Floor:
         self.execute, self.intent, self.number = connection.execute, intent, 0
         self.execute("pragma journal_mode = wal")
         self.execute("pragma trusted_schema = off")
+        self.execute("pragma synchronous = normal")
         for statement in TABLES:
             self.execute(statement)
         self.arguments, self.result = (json.dumps(v, separators=(",", ":")) for v in (ARGUMENTS, RESULT))

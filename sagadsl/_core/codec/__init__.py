@@ -21,7 +21,6 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from enum import Enum, Flag
 from functools import cache, partial
-from hashlib import blake2b
 from typing import Any, get_origin
 
 import attrs
@@ -49,6 +48,7 @@ from sagadsl._core.codec.vocabulary import (
     dump_factory,
     gone,
     is_plain_text,
+    late_leaf,
     same_leaf,
 )
 from sagadsl.errors import Fault, UsageError
@@ -261,6 +261,8 @@ class Codec:
 
     def identity(self, text: str) -> str:
         """Return the digest of the canonical text: what tells calls with other arguments apart."""
+        from hashlib import blake2b  # noqa: PLC0415  # with OpenSSL behind it, a millisecond of every import
+
         return blake2b(self.canonical(text).encode(), digest_size=16).hexdigest()
 
     # -- saying -----------------------------------------------------------------------------------------------------
@@ -305,6 +307,9 @@ class Codec:
     def _hook_for(self, value: Any) -> Callable[[Any], Any]:
         """Choose how a class outside the vocabulary is said; it must be found again by its name."""
         cls = type(value)
+        late = late_leaf(cls)
+        if late is not None:
+            return late
         if issubclass(cls, BaseException):
             return self._dump_exception
         if arrays.is_array(cls):

@@ -9,13 +9,11 @@ from __future__ import annotations
 import base64
 import math
 import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
 
 PATHS = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath, type(Path()))}
 FACTORIES = {
@@ -109,7 +107,7 @@ def load_timezone(seconds: float, name: str) -> timezone:
     return plain if plain.tzname(None) == name else timezone(timedelta(seconds=seconds), name)
 
 
-def dump_zone(value: ZoneInfo) -> dict[str, Any]:
+def dump_zone(value: Any) -> dict[str, Any]:
     """Say a named zone.
 
     Raises:
@@ -131,7 +129,7 @@ def zoned(fields: dict[str, Any], value: datetime | time) -> dict[str, Any]:
         fields["fold"] = 1
     if zone is None:
         return fields
-    if type(zone) is ZoneInfo:
+    if is_of(type(zone), "zoneinfo:ZoneInfo"):
         return fields | {"zone": dump_zone(zone)["$zone"]}
     if type(zone) is timezone:
         offset = dump_timezone(zone)
@@ -143,10 +141,31 @@ def unzoned(moment: Any, fields: dict[str, Any]) -> Any:
     """Give a time its zone back."""
     zone: Any = None
     if "zone" in fields:
-        zone = ZoneInfo(fields["zone"])
+        zone = load_zone(fields["zone"])
     elif "offset" in fields:
         zone = load_timezone(fields["offset"], fields["name"])
     return moment.replace(tzinfo=zone, fold=fields.get("fold", 0))
+
+
+def load_zone(key: str) -> Any:
+    """Rebuild a named zone."""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  # as `LATE_LEAVES`
+
+    return ZoneInfo(key)
+
+
+def load_decimal(text: str) -> Any:
+    """Rebuild a decimal number."""
+    from decimal import Decimal  # noqa: PLC0415  # as `LATE_LEAVES`
+
+    return Decimal(text)
+
+
+def load_uuid(text: str) -> Any:
+    """Rebuild a UUID."""
+    from uuid import UUID  # noqa: PLC0415  # as `LATE_LEAVES`
+
+    return UUID(text)
 
 
 def load_path(fields: dict[str, Any]) -> PurePath:
@@ -165,17 +184,34 @@ LEAVES: dict[Any, Callable[[Any], Any]] = {
     bytes: lambda v: {"$bytes": base64.b64encode(v).decode()},
     bytearray: lambda v: {"$bytearray": base64.b64encode(v).decode()},
     complex: lambda v: {"$complex": [dump_float(v.real), dump_float(v.imag)]},
-    Decimal: lambda v: {"$decimal": str(v)},
-    UUID: lambda v: {"$uuid": str(v)},
     datetime: lambda v: zoned({"$datetime": v.replace(tzinfo=None, fold=0).isoformat()}, v),
     date: lambda v: {"$date": v.isoformat()},
     time: lambda v: zoned({"$time": v.replace(tzinfo=None, fold=0).isoformat()}, v),
     timedelta: lambda v: {"$timedelta": [v.days, v.seconds, v.microseconds]},
     timezone: dump_timezone,
-    ZoneInfo: dump_zone,
     type(...): lambda _: {"$ellipsis": True},
 } | {path: lambda v: {"$path": str(v), "as": type(v).__name__} for path in PATHS.values()}
 """How each type without parts is said."""
+
+LATE_LEAVES: dict[str, Callable[[Any], Any]] = {
+    "decimal:Decimal": lambda v: {"$decimal": str(v)},
+    "uuid:UUID": lambda v: {"$uuid": str(v)},
+    "zoneinfo:ZoneInfo": dump_zone,
+}
+"""The same, for types whose modules are not imported before a program uses them: that would take 5 ms."""
+
+
+def is_of(cls: type, name: str) -> bool:
+    """Tell whether *cls* is the class of one of `LATE_LEAVES`, and not one that only bears its name."""
+    module, _, own = name.partition(":")
+    return cls.__qualname__ == own and getattr(sys.modules.get(module), own, None) is cls
+
+
+def late_leaf(cls: type) -> Callable[[Any], Any] | None:
+    """Return how a class of `LATE_LEAVES` is said."""
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    return LATE_LEAVES[name] if name in LATE_LEAVES and is_of(cls, name) else None
+
 
 LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$text": lambda f: "".join(f["$text"]),
@@ -184,14 +220,14 @@ LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$bytes": lambda f: base64.b64decode(f["$bytes"], validate=True),
     "$bytearray": lambda f: bytearray(base64.b64decode(f["$bytearray"], validate=True)),
     "$complex": lambda f: complex(*f["$complex"]),
-    "$decimal": lambda f: Decimal(f["$decimal"]),
-    "$uuid": lambda f: UUID(f["$uuid"]),
+    "$decimal": lambda f: load_decimal(f["$decimal"]),
+    "$uuid": lambda f: load_uuid(f["$uuid"]),
     "$datetime": lambda f: unzoned(datetime.fromisoformat(f["$datetime"]), f),
     "$date": lambda f: date.fromisoformat(f["$date"]),
     "$time": lambda f: unzoned(time.fromisoformat(f["$time"]), f),
     "$timedelta": lambda f: timedelta(*f["$timedelta"]),
     "$timezone": lambda f: load_timezone(f["$timezone"], f["name"]),
-    "$zone": lambda f: ZoneInfo(f["$zone"]),
+    "$zone": lambda f: load_zone(f["$zone"]),
     "$path": load_path,
     "$ellipsis": lambda _: ...,
 }
@@ -201,7 +237,7 @@ LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
 def same_leaf(value: Any, copy: Any) -> bool:
     """Compare two values of one type without parts; ``==`` takes 1.0 for 1.00, and one of two equal hours for both."""
     cls: Any = type(value)
-    if cls is Decimal or cls is float or cls is complex:
+    if cls is float or cls is complex or is_of(cls, "decimal:Decimal"):
         return repr(value) == repr(copy)
     if cls is datetime or cls is time:
         return bool(value == copy) and value.fold == copy.fold and type(value.tzinfo) is type(copy.tzinfo)

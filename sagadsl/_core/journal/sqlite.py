@@ -12,6 +12,7 @@ Rules of this room, each with a measurement behind it:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import sys
@@ -19,7 +20,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -373,10 +373,20 @@ CURES: Final = {
 def _digest(arguments: str | None, result: str | None) -> bytes | None:
     """Digest the stored bytes: SQLite's pages carry no checksum of their own."""
     if result is None:
-        return blake2b(arguments.encode(), digest_size=8).digest() if arguments is not None else None
-    if arguments is None:
-        return blake2b(result.encode(), digest_size=8).digest()
-    return blake2b(f"{arguments}\n{result}".encode(), digest_size=8).digest()
+        text = arguments
+    else:
+        text = result if arguments is None else f"{arguments}\n{result}"
+    if text is None:
+        return None
+    digest: bytes = _hash()(text.encode(), digest_size=8).digest()
+    return digest
+
+
+@functools.cache
+def _hash() -> Any:
+    from hashlib import blake2b  # noqa: PLC0415  # with OpenSSL behind it, a millisecond of every import
+
+    return blake2b
 
 
 _open_journals: weakref.WeakSet[SqliteJournal] = weakref.WeakSet()
