@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import socket
-import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable
@@ -25,17 +24,17 @@ from attrs import define, field, frozen
 
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
+from sagadsl._core.describe import describe, owner_of, stored_value, stuck
 from sagadsl._core.drive import Drivers
 from sagadsl._core.flow import Ended, attempt
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
-from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, StepInfo, StepStatus, as_time
+from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
+from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, StepStatus, as_time
 from sagadsl.errors import (
-    CompensationError,
-    Fault,
     JournalError,
     NotStorableError,
     RunConflictError,
@@ -46,35 +45,6 @@ from sagadsl.errors import (
 )
 
 log = logging.getLogger("sagadsl")
-
-TERMINAL = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.COMPENSATION_FAILED, Kind.PAUSED})
-INTENTS = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT})
-OUTCOMES = frozenset(Kind) - INTENTS
-DURABILITY: dict[str, frozenset[Kind]] = {
-    "process": TERMINAL,
-    "power": TERMINAL | INTENTS,
-    "power-strict": TERMINAL | INTENTS | OUTCOMES,
-}
-"""Which entries wait for the disk, by level."""
-
-CHOICES = {
-    "durability": tuple(DURABILITY),
-    "resume": ("arguments", "key", "never"),
-    "on_failure": ("compensate", "pause"),
-    "on_compensation_failure": ("stop", "continue"),
-}
-
-
-def checked_choice(name: str, value: Any) -> Any:
-    """Return *value* if it is one that the setting *name* can have.
-
-    Raises:
-        UsageError: It is not; the message lists those that are.
-    """
-    if value is not None and value not in CHOICES[name]:
-        msg = f"{name}={value!r}: choose one of {', '.join(repr(c) for c in CHOICES[name])}"
-        raise UsageError(msg)
-    return value
 
 
 def _microseconds() -> int:
@@ -95,24 +65,6 @@ class Registry:
 
 registry = Registry()
 CODEC = Codec()
-
-
-@define(eq=False, repr=False, kw_only=True)
-class Options:
-    """What ``using()`` settles for one call; `None` leaves it to the saga, then to the runtime."""
-
-    id: str | None = None
-    key: str | None = None
-    store: Any = None
-    resume: str | None = None
-    durability: str | None = None
-    on_failure: str | None = None
-    steal: bool = False
-    rerun: bool = False
-    runtime: Any = None
-
-
-NO_OPTIONS = Options()
 
 
 @frozen(kw_only=True)
@@ -588,81 +540,12 @@ class Runtime:
         facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
         told = owner_of(entries)
         facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
-        facts["arguments"] = _value(entries[0].arguments, self.codec) or {}
+        facts["arguments"] = stored_value(entries[0].arguments, self.codec) or {}
         return Run(**facts, is_live=is_live, runtime=self, journal=journal)
 
     def info(self, run: OpenRun) -> Run:
         """Return the run as it stands in the journal now."""
         return self._run(run.row, run.journal)
-
-
-def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
-    """Return what is to be said of a scope and the calls in it."""
-    assert scope.status is not None  # noqa: S101  # it is open at least
-    slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
-    return {
-        "id": scope.run.id,
-        "saga": scope.name,
-        "status": scope.status,
-        "cause": Cause(scope.cause) if scope.cause else None,
-        "error": _fault(scope.fault, codec),
-        "steps": tuple(step_info(slot, codec) for slot in slots),
-        "stack": tuple(step_info(slot, codec) for slot in scope.owed()),
-        "result": _value(scope.result, codec),
-        "started": as_time(scope.started),
-        "ended": as_time(scope.ended) if scope.ended and scope.status.is_terminal else None,
-    }
-
-
-def step_info(slot: Slot, codec: Codec) -> StepInfo:
-    """Return what is to be said of one call."""
-    child = slot.child
-    return StepInfo(
-        key=slot.key,
-        name=slot.name,
-        status=str((child.status if child else slot.status) or ""),
-        saga=child is not None,
-        attempts=slot.attempts,
-        uncertain=slot.is_uncertain,
-        arguments=_value(slot.arguments, codec) or {},
-        result=_value(child.result if child else slot.result, codec),
-        error=_fault(child.fault if child else slot.fault, codec),
-        compensation=facts_of(slot.definition).get("compensate"),
-        compensation_attempts=slot.compensation_attempts,
-        compensation_error=_fault(slot.compensation_fault, codec),
-        idempotency_key=slot.idempotency_key,
-        started=as_time(slot.started),
-        ended=as_time(slot.ended) if slot.ended else None,
-    )
-
-
-def _value(text: str | None, codec: Codec) -> Any:
-    """Return a stored value for people; what this program cannot read is shown as it is stored."""
-    try:
-        return codec.decode(text) if text is not None else None
-    except ValueError:
-        return json.loads(text or "null")
-
-
-def _fault(text: str | None, codec: Codec) -> Fault | None:
-    try:
-        return codec.load_fault(text) if text is not None else None
-    except ValueError:
-        told = json.loads(text or "{}")
-        return Fault(told["type"], told["message"], told.get("traceback", ""))
-
-
-def stuck(scope: Scope) -> CompensationError:
-    """Return what to say of a run whose compensation failed."""
-    slots = [slot for each in scope.tree() for slot in each.slots]
-    failed = next(slot for slot in slots if slot.status is StepStatus.COMPENSATION_FAILED)
-    return CompensationError(
-        scope.run.id,
-        failed.key,
-        scope.run.codec.load_fault(failed.compensation_fault or "{}"),
-        tuple(slot.key for slot in slots if slot.status is StepStatus.COMPENSATED),
-        tuple(slot.key for slot in scope.owed() if slot is not failed),
-    )
 
 
 def unstorable_argument(step: str, why: Unstorable) -> NotStorableError:
@@ -681,13 +564,6 @@ def owner() -> str:
 
 _owner: str | None = None
 _open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
-
-
-def owner_of(entries: list[Entry]) -> dict[str, Any]:
-    """Return what the last entry that opened or took over a run says of its owner."""
-    kinds = {Kind.OPENED, Kind.TAKEN, Kind.RESUMED}
-    told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in kinds and e.result) or "{}")
-    return told
 
 
 def _after_fork() -> None:
@@ -714,19 +590,6 @@ def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
             log.exception("an observer failed; the run goes on")
 
     return observe
-
-
-def default_store() -> Path:
-    """Return where runs are kept when nobody says: ``SAGADSL_DB``, beside the main script, or here."""
-    named = os.environ.get("SAGADSL_DB")
-    if named:
-        return Path(named)
-    main = sys.modules.get("__main__")
-    script = getattr(main, "__file__", None)
-    is_script = script is not None and getattr(main, "__spec__", None) is None
-    is_installed = is_script and Path(script or "").parent == Path(sys.executable).parent
-    folder = Path(script or "").absolute().parent if is_script and not is_installed else Path.cwd()
-    return folder / "sagadsl.db"
 
 
 default_runtime = Runtime()

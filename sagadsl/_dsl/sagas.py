@@ -25,14 +25,13 @@ from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.runtime import (
     CODEC,
     Opened,
-    Options,
     Runtime,
-    checked_choice,
     default_runtime,
     registry,
     unstorable_argument,
 )
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
 from sagadsl._dsl.steps import is_async_body, misplaced

@@ -372,10 +372,7 @@ CURES: Final = {
 
 def _digest(arguments: str | None, result: str | None) -> bytes | None:
     """Digest the stored bytes: SQLite's pages carry no checksum of their own."""
-    if result is None:
-        text = arguments
-    else:
-        text = result if arguments is None else f"{arguments}\n{result}"
+    text = arguments if result is None else result if arguments is None else f"{arguments}\n{result}"
     if text is None:
         return None
     digest: bytes = _hash()(text.encode(), digest_size=8).digest()

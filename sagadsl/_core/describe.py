@@ -1,0 +1,90 @@
+"""What is to be said of an open or stored run: its scopes and slots as the values that users hold.
+
+Reading for people never fails on a value: what this program cannot make again is given as it is stored.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sagadsl._core.codec import Codec
+from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.values import Cause, Entry, Kind, StepInfo, StepStatus, as_time
+from sagadsl.errors import CompensationError, Fault
+
+
+def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
+    """Return what is to be said of a scope and the calls in it."""
+    assert scope.status is not None  # noqa: S101  # it is open at least
+    slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
+    return {
+        "id": scope.run.id,
+        "saga": scope.name,
+        "status": scope.status,
+        "cause": Cause(scope.cause) if scope.cause else None,
+        "error": stored_fault(scope.fault, codec),
+        "steps": tuple(step_info(slot, codec) for slot in slots),
+        "stack": tuple(step_info(slot, codec) for slot in scope.owed()),
+        "result": stored_value(scope.result, codec),
+        "started": as_time(scope.started),
+        "ended": as_time(scope.ended) if scope.ended and scope.status.is_terminal else None,
+    }
+
+
+def step_info(slot: Slot, codec: Codec) -> StepInfo:
+    """Return what is to be said of one call."""
+    child = slot.child
+    return StepInfo(
+        key=slot.key,
+        name=slot.name,
+        status=str((child.status if child else slot.status) or ""),
+        saga=child is not None,
+        attempts=slot.attempts,
+        uncertain=slot.is_uncertain,
+        arguments=stored_value(slot.arguments, codec) or {},
+        result=stored_value(child.result if child else slot.result, codec),
+        error=stored_fault(child.fault if child else slot.fault, codec),
+        compensation=slot.facts.get("compensate"),
+        compensation_attempts=slot.compensation_attempts,
+        compensation_error=stored_fault(slot.compensation_fault, codec),
+        idempotency_key=slot.idempotency_key,
+        started=as_time(slot.started),
+        ended=as_time(slot.ended) if slot.ended else None,
+    )
+
+
+def stored_value(text: str | None, codec: Codec) -> Any:
+    """Return a stored value for people; what this program cannot read is shown as it is stored."""
+    try:
+        return codec.decode(text) if text is not None else None
+    except ValueError:
+        return json.loads(text or "null")
+
+
+def stored_fault(text: str | None, codec: Codec) -> Fault | None:
+    try:
+        return codec.load_fault(text) if text is not None else None
+    except ValueError:
+        told = json.loads(text or "{}")
+        return Fault(told["type"], told["message"], told.get("traceback", ""))
+
+
+def stuck(scope: Scope) -> CompensationError:
+    """Return what to say of a run whose compensation failed."""
+    slots = [slot for each in scope.tree() for slot in each.slots]
+    failed = next(slot for slot in slots if slot.status is StepStatus.COMPENSATION_FAILED)
+    return CompensationError(
+        scope.run.id,
+        failed.key,
+        scope.run.codec.load_fault(failed.compensation_fault or "{}"),
+        tuple(slot.key for slot in slots if slot.status is StepStatus.COMPENSATED),
+        tuple(slot.key for slot in scope.owed() if slot is not failed),
+    )
+
+
+def owner_of(entries: list[Entry]) -> dict[str, Any]:
+    """Return what the last entry that opened or took over a run says of its owner."""
+    kinds = {Kind.OPENED, Kind.TAKEN, Kind.RESUMED}
+    told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in kinds and e.result) or "{}")
+    return told

@@ -1,0 +1,73 @@
+"""What can be set, for the process, a saga or one call: the words that exist, and where runs are kept if nobody says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+
+from sagadsl._core.values import Kind
+from sagadsl.errors import UsageError
+
+TERMINAL = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.COMPENSATION_FAILED, Kind.PAUSED})
+INTENTS = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT})
+OUTCOMES = frozenset(Kind) - INTENTS
+DURABILITY: dict[str, frozenset[Kind]] = {
+    "process": TERMINAL,
+    "power": TERMINAL | INTENTS,
+    "power-strict": TERMINAL | INTENTS | OUTCOMES,
+}
+"""Which entries wait for the disk, by level."""
+
+CHOICES = {
+    "durability": tuple(DURABILITY),
+    "resume": ("arguments", "key", "never"),
+    "on_failure": ("compensate", "pause"),
+    "on_compensation_failure": ("stop", "continue"),
+}
+
+
+def checked_choice(name: str, value: Any) -> Any:
+    """Return *value* if it is one that the setting *name* can have.
+
+    Raises:
+        UsageError: It is not; the message lists those that are.
+    """
+    if value is not None and value not in CHOICES[name]:
+        msg = f"{name}={value!r}: choose one of {', '.join(repr(c) for c in CHOICES[name])}"
+        raise UsageError(msg)
+    return value
+
+
+@define(eq=False, repr=False, kw_only=True)
+class Options:
+    """What ``using()`` settles for one call; `None` leaves it to the saga, then to the runtime."""
+
+    id: str | None = None
+    key: str | None = None
+    store: Any = None
+    resume: str | None = None
+    durability: str | None = None
+    on_failure: str | None = None
+    steal: bool = False
+    rerun: bool = False
+    runtime: Any = None
+
+
+NO_OPTIONS = Options()
+
+
+def default_store() -> Path:
+    """Return where runs are kept when nobody says: ``SAGADSL_DB``, beside the main script, or here."""
+    named = os.environ.get("SAGADSL_DB")
+    if named:
+        return Path(named)
+    main = sys.modules.get("__main__")
+    script = getattr(main, "__file__", None)
+    is_script = script is not None and getattr(main, "__spec__", None) is None
+    is_installed = is_script and Path(script or "").parent == Path(sys.executable).parent
+    folder = Path(script or "").absolute().parent if is_script and not is_installed else Path.cwd()
+    return folder / "sagadsl.db"
