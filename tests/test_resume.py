@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -741,3 +742,218 @@ def test_a_forked_child_is_not_the_owner_of_its_parents_run(make_runtime, world)
     flow()
     assert world == ["a", "child", "b"]
     assert [s.key for s in runtime.find("flow/k").steps] == ["act", "act#2"]
+
+
+# -- odd corners of replay ------------------------------------------------------------------------------------------
+
+
+def test_a_child_whose_value_is_recorded_must_not_fail_on_replay(colour, make_runtime, cut):
+    """What its body does outside of steps must be the same again."""
+    broken = []
+
+    @colour.saga(name="child")
+    def child():
+        yield None
+        if broken:
+            raise ValueError("new")
+        return 1
+
+    @colour.saga(key="k")
+    def trip():
+        yield child()
+        yield cut()
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    broken.append(True)
+    with pytest.raises(ReplayError, match=r"it raised ValueError\('new'\) where its value is recorded"):
+        colour.call(trip.using(runtime=make_runtime()))
+    broken.clear()
+    colour.call(trip.using(runtime=make_runtime()))
+
+
+def test_a_child_must_not_end_before_what_is_recorded(colour, make_runtime, act, cut):
+    """As its parent must not."""
+    short = []
+
+    @colour.saga(name="child")
+    def child():
+        if not short:
+            yield act("a")
+        return 1
+
+    @colour.saga(key="k")
+    def trip():
+        yield child()
+        yield cut()
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    short.append(True)
+    with pytest.raises(ReplayError, match="differ in child: it ended before act"):
+        colour.call(trip.using(runtime=make_runtime()))
+
+
+def test_a_step_that_became_a_saga_is_refused(colour, make_runtime, act, cut, world):
+    """The same name means something else now."""
+    bodies = []
+
+    @colour.saga(name="act")
+    def impostor(name: str):
+        yield None
+
+    def before():
+        yield act("a")
+        yield cut()
+
+    def after():
+        yield impostor("a")
+
+    @colour.saga(key="k")
+    def trip():
+        yield from bodies[0]()
+
+    bodies[:] = [before]
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    bodies[:] = [after]
+    with pytest.raises(ReplayError, match="act was a step"):
+        colour.call(trip.using(runtime=make_runtime()))
+
+
+def test_a_sync_interruption_that_the_body_survived_is_raised_again(make_runtime, world):
+    """A Ctrl-C that was caught: the step is not entered again, and the same branch is taken."""
+
+    @sagadsl.step(compensate=None)
+    def slow() -> None:
+        world.add("slow")
+        raise KeyboardInterrupt
+
+    @sagadsl.step(compensate=None)
+    def fallback() -> None:
+        world.add("fallback")
+
+    @sagadsl.step(compensate=None, name="cut")
+    def cut() -> None:
+        if sagadsl.current().attempt == 1:
+            raise Cut
+
+    @sagadsl.saga(key="k")
+    def flow() -> None:
+        try:
+            slow()
+        except KeyboardInterrupt:
+            fallback()
+        cut()
+
+    with pytest.raises(Cut):
+        flow.using(runtime=make_runtime())()
+    flow.using(runtime=make_runtime())()
+    assert world == ["slow", "fallback"]
+
+
+def test_an_interruption_caught_last_is_recorded_when_the_saga_ends(colour, make_runtime, world):
+    """As cancelled, which says that its effect is uncertain; in a child, before the next one opens."""
+    runtime = make_runtime()
+
+    @colour.step(compensate=lambda: world.add("-slow"))
+    def slow() -> None:
+        raise KeyboardInterrupt
+
+    @colour.saga(name="child")
+    def child():
+        try:
+            yield slow()
+        except KeyboardInterrupt:
+            world.add("caught")
+
+    @colour.saga(key="k", runtime=runtime)
+    def flow():
+        try:
+            yield slow()
+        except KeyboardInterrupt:
+            yield child()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        colour.call(flow)
+    assert world == ["caught", "-slow", "-slow"]
+    kinds = [str(entry.kind) for entry in runtime.journal().entries(1)]
+    assert kinds[:6] == ["opened", "intent", "cancelled", "opened", "intent", "cancelled"]
+
+
+def test_a_live_argument_that_nobody_supplies_stops_the_compensation_loudly(make_runtime):
+    """A restart that has no body to run has no live arguments either."""
+    runtime = make_runtime()
+    run = _left_with_live(runtime)
+    with pytest.raises(sagadsl.CompensationError, match="needs the live argument 'session', which nobody supplied"):
+        run.compensate()
+
+
+@sagadsl.step(compensate=lambda session: None, live=("session",), name="live_step")
+def live_step(session: object) -> None:
+    """Use what lives in this process."""
+    raise Cut
+
+
+def _left_with_live(runtime):
+    @sagadsl.saga(name="left_with_live", key="k")
+    def left_with_live() -> None:
+        live_step(object())
+
+    with pytest.raises(Cut):
+        left_with_live.using(runtime=runtime)()
+    del left_with_live
+    gc.collect()
+    return runtime.find("left_with_live/k")
+
+
+def test_sync_steps_and_sync_sagas_are_called_directly_in_async_ones(make_runtime, world):
+    """Their compensations too, in order."""
+    runtime = make_runtime()
+
+    @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
+    def act(name: str) -> str:
+        world.add(name)
+        return name
+
+    @sagadsl.saga
+    def child(name: str) -> str:
+        return act(name)
+
+    @sagadsl.saga(runtime=runtime)
+    async def flow() -> None:
+        act("a")
+        await asyncio.sleep(0)
+        assert child("b") == "b"
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(flow())
+    assert world == ["a", "b", "-b", "-a"]
+
+
+def test_cancelling_again_while_branches_settle_loses_nothing(make_runtime, world):
+    """Each ends on record before anything is compensated."""
+    runtime = make_runtime(asleep=asyncio.sleep)
+    gates = [asyncio.Event(), asyncio.Event()]
+
+    @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
+    async def act(name: str, gate: int) -> None:
+        await gates[gate].wait()
+        world.add(name)
+
+    @sagadsl.step(compensate=None)
+    async def fails() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.01, gates[1].set)
+        loop.call_later(0.02, gates[0].set)
+        raise ValueError("no")
+
+    @sagadsl.saga(runtime=runtime)
+    async def flow() -> None:
+        await asyncio.gather(act("late", 0), act("early", 1), fails())
+
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(flow())
+    assert world == ["early", "late", "-early", "-late"]

@@ -210,3 +210,233 @@ def test_main_ends_a_script_with_the_code_that_says_how_it_went(tmp_path, how, c
     assert done.returncode == code
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+# -- what is in the file ----------------------------------------------------------------------------------------------
+
+
+class Cut(BaseException):
+    """A process that dies, as far as a body can tell."""
+
+
+@step(compensate=lambda name: None, name="undoable")
+def undoable(name: str) -> str:
+    """Act, and be cut off."""
+    if name == "cut" and sagadsl.current().attempt == 1:
+        raise Cut
+    return name
+
+
+def left(runtime, name, key):
+    """Leave an interrupted run whose saga no program has any more."""
+
+    def scope():
+        @saga(name=name)
+        def gone() -> None:
+            undoable("a")
+            undoable("cut")
+
+        with pytest.raises(Cut):
+            gone.using(runtime=runtime, key=key)()
+
+    scope()
+    gc.collect()
+
+
+def test_a_run_without_its_saga_is_compensated_by_the_names_of_its_steps(make_runtime):
+    """Module-level functions are found; what is not there is refused before anything is written."""
+    runtime = make_runtime()
+    left(runtime, "vanished", "k")
+    run = runtime.find("vanished/k")
+    registered = sagadsl._core.runtime.registry.steps
+    spec = registered.pop(("test_runtime", "undoable"))
+    entries = len(runtime.journal().entries(1))
+    with pytest.raises(UsageError, match="nor is step undoable of module test_runtime"):
+        run.compensate()
+    assert len(runtime.journal().entries(1)) == entries
+    registered["test_runtime", "undoable"] = spec
+    assert run.compensate().status == "compensated"
+    assert run.compensate().status == "compensated"
+    assert runtime.find("vanished/k").cause == "request"
+
+
+def test_a_compensation_by_name_that_fails_says_so(make_runtime):
+    """As one with a body does."""
+    runtime = make_runtime()
+    left(runtime, "vanished", "k")
+    registered = sagadsl._core.runtime.registry.steps
+    kept = registered["test_runtime", "undoable"]
+    broken = undoable.using(compensate=sagadsl.Compensation(lambda name: 1 / 0, retries=0))
+    registered["test_runtime", "undoable"] = broken._self_spec
+    try:
+        with pytest.raises(sagadsl.CompensationError, match="ZeroDivisionError"):
+            runtime.find("vanished/k").compensate()
+    finally:
+        registered["test_runtime", "undoable"] = kept
+
+
+def test_a_completed_run_has_nothing_to_compensate(make_runtime):
+    """And a run of another saga is not gone on with."""
+    runtime = make_runtime()
+    flow.using(runtime=runtime, key="k")("a")
+    with pytest.raises(RunConflictError, match="is completed; nothing of it is owed"):
+        runtime.find("flow/k").compensate()
+
+    @saga
+    def other(name: str) -> None:
+        act(name)
+
+    with pytest.raises(RunConflictError, match="is a run of flow, not of other"):
+        other.using(runtime=runtime).resume("flow/k")
+
+
+def test_a_live_run_is_not_compensated_by_somebody_else(make_runtime):
+    """Its owner is named."""
+    runtime = make_runtime()
+
+    @step(compensate=None)
+    def look() -> str:
+        with pytest.raises(sagadsl.RunLockedError) as caught:
+            make_runtime().find("busy/k").compensate()
+        return str(caught.value)
+
+    @saga(name="busy", key="k")
+    def busy() -> str:
+        return look()
+
+    assert f"process {os.getpid()}" in busy.using(runtime=runtime)()
+
+
+def test_a_damaged_run_does_not_hide_the_others(make_runtime, caplog):
+    """It is left out of the list with a warning, and refused when it is asked for."""
+    runtime = make_runtime()
+    for key in "ab":
+        flow.using(runtime=runtime, key=key)(key)
+    journal = runtime.journal()
+    journal._read("update entries set arguments = '{}' where number = 1 and seq = 2", ())
+    assert [run.id for run in runtime.runs()] == ["flow/b"]
+    assert "flow/a is left out" in caplog.text
+    with pytest.raises(sagadsl.JournalError, match="damaged"):
+        runtime.find("flow/a")
+
+
+def test_entries_that_make_no_sense_are_refused(make_runtime):
+    """Never guessed at."""
+    runtime = make_runtime()
+    flow.using(runtime=runtime, key="k")("a")
+    journal = runtime.journal()
+    journal._read("update entries set kind = 'resumed' where kind = 'completed'", ())
+    with pytest.raises(sagadsl.JournalError, match="holds what this version never writes"):
+        runtime.find("flow/k")
+    journal._read("delete from entries", ())
+    with pytest.raises(sagadsl.JournalError, match="has no entries: restore a backup"):
+        runtime.find("flow/k")
+
+
+def test_what_this_program_cannot_read_is_shown_as_it_is_stored(make_runtime):
+    """Looking at a run does not need its classes."""
+    runtime = make_runtime()
+
+    @step(compensate=None)
+    def fails(name: str) -> None:
+        raise LookupError(name)
+
+    @saga(name="odd")
+    def odd(name: str) -> str:
+        try:
+            fails(name)
+        except LookupError:
+            return act(name)
+        return ""
+
+    odd.using(runtime=runtime, key="k")("a")
+    journal = runtime.journal()
+    for column, kind in (("arguments", "opened"), ("result", "completed"), ("result", "failed")):
+        row = next(e for e in journal.entries(1) if e.kind == kind)
+        text = '{"$type":"nowhere:Gone","x":1}'
+        if kind == "failed":
+            text = f'{{"type":"nowhere:Gone","message":"m","args":[{text}]}}'
+        digest = sagadsl._core.journal.sqlite._digest(
+            *((text, row.result) if column == "arguments" else (row.arguments, text))
+        )
+        journal._read(f"update entries set {column} = ?, digest = ? where seq = ?", (text, digest, row.seq))  # noqa: S608
+    run = runtime.find("odd/k")
+    assert run.arguments == run.result == {"$type": "nowhere:Gone", "x": 1}
+    assert str(run.steps[0].error) == "Gone: m"
+
+
+def test_settings_of_the_process_hold_for_the_calls_that_follow(tmp_path):
+    """Each is checked, and an unknown one is refused."""
+    runtime = Runtime(":memory:")
+    runtime.configure(store=tmp_path / "a.db", durability="process", resume="key", on_failure="pause")
+    flow.using(runtime=runtime)("a")
+    assert [run.saga for run in Runtime(tmp_path / "a.db").runs()] == ["flow"]
+    with pytest.raises(UsageError, match="on_failure='never'"):
+        runtime.configure(on_failure="never")
+    with pytest.raises(UsageError, match="no setting 'colour'"):
+        runtime.configure(colour="red")
+
+
+def test_a_version_is_kept_with_each_run(make_runtime):
+    """In its opening entry."""
+
+    @saga(version="2026.1", key="k")
+    def versioned() -> None:
+        """Do nothing."""
+
+    runtime = make_runtime()
+    versioned.using(runtime=runtime)()
+    assert '"version":"2026.1"' in runtime.journal().entries(1)[0].definition
+
+
+def test_arguments_of_a_saga_that_cannot_be_stored_are_refused(make_runtime):
+    """Before anything is written, for a run and for a child."""
+    runtime = make_runtime()
+
+    @saga
+    def takes(thing: object) -> None:
+        """Take it."""
+
+    @saga(key="k")
+    def parent() -> None:
+        takes(object())
+
+    for call in (lambda: takes.using(runtime=runtime)(object()), parent.using(runtime=runtime)):
+        with pytest.raises(sagadsl.NotStorableError, match=r"takes: argument at .*thing of type object"):
+            call()
+
+
+def test_two_callers_of_one_new_key_are_told_apart_by_the_first_commit(make_runtime):
+    """The second enters nothing."""
+    runtime = make_runtime()
+    seen = []
+
+    @step(compensate=None)
+    def enter() -> None:
+        seen.append("entered")
+
+    @saga(key="k", name="twice")
+    def twice(depth: int) -> None:
+        enter()
+
+    with pytest.raises(sagadsl.RunLockedError):
+        contested(twice, runtime, make_runtime)
+    assert seen == []
+
+
+def contested(saga_, runtime, make_runtime):
+    """Open a run twice before either has written, then let the other write first."""
+    first = runtime.open(saga_._self_spec, {"depth": 1}, sagadsl._core.settings.Options())
+    second = make_runtime()
+    journal = second.journal()
+    row = first.scope.run.row
+    journal.commit(
+        sagadsl._core.journal.Log(),
+        [sagadsl.Entry(0, 0, sagadsl.Kind.OPENED, 0, "", None, None, 1, "twice", "{}", "{}", None)],
+        full=False,
+        row=sagadsl._core.values.RunRow(0, row.id, 1, row.saga, row.program, row.arguments_digest, 1),
+    )
+    sagadsl._dsl.sagas.run_root(
+        first, sagadsl._dsl.sagas.Calling(saga_._self_spec, sagadsl._core.settings.Options(), runtime,
+                                          lambda: saga_.plain(1), sagadsl._dsl.sagas.as_call)
+    )  # fmt: skip

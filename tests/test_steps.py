@@ -198,6 +198,33 @@ def test_methods_static_and_class_methods_are_steps(runtime, world):
         *("south-lamp", "audit-lamp", "Shop-lamp", "-south-lamp"),
     ]
     assert Shop("west").reserve("bed") == "bed"
+    assert Shop("west").reserve.plain("bed") == "bed"
+
+
+def test_a_method_has_the_same_names_more_as_a_function(runtime, world):
+    """`using`, `outcome`, `resume` and `plain` know their instance."""
+
+    class Shop:
+        @step(compensate=None)
+        def sell(self, item: str) -> str:
+            if item == "cut" and sagadsl.current().attempt == 1:
+                raise KeyboardInterrupt
+            return item
+
+        @saga(runtime=runtime)
+        def order(self, item: str) -> str:
+            return self.sell.using(key=item)(item)
+
+    shop = Shop()
+    assert shop.order.outcome("lamp").value == "lamp"
+    assert shop.order.plain("lamp") == "lamp"
+    with pytest.raises(KeyboardInterrupt):
+        shop.order.using(key="k")("cut")
+    run = runtime.find("Shop.order/k")
+    with pytest.raises(UsageError, match="needs the live arguments self; call it with them"):
+        run.resume()
+    assert shop.order.resume(run.id) == "cut"
+    assert [s.key for s in run.refresh().steps] == ["Shop.sell:cut"]
 
 
 def test_failed_attempts_are_tried_again_with_growing_waits(colour, runtime, world, clock):

@@ -1,4 +1,4 @@
-"""What can be set, for the process, a saga or one call: the words that exist, and where runs are kept if nobody says."""
+"""What can be set, for the process, a saga or one call: the words that exist, and where runs are kept by default."""
 
 from __future__ import annotations
 
