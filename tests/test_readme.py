@@ -74,7 +74,7 @@ def test_the_first_minute_is_word_for_word(trip):
     again = enter(trip())
     told = ["$ python trip.py                           # killed in the hotel: kill -9, or"]
     assert [session[0].partition(" Ctrl-C")[0]] == told
-    assert normal(first) + ["$ python trip.py"] + normal(again) == session[1:]
+    assert [*normal(first), "$ python trip.py", *normal(again)] == session[1:]
 
 
 def test_kill_9_is_survived_too(trip):

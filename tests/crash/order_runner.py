@@ -92,7 +92,7 @@ def fork(told):
         os.dup2(out, 2)
         play(told)
         code = 0
-    except BaseException:  # noqa: BLE001  # whatever it is, the folder's `out` tells
+    except BaseException:  # whatever it is, the folder's `out` tells
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
