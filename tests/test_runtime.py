@@ -440,3 +440,87 @@ def contested(saga_, runtime, make_runtime):
         first, sagadsl._dsl.sagas.Calling(saga_._self_spec, sagadsl._core.settings.Options(), runtime,
                                           lambda: saga_.plain(1), sagadsl._dsl.sagas.as_call)
     )  # fmt: skip
+
+
+def test_a_run_that_somebody_finished_meanwhile_is_as_good_as_finished(make_runtime, monkeypatch):
+    """Between the look and the lock another process may have ended it."""
+    runtime = make_runtime()
+    flow.using(runtime=runtime, key="k")("a")
+    (row,) = runtime.journal().runs()
+    row.finished = None
+    monkeypatch.setattr(runtime.journal(), "runs", lambda **_: [row])
+    assert flow.using(runtime=runtime, key="k")("a") == "a"
+    assert not runtime.journal().is_held(1)
+
+
+def test_a_stuck_run_is_not_adopted_and_a_new_one_says_so(make_runtime, caplog):
+    """A keyless call does not wait for the person who decides."""
+    runtime = make_runtime()
+    seen = []
+
+    @step(compensate=sagadsl.Compensation(lambda: 1 / 0, retries=0))
+    def odd() -> None:
+        seen.append("odd")
+
+    @saga(runtime=runtime)
+    def stuck() -> None:
+        odd()
+        raise ValueError("no")
+
+    for _ in range(2):
+        with pytest.raises(sagadsl.CompensationError):
+            stuck()
+    assert seen == ["odd", "odd"]
+    assert "A new run starts beside it" in caplog.text
+
+
+def test_a_run_of_another_program_is_not_adopted(make_runtime, caplog):
+    """Two programs may use one name, and one file."""
+    runtime = make_runtime()
+
+    @saga(name="shared")
+    def shared() -> None:
+        undoable("cut")
+
+    with pytest.raises(Cut):
+        shared.using(runtime=runtime)()
+    caplog.clear()
+    shared._self_spec.program = "/elsewhere/program.py"
+    with pytest.raises(Cut):
+        shared.using(runtime=runtime)()
+    assert len(runtime.runs()) == 2
+    assert "was interrupted, and another run" not in caplog.text
+
+
+def test_a_forked_child_does_not_go_on_with_its_parents_run(make_runtime):
+    """What is open is the parent's; the hook that every fork runs says so."""
+    runtime = make_runtime()
+    seen = []
+
+    @saga(key="k")
+    def forks() -> None:
+        act("a")
+        sagadsl._core.runtime._after_fork()
+        seen.append((act("plain"), sagadsl.current().run_id))
+
+    with pytest.raises(sagadsl.RunLostError):
+        forks.using(runtime=runtime)()
+    assert seen == [("plain", None)]
+    assert [s.key for s in runtime.find("forks/k").steps] == ["act"]
+
+
+def test_the_default_store_is_named_by_the_environment(monkeypatch, tmp_path):
+    """Else it is beside the main script, unless that is an installed command."""
+    default_store = sagadsl._core.settings.default_store
+    monkeypatch.setenv("SAGADSL_DB", str(tmp_path / "named.db"))
+    assert default_store() == tmp_path / "named.db"
+    monkeypatch.delenv("SAGADSL_DB")
+    monkeypatch.chdir(tmp_path)
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", None, raising=False)
+    for path, expected in [
+        (str(tmp_path / "scripts" / "trip.py"), tmp_path / "scripts"),
+        (str(Path(sys.executable).parent / "sagadsl"), tmp_path),
+    ]:
+        monkeypatch.setattr(main, "__file__", path, raising=False)
+        assert default_store() == expected / "sagadsl.db"

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from threading import Thread
 from typing import Any
 
-from sagadsl._core.effects import Call, Do, Flow, Gather, Record, Sleep, Wait
+from sagadsl._core.effects import Call, Do, Flow, Gather, Record, Sleep
 from sagadsl._core.journal import Overtaken, Taken
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.values import Entry, Kind
@@ -56,8 +56,7 @@ class Drivers:
                     answer = self.drive(self._attempt(effect.work))
                 elif cls is Sleep:
                     self._sleep(effect.seconds)
-                elif cls is Wait:
-                    raise asyncio.CancelledError  # noqa: TRY301  # only an async step can have recorded it
+                # nothing is under way beside a `def`, so there is nothing to gather, and only an async step waits
             except BaseException as raised:  # noqa: BLE001  # the flow decides
                 error = raised
 
@@ -84,7 +83,7 @@ class Drivers:
                     await self._asleep(effect.seconds)
                 elif cls is Gather:
                     await settled(effect.scope)
-                elif cls is Wait:
+                else:
                     await asyncio.get_running_loop().create_future()
             except BaseException as raised:  # noqa: BLE001  # the flow decides
                 error = raised

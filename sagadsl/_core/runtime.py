@@ -322,7 +322,7 @@ class Runtime:
             journal.release(row.number)
             if scope.status is Status.COMPENSATION_FAILED:
                 log.warning("%s A new run starts beside it.", stuck(scope), extra={"run": row.id})
-            elif scope.status is not Status.PAUSED or scope.cause == Cause.FAILURE:
+            else:
                 return Opened(self._take(asked, row))
         self._warn_of_interrupted(asked)
         return None
@@ -576,7 +576,7 @@ def _after_fork() -> None:
     CURRENT.set(None)
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)
 
 
