@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -840,10 +841,9 @@ def test_a_sync_interruption_that_the_body_survived_is_raised_again(make_runtime
 
     @sagadsl.saga(key="k")
     def flow() -> None:
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             slow()
-        except KeyboardInterrupt:
-            fallback()
+        fallback()
         cut()
 
     with pytest.raises(Cut):
@@ -869,10 +869,9 @@ def test_an_interruption_caught_last_is_recorded_when_the_saga_ends(colour, make
 
     @colour.saga(key="k", runtime=runtime)
     def flow():
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             yield slow()
-        except KeyboardInterrupt:
-            yield child()
+        yield child()
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
@@ -957,3 +956,298 @@ def test_cancelling_again_while_branches_settle_loses_nothing(make_runtime, worl
     with pytest.raises(ValueError, match="no"):
         asyncio.run(flow())
     assert world == ["early", "late", "-early", "-late"]
+
+
+# -- what passes through a body -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_no_step_starts_while_an_interruption_passes_through(make_runtime, world, is_async):
+    """What cleans up after a Ctrl-C is not what the saga does: the run goes on as if it had not been there."""
+    pressed = [True]
+
+    def work() -> None:
+        world.add("work")
+        if pressed:
+            raise KeyboardInterrupt
+
+    async def awork() -> None:
+        work()
+
+    async def anote(text: str) -> None:
+        world.add(text)
+
+    swork, swork_async = sagadsl.step(work), sagadsl.step(awork)
+    note, note_async = sagadsl.step(_note(world)), sagadsl.step(anote)
+
+    @sagadsl.saga(key="k", name="trip")
+    def trip() -> str:
+        try:
+            swork()
+        finally:
+            note("tidy")
+        return "ok"
+
+    @sagadsl.saga(key="k", name="trip")
+    async def atrip() -> str:
+        try:
+            await swork_async()
+        finally:
+            await note_async("tidy")
+        return "ok"
+
+    def run() -> str:
+        if is_async:
+            return asyncio.run(atrip.using(runtime=make_runtime())())
+        return trip.using(runtime=make_runtime())()
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    pressed.clear()
+    assert run() == "ok"
+    assert world == ["work", "work", "work", "tidy"]
+
+
+def _note(world):
+    def note(text: str) -> None:
+        world.add(text)
+
+    return note
+
+
+def test_a_step_may_raise_what_a_generator_may_not(make_runtime):
+    """StopIteration is an exception like others."""
+
+    @sagadsl.step(compensate=None)
+    def first(items: list[int]) -> int:
+        return next(iter(items))
+
+    @sagadsl.saga(runtime=make_runtime())
+    def flow() -> str:
+        try:
+            return str(first([]))
+        except StopIteration:
+            return "empty"
+
+    assert flow() == "empty"
+
+
+def test_a_paused_run_enters_every_step_again_whose_failure_a_group_tells_of(make_runtime, world):
+    """And the group that comes out has the genuine exceptions."""
+    genuine = {}
+    down = [True]
+
+    @sagadsl.step(compensate=None)
+    async def call(name: str) -> str:
+        world.add(name)
+        await asyncio.sleep(0)
+        if down and name != "c":
+            genuine[name] = ConnectionError(name)
+            raise genuine[name]
+        return name
+
+    async def collect() -> list[str]:
+        found = await asyncio.gather(*map(call, "abc"), return_exceptions=True)
+        errors = [each for each in found if isinstance(each, Exception)]
+        if errors:
+            raise ExceptionGroup("some failed", errors)
+        return list(found)
+
+    @sagadsl.saga(key="{how}")
+    async def flow(how: str) -> list[str]:
+        return await collect()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(flow.using(runtime=make_runtime())("plain"))
+    assert caught.value.exceptions == (genuine["a"], genuine["b"])
+    pausing = flow.using(runtime=make_runtime(), on_failure="pause")
+    with pytest.raises(sagadsl.SuspendedError):
+        asyncio.run(pausing("paused"))
+    down.clear()
+    assert asyncio.run(pausing("paused")) == ["a", "b", "c"]
+    assert world == ["a", "b", "c", "a", "b", "c", "a", "b"]
+
+
+def test_a_run_is_compensated_whatever_its_body_ends_in(make_runtime, world):
+    """A TaskGroup wraps what stops it, and a script ends in `sys.exit`."""
+
+    @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
+    async def act(name: str) -> None:
+        world.add(name)
+        if name == "c":
+            raise Cut
+
+    async def two() -> None:
+        await act("b")
+        await act("c")
+
+    @sagadsl.saga(name="grouped", key="k")
+    async def grouped() -> None:
+        await act("a")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(two())
+
+    @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
+    def sync(name: str) -> None:
+        world.add(name)
+
+    @sagadsl.saga(name="exits", key="k")
+    def exits() -> None:
+        sync("x")
+        sys.exit("aborted")
+
+    with pytest.raises(BaseExceptionGroup):
+        asyncio.run(grouped.using(runtime=make_runtime())())
+    with pytest.raises(SystemExit):
+        exits.using(runtime=make_runtime())()
+    assert asyncio.run(_awaited(make_runtime().find("grouped/k").compensate())).status == "compensated"
+    assert make_runtime().find("exits/k").compensate().status == "compensated"
+    assert world == ["a", "b", "c", "x", "-c", "-b", "-a", "-x"]
+
+
+async def _awaited(value):
+    return await value
+
+
+def test_a_paused_child_is_compensated_with_its_tree(colour, make_runtime, act, world):
+    """On request; its body only runs to bind what it calls."""
+
+    @colour.step(compensate=None)
+    def bad() -> None:
+        raise ValueError("no")
+
+    @colour.saga(name="child")
+    def child():
+        yield act("b")
+        yield bad()
+
+    @colour.saga(name="trip", key="k")
+    def trip():
+        yield act("a")
+        yield child()
+
+    runtime = make_runtime(on_failure="pause")
+    with pytest.raises(sagadsl.SuspendedError):
+        colour.call(trip.using(runtime=runtime))
+    assert colour.run(runtime.find("trip/k").compensate()).status == "compensated"
+    assert world == ["a", "b", "-b", "-a"]
+
+
+def test_a_run_whose_steps_changed_places_can_be_given_up(edited, act, cut, world, make_runtime):
+    """As the refusal says."""
+
+    def before():
+        yield act("a")
+        yield cut()
+
+    def swapped():
+        yield cut()
+        yield act("a")
+
+    with pytest.raises(ReplayError, match="sagadsl compensate trip/swapped"):
+        edited(before, swapped)
+
+
+def test_a_record_that_the_program_cannot_read_is_no_failure(make_runtime, world, monkeypatch):
+    """The run stays open, and says what is missing."""
+
+    @sagadsl.step(compensate=lambda: world.add("-book"))
+    def book() -> sagadsl.Fault:
+        world.add("book")
+        return sagadsl.Fault("a:B", "c")
+
+    @sagadsl.step(compensate=None)
+    def pay() -> None:
+        if sagadsl.current().attempt == 1:
+            raise Cut
+
+    @sagadsl.saga(key="k")
+    def trip() -> str:
+        book()
+        pay()
+        return "ok"
+
+    with pytest.raises(Cut):
+        trip.using(runtime=make_runtime())()
+    runtime = make_runtime()
+    monkeypatch.setattr(runtime.codec, "decode", _unreadable(runtime.codec.decode))
+    with pytest.raises(sagadsl.JournalError, match="what book gave cannot be read: no such class; then call it again"):
+        trip.using(runtime=runtime)()
+    monkeypatch.undo()
+    assert world == ["book"]
+    assert trip.using(runtime=make_runtime())() == "ok"
+
+
+def _unreadable(decode):
+    def look(text):
+        if "$fault" in text:
+            msg = "no such class"
+            raise ValueError(msg)
+        return decode(text)
+
+    return look
+
+
+def test_what_a_plain_compensation_gives_to_await_has_not_run(make_runtime, world):
+    """It fails loudly, and nothing is called compensated."""
+
+    async def release(name):
+        world.add(f"-{name}")
+
+    @sagadsl.step(compensate=sagadsl.Compensation(lambda name: release(name), retries=0))
+    def act(name: str) -> None:
+        world.add(name)
+
+    @sagadsl.saga(runtime=make_runtime())
+    def trip() -> None:
+        act("a")
+        raise ValueError("no")
+
+    with pytest.raises(sagadsl.CompensationError, match="gave an awaitable where nobody can await it"):
+        trip()
+    assert make_runtime().runs()[0].status == "compensation_failed"
+
+
+def test_steps_in_threads_of_a_saga_settle_before_it_is_compensated(make_runtime, world):
+    """And their entries never race."""
+    runtime = make_runtime(asleep=asyncio.sleep)
+    gate = threading.Event()
+
+    @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
+    def act(name: str) -> None:
+        gate.wait(30)
+        world.add(name)
+
+    @sagadsl.step(compensate=None)
+    def bad() -> None:
+        threading.Timer(0.05, gate.set).start()
+        raise ValueError("no")
+
+    @sagadsl.saga(runtime=runtime)
+    async def trip() -> None:
+        await asyncio.gather(*(asyncio.to_thread(act, name) for name in "abc"), asyncio.to_thread(bad))
+
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(trip())
+    assert sorted(world.effects[:3]) == ["a", "b", "c"]
+    assert sorted(world.effects[3:]) == ["-a", "-b", "-c"]
+    assert runtime.runs()[0].status == "compensated"
+
+
+def test_a_predicate_of_a_retry_that_is_wrong_loses_no_failure(colour, make_runtime, world):
+    """The step has failed with its own exception, and a note tells of the predicate."""
+
+    @colour.step(
+        compensate=lambda r: world.add("-step"), retries=sagadsl.Retry(3, on=lambda e: e.response.status == 503)
+    )
+    def step() -> None:
+        raise ConnectionError("refused")
+
+    @colour.saga(runtime=make_runtime())
+    def trip():
+        yield step()
+
+    with pytest.raises(ConnectionError, match="its Retry could not be asked: AttributeError"):
+        colour.call(trip)
+    assert world == []

@@ -266,7 +266,12 @@ def test_a_compensation_by_name_that_fails_says_so(make_runtime):
     left(runtime, "vanished", "k")
     registered = sagadsl._core.runtime.registry.steps
     kept = registered["test_runtime", "undoable"]
-    broken = undoable.using(compensate=sagadsl.Compensation(lambda name: 1 / 0, retries=0))
+
+    def fails(name: str) -> float:
+        return 1 / 0
+
+    fails.__qualname__ = "<lambda>"
+    broken = undoable.using(compensate=sagadsl.Compensation(fails, retries=0))
     registered["test_runtime", "undoable"] = broken._self_spec
     try:
         with pytest.raises(sagadsl.CompensationError, match="ZeroDivisionError"):

@@ -11,12 +11,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import copy_context
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
-from sagadsl._core.effects import Call, Do, Flow, Gather, Record, Sleep
+from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Record, Sleep
 from sagadsl._core.journal import Overtaken, Taken
-from sagadsl._core.scope import CURRENT, Scope, Slot
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, RunLockedError, RunLostError, StepTimeout
 
@@ -44,7 +45,10 @@ class Drivers:
             try:
                 effect, answer = send(answer) if error is None else throw(error), None
             except StopIteration as end:
-                return end.value
+                if type(end.value) is not Raise:
+                    return end.value
+                last = end.value.error
+                break
             error = None
             cls = type(effect)
             try:
@@ -53,12 +57,14 @@ class Drivers:
                 elif cls is Call:
                     answer = call(effect)
                 elif cls is Do:
-                    answer = self.drive(self._attempt(effect.work))
+                    answer = self._fly(effect)
                 elif cls is Sleep:
                     self._sleep(effect.seconds)
-                # nothing is under way beside a `def`, so there is nothing to gather, and only an async step waits
+                elif cls is Gather:  # a ``def`` has others beside it only in threads; no attempt of it waits
+                    settled(effect.scope)
             except BaseException as raised:  # noqa: BLE001  # the flow decides
                 error = raised
+        raise last
 
     async def adrive(self, flow: Flow[Any]) -> Any:
         """Run a flow to its end, in an ``async def``."""
@@ -69,7 +75,10 @@ class Drivers:
             try:
                 effect, answer = send(answer) if error is None else throw(error), None
             except StopIteration as end:
-                return end.value
+                if type(end.value) is not Raise:
+                    return end.value
+                last = end.value.error
+                break
             error = None
             cls = type(effect)
             try:
@@ -78,39 +87,73 @@ class Drivers:
                 elif cls is Call:
                     answer = await acall(effect)
                 elif cls is Do:
-                    answer = await self._fly(effect)
+                    answer = await self._afly(effect)
                 elif cls is Sleep:
                     await self._asleep(effect.seconds)
                 elif cls is Gather:
-                    await settled(effect.scope)
+                    await asettled(effect.scope)
                 else:
                     await asyncio.get_running_loop().create_future()
             except BaseException as raised:  # noqa: BLE001  # the flow decides
                 error = raised
+        raise last
 
-    async def _fly(self, effect: Do) -> Any:
+    def _fly(self, effect: Do) -> Any:
         """Have work done while its scope knows that it is under way."""
-        scope: Scope = effect.work.slot.scope
-        scope.flying += 1
+        work = effect.work
+        scope: Scope = work.slot.scope
+        scope.flying.add(work)
         try:
-            return await self.adrive(self._attempt(effect.work))
+            return self.drive(self._attempt(work))
         finally:
-            scope.flying -= 1
-            for each in scope.chain():
-                if each.landed is not None:
-                    each.landed()
+            land(scope, work)
+
+    async def _afly(self, effect: Do) -> Any:
+        """Have work done while its scope knows that it is under way."""
+        work = effect.work
+        scope: Scope = work.slot.scope
+        scope.flying.add(work)
+        try:
+            return await self.adrive(self._attempt(work))
+        finally:
+            land(scope, work)
 
 
-async def settled(scope: Scope) -> None:
-    """Wait until no attempt is under way in a scope and those inside it."""
-    loop = asyncio.get_running_loop()
-    while any(each.flying for each in scope.tree()):
-        landing = loop.create_future()
-        scope.landed = lambda landing=landing: landing.done() or landing.set_result(None)
-        try:
-            await landing
-        finally:
-            scope.landed = None
+def land(scope: Scope, work: Any) -> None:
+    """Tell a scope, and those around it that wait, that something is no longer under way."""
+    scope.flying.discard(work)
+    for each in scope.chain():
+        if each.landed is not None:
+            each.landed()
+
+
+def is_flying(scope: Scope) -> bool:
+    """Tell whether an attempt is under way in a scope or those inside it."""
+    return any(each.flying for each in scope.tree())
+
+
+def settled(scope: Scope) -> None:
+    """Wait until no attempt is under way in a scope and those inside it: in other threads, for a ``def``."""
+    if not is_flying(scope):
+        return
+    landing = Event()
+    scope.landed = landing.set
+    while is_flying(scope):
+        landing.wait(1)
+        landing.clear()
+    scope.landed = None
+
+
+async def asettled(scope: Scope) -> None:
+    """Wait until no attempt is under way in a scope and those inside it: in other tasks or threads."""
+    if not is_flying(scope):
+        return
+    loop, landing = asyncio.get_running_loop(), asyncio.Event()
+    scope.landed = lambda: loop.call_soon_threadsafe(landing.set)
+    while is_flying(scope):
+        landing.clear()
+        await landing.wait()
+    scope.landed = None
 
 
 # -- entries ----------------------------------------------------------------------------------------------------------
@@ -122,41 +165,58 @@ def write(effect: Record) -> None:
     Raises:
         Stop: The journal cannot be written, or another process has the run.
     """
-    of, kind = effect.of, effect.kind
-    finished = None
-    if type(of) is Slot:
-        scope: Scope = of.scope
-        run = scope.run
-        at = run.clock()
-        if of.seq:
-            entry = Entry(0, 0, kind, scope.seq, of.key, of.seq, effect.attempt, at, None, None, None, effect.result)
-        else:
-            begins = (of.name, of.definition, of.arguments)
-            entry = Entry(0, 0, kind, scope.seq, of.key, None, effect.attempt, at, *begins, effect.result)
-    else:
-        run = of.run
-        entry = Entry(0, 0, kind, of.seq, of.path, None, None, run.clock(), None, None, None, effect.result)
-        finished = None if of.parent else FINISHED.get(kind)
-    try:
-        if run.pending or finished is not None:
-            row = run.row if run.is_new else None
-            full = run.is_new or kind in run.full
-            run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished)
-            run.pending, run.is_new = [], False
-        else:
-            run.journal.append(run.log, entry, kind in run.full)
-    except Overtaken:
-        raise run.halt(RunLostError(run.id)) from None
-    except Taken:
-        raise run.halt(RunLockedError(run.id)) from None
-    except JournalError as error:
-        raise run.halt(error) from error
-    except BaseException as error:  # a Ctrl-C around the commit: whether the row is there only the file can tell
-        run.halt(error)
-        raise
-    of.apply(entry)
+    of = effect.of
+    run = of.run if type(of) is Scope else of.scope.run
+    with run.guard:  # steps may be called from several threads
+        entry, finished = entry_of(run, effect)
+        try:
+            if run.pending or finished is not None:
+                row = run.row if run.is_new else None
+                full = run.is_new or effect.kind in run.full
+                run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished)
+                run.pending, run.is_new = [], False
+            else:
+                run.journal.append(run.log, entry, effect.kind in run.full)
+        except Overtaken:
+            raise run.halt(RunLostError(run.id)) from None
+        except Taken:
+            raise run.halt(RunLockedError(run.id)) from None
+        except JournalError as error:
+            raise run.halt(error) from error
+        except BaseException as error:  # a Ctrl-C around the commit: whether the row is there only the file can tell
+            run.halt(error)
+            raise
+        of.apply(entry)
     for observer in run.observers:
         observer(entry)
+
+
+def entry_of(run: OpenRun, effect: Record) -> tuple[Entry, bool | None]:
+    """Return what an effect has appended, and whether the run is then finished (`None`: as before).
+
+    Raises:
+        Stop: No table allows it there. A file must never hold what cannot be read again.
+    """
+    of, kind, at = effect.of, effect.kind, run.clock()
+    if type(of) is Slot:
+        seq = of.scope.seq
+        if of.child is None and (of.status, kind) not in STEPS:
+            raise run.halt(illegal(run, of.key, of.status, kind))
+        if of.seq:
+            entry = Entry(0, 0, kind, seq, of.key, of.seq, effect.attempt, at, None, None, None, effect.result)
+        else:
+            begins = (of.name, of.definition, of.arguments)
+            entry = Entry(0, 0, kind, seq, of.key, None, effect.attempt, at, *begins, effect.result)
+        return entry, None
+    if (of.status, kind) not in SCOPES:
+        raise run.halt(illegal(run, of.path or run.id, of.status, kind))
+    entry = Entry(0, 0, kind, of.seq, of.path, None, None, at, None, None, None, effect.result)
+    return entry, None if of.parent else FINISHED.get(kind)
+
+
+def illegal(run: OpenRun, key: str, status: object, kind: Kind) -> JournalError:
+    """Return what to say of an entry that must not be written."""
+    return JournalError(run.journal.name, f"run {run.id}: {kind} cannot follow {status} of {key}; nothing was written")
 
 
 FINISHED = {Kind.COMPLETED: True, Kind.COMPENSATED: True, Kind.COMPENSATING: False}
@@ -192,8 +252,12 @@ def call_within(effect: Call, timeout: float) -> Any:
             ended.append((context.run(effect.function, *effect.args, **effect.kwargs), None))
         except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
             ended.append((None, error))
+        finally:
+            land(scope, flight)  # also where a Ctrl-C took the caller away meanwhile
 
+    scope, flight = effect.work.slot.scope, object()
     thread = Thread(target=body, name=f"sagadsl {effect.work.slot.key}", daemon=True)
+    scope.flying.add(flight)
     thread.start()
     thread.join(timeout)
     late = thread.is_alive()

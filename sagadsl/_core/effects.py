@@ -36,6 +36,15 @@ class Failed:
         self.error, self.fault = error, fault
 
 
+class Raise:
+    """How a flow says that *error* comes out of it: raised by its driver, for a generator may not raise any."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class Do:
     """Have *work* (a ``scope.Work``) done, at least once, and answer with its `Done` or `Failed`."""
 

@@ -12,28 +12,34 @@ driver throws in at a ``yield`` is what the user's function raised, or the `Stop
 from __future__ import annotations
 
 import json
+import sys
+from asyncio import CancelledError
 from typing import Any
 
 from attrs import define
 
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import Compensation
-from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Record, Sleep, Wait
+from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
 from sagadsl._core.parameters import Receiver, Source
 from sagadsl._core.scope import OpenRun, Scope, Slot, Work
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
     CompensationError,
     Fault,
+    JournalError,
     NotStorableError,
     ReplayError,
     StepError,
     StepTimeout,
     Stop,
     SuspendedError,
+    UsageError,
 )
 
 K = Kind
+PRESSED = (KeyboardInterrupt, CancelledError)
+"""What interrupts even a body that only runs to bind what a compensation needs; `sys.exit` is the body's own."""
 CLOSED = RuntimeError("this saga has ended, or begun to compensate: no further step of it starts")
 
 # -- one call of a step ---------------------------------------------------------------------------------------------
@@ -50,9 +56,7 @@ def perform(slot: Slot, work: Work) -> Flow[Any]:
     if scope.run.cut:
         yield from survive(scope.run)
     outcome: Done | Failed = yield Do(work)
-    if isinstance(outcome, Done):
-        return outcome.value
-    raise outcome.error
+    return outcome.value if isinstance(outcome, Done) else Raise(outcome.error)
 
 
 def refuse_when_closed(scope: Scope) -> None:
@@ -63,13 +67,24 @@ def refuse_when_closed(scope: Scope) -> None:
     """
     if scope.run.stop is not None:
         raise Stop(scope.run.stop)
-    for each in scope.chain():
-        if each.status is not Status.OPEN or each.closing:
-            raise Stop(CLOSED)
+    if not scope.is_open:
+        raise Stop(CLOSED)
 
 
 def survive(run: OpenRun) -> Flow[None]:
-    """Give the attempts that were cut off an end: the body went on, so the interruption was not the program's."""
+    """Give the attempts that were cut off an end: the body has outlived the interruption.
+
+    While the interruption itself passes through the body (``finally``, ``except BaseException``), it has not: no step
+    starts there, so that what cleans up after a Ctrl-C is not taken for what the saga does.
+
+    Raises:
+        Stop: The interruption is still under way.
+    """
+    passing = sys.exc_info()[1]
+    if passing is not None and not isinstance(passing, Exception):
+        raise run.halt(passing)
+    for slot, _ in run.cut:
+        yield Gather(slot.scope)  # a thread that could not be interrupted ends first
     cut, run.cut = run.cut, []
     for slot, error in cut:
         if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}:
@@ -79,12 +94,21 @@ def survive(run: OpenRun) -> Flow[None]:
 def replay(slot: Slot) -> Flow[Any]:
     """Return or raise what is on record for a call, without entering anything."""
     run = slot.run
-    if slot.done:
-        return run.codec.decode(slot.result) if slot.result is not None else None
-    fault = run.codec.load_fault(slot.fault or "{}")
+    try:
+        if slot.done:
+            return run.codec.decode(slot.result) if slot.result is not None else None
+        fault = run.codec.load_fault(slot.fault or "{}")
+    except ValueError as error:  # no business of the body's: the program lacks what made the record
+        raise run.halt(unreadable(run, slot.key, error)) from error
     if slot.status is StepStatus.CANCELLED and fault.name == "CancelledError":
+        refuse_when_closed(slot.scope)
         yield Wait()  # the same cancellation arrives here again
-    raise replayable(slot, fault, None)
+    return Raise(replayable(slot, fault, None))
+
+
+def unreadable(run: OpenRun, key: str, error: ValueError) -> JournalError:
+    """Return what to say of a record that this program cannot read."""
+    return JournalError(run.journal.name, f"run {run.id}: what {key} gave cannot be read: {error}; then call it again")
 
 
 def replayable(slot: Slot, fault: Fault, genuine: BaseException | None) -> BaseException:
@@ -146,6 +170,8 @@ def attempt(work: Work) -> Flow[Done | Failed]:
             cut_off(work, error)
             raise
         if back:
+            if hasattr(value, "__await__"):
+                return (yield from not_awaited(work, number, value))
             yield Record(done, slot, number)
             return Done(None)
         try:
@@ -154,6 +180,17 @@ def attempt(work: Work) -> Flow[Done | Failed]:
             return (yield from keep_unstorable(slot, number, value, why))
         yield Record(done, slot, number, text)
         return Done(copy)
+
+
+def not_awaited(work: Work, number: int, value: Any) -> Flow[Failed]:
+    """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
+    if hasattr(value, "close"):
+        value.close()
+    name = getattr(work.function, "__qualname__", work.function)
+    error = UsageError(f"{name}, the compensation of {work.slot.key}, gave an awaitable where nobody can await it")
+    text, fault = work.slot.run.codec.encode_fault(error)
+    yield Record(K.COMPENSATION_ERROR, work.slot, number, text)
+    return Failed(error, fault)
 
 
 def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flow[Failed]:
@@ -170,7 +207,12 @@ def judge(work: Work, error: Exception) -> tuple[Fault, bool, float | None]:
     slot = work.slot
     failures = (slot.compensation_failures if work.is_compensation else slot.failures) + 1
     uncertain = isinstance(error, StepTimeout) and error.step == slot.key
-    delay = work.retry.delay(failures, error, slot.run.jitter()) if work.retry.retries else None
+    delay = None
+    if work.retry.retries and not isinstance(error, UsageError):
+        try:
+            delay = work.retry.delay(failures, error, slot.run.jitter())
+        except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
+            error.add_note(f"its Retry could not be asked: {type(bug).__name__}: {bug}")
     return slot.run.codec.encode_fault(error)[1], uncertain, delay
 
 
@@ -274,6 +316,8 @@ def compensation_work(slot: Slot, fault: Fault | None) -> Work:
     """
     run, wanted = slot.run, slot.facts["compensate"]
     spec = slot.spec or run.find_step(slot.facts["module"], slot.name)
+    if spec is not None and slot.spec is None and json.loads(spec.definition).get("compensate") != wanted:
+        spec = None  # `using(compensate=...)`: only the body knows it
     compensation: Compensation | None = spec.compensation if spec is not None else None
     receiver: Receiver | None = spec.receiver if spec is not None else None
     if spec is None or compensation is None or receiver is None:
@@ -333,15 +377,14 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
         BaseException: The body was interrupted; the run stays open.
     """
     run = scope.run
-    if run.stop is not None:
-        raise Stop(run.stop)
-    if error is not None and not isinstance(error, Exception | Stop):
-        raise error
+    yield from leave_when_stopped(scope, error)
     if scope.completed and scope.parent is not None:
         return complete_again(scope, value, error)
     if scope.status in {Status.COMPENSATING, Status.COMPENSATED}:
         return (yield from settle_compensating(scope))
-    if isinstance(error, Stop):
+    if scope.parent is not None and not scope.parent.is_open:
+        raise Stop(CLOSED)  # the body only ran to bind what it calls
+    if error is not None and not isinstance(error, Exception):
         raise error
     wrong = scope.leftover()
     if wrong is not None:
@@ -358,6 +401,25 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     text, fault = run.codec.encode_fault(run.genuine(error))
     ended = yield from compensate(scope, Cause.FAILURE, text, error)
     return fail(scope, ended, error, fault)
+
+
+def leave_when_stopped(scope: Scope, error: BaseException | None) -> Flow[None]:
+    """Let a stop of the run, or an interruption, through before anything is said of the saga.
+
+    Raises:
+        Stop: The run must not go on; it is let go once nothing of it is under way.
+        BaseException: A Ctrl-C or a cancellation.
+    """
+    run = scope.run
+    if run.stop is not None:
+        if scope.parent is None and isinstance(run.stop, Exception):
+            scope.closing = True
+            yield Gather(scope)
+        raise Stop(run.stop)
+    if error is None or isinstance(error, Exception | Stop):
+        return
+    if scope.status not in {Status.COMPENSATING, Status.COMPENSATED} or isinstance(error, PRESSED):
+        raise error
 
 
 def complete(scope: Scope, value: Any) -> Flow[Ended]:
@@ -378,24 +440,27 @@ def complete(scope: Scope, value: Any) -> Flow[Ended]:
 def complete_again(scope: Scope, value: Any, error: BaseException | None) -> Ended:
     """Leave a child whose value is on record: its body ran again only to bind what it called."""
     run = scope.run
-    wrong = scope.leftover()
-    if wrong is None and error is not None:
-        wrong = ReplayError(run.id, scope.path, (), (), f"it raised {error!r} where its value is recorded")
-    if wrong is not None:
-        wrong.__cause__ = error
-        raise run.halt(wrong)
-    return Ended(Status.COMPLETED, run.codec.decode(scope.result) if scope.result is not None else value)
+    if scope.parent is not None and scope.parent.is_open:
+        wrong = scope.leftover()
+        if wrong is None and error is not None:
+            wrong = ReplayError(run.id, scope.path, (), (), f"it raised {error!r} where its value is recorded")
+        if wrong is not None:
+            wrong.__cause__ = error
+            raise run.halt(wrong)
+    try:
+        return Ended(Status.COMPLETED, run.codec.decode(scope.result) if scope.result is not None else value)
+    except ValueError as why:
+        raise run.halt(unreadable(run, scope.path, why)) from why
 
 
 def pause(scope: Scope, error: Exception) -> Flow[Ended]:
     """Record that a person decides, and stop the whole tree; resuming enters the step that failed once more."""
     run = scope.run
     text, fault = run.codec.encode_fault(run.genuine(error))
-    slot = run.origin(error)
-    again = slot.seq if slot is not None and slot.scope is scope else 0
+    again = [slot.seq for slot in run.origins(error) if slot.scope is scope]
     for each in scope.chain():
         yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
-        again = each.seq  # seen from around it, the child is what failed
+        again = [each.seq]  # seen from around it, the child is what failed
     suspended = SuspendedError(run.id, Status.PAUSED, str(fault))
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)

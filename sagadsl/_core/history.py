@@ -72,8 +72,9 @@ class Reader:
         scope.apply(entry)
         if entry.kind in {Kind.TAKEN, Kind.RESUMED}:
             self.busy = {each: set() for each in self.busy}
-        if entry.kind is Kind.RESUMED and scope.paused_by in self.slots:
-            self.slots[scope.paused_by].again = True
+        if entry.kind is Kind.RESUMED:
+            for seq in scope.paused_by:
+                self.slots[seq].again = True
         if scope.slot is not None and scope.status is not Status.OPEN:
             self.busy[scope.slot.scope].discard(scope.slot)
 

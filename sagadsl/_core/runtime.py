@@ -408,7 +408,7 @@ class Runtime:
         line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
         cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}]
         if scope.status is Status.PAUSED:
-            cut = [slot for slot in slots if slot.seq == scope.paused_by]
+            cut = [slot for slot in slots if slot.seq in scope.paused_by]
         if scope.status is Status.COMPENSATING:
             line += ", goes on compensating"
         elif cut:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache
+from threading import RLock
 from typing import Any
 
 from attrs import define, field
@@ -68,6 +69,7 @@ class OpenRun:
     cut: list[tuple[Slot, BaseException]] = field(factory=list)
     copies: dict[int, tuple[BaseException, BaseException, Slot]] = field(factory=dict)
     unstorable: dict[Slot, Any] = field(factory=dict)
+    guard: Any = field(factory=RLock)
 
     @property
     def id(self) -> str:
@@ -81,18 +83,35 @@ class OpenRun:
         return Stop(self.stop)
 
     def genuine(self, error: BaseException) -> BaseException:
-        """Return the exception that *error* is the replayable copy of, or itself."""
-        return self.copies[id(error)][1] if id(error) in self.copies else error
+        """Return the exception that *error* is the replayable copy of, or itself; a group with its genuine members."""
+        if id(error) in self.copies:
+            return self.copies[id(error)][1]
+        if not isinstance(error, BaseExceptionGroup):
+            return error
+        members = [self.genuine(each) for each in error.exceptions]
+        if all(new is old for new, old in zip(members, error.exceptions, strict=True)):
+            return error
+        group = error.derive(members).with_traceback(error.__traceback__)
+        group.__cause__, group.__context__ = error.__cause__, error.__context__
+        return group
 
-    def origin(self, error: BaseException | None) -> Slot | None:
-        """Return the call whose failure *error* tells of, directly or as its cause."""
+    def origins(self, error: BaseException) -> list[Slot]:
+        """Return the calls whose failure *error* tells of: itself, the members of a group, or what caused it."""
+        found: list[Slot] = []
         seen: set[int] = set()
-        while error is not None and id(error) not in seen:
-            if id(error) in self.copies:
-                return self.copies[id(error)][2]
-            seen.add(id(error))
-            error = error.__cause__ or error.__context__
-        return None
+        pending: list[BaseException | None] = [error]
+        while pending:
+            each = pending.pop()
+            if each is None or id(each) in seen:
+                continue
+            seen.add(id(each))
+            if id(each) in self.copies:
+                found.append(self.copies[id(each)][2])
+            elif isinstance(each, BaseExceptionGroup):
+                pending += each.exceptions
+            else:
+                pending.append(each.__cause__ or each.__context__)
+        return found
 
 
 @define(eq=False, repr=False)
@@ -260,7 +279,7 @@ class Scope:
     result: str | None = None
     cause: str | None = None
     fault: str | None = None
-    paused_by: int = 0
+    paused_by: tuple[int, ...] = ()
     started: int = 0
     ended: int = 0
     slots: list[Slot] = field(factory=list)
@@ -268,8 +287,8 @@ class Scope:
     counts: dict[str, int] = field(factory=dict)
     overlapped: bool = False
     closing: bool = False
-    flying: int = 0
-    landed: Callable[[], None] | None = None
+    flying: set[Any] = field(factory=set)
+    landed: Callable[[], Any] | None = None
     prefix: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -286,9 +305,23 @@ class Scope:
             self.cause = self.fault = None
         elif entry.kind is not Kind.TAKEN:
             told = json.loads(entry.result or "{}")
-            self.cause, self.paused_by, self.ended = told.get("cause", self.cause), told.get("again", 0), entry.at
+            self.cause, self.paused_by, self.ended = (
+                told.get("cause", self.cause),
+                tuple(told.get("again", ())),
+                entry.at,
+            )
             if "fault" in told and entry.kind is not Kind.COMPENSATION_FAILED:  # that one tells of a compensation
                 self.fault = json.dumps(told["fault"])
+
+    @property
+    def is_open(self) -> bool:
+        """Forward steps may start: neither this scope nor one around it has ended or begun to compensate."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.status is not Status.OPEN or scope.closing:
+                return False
+            scope = scope.parent
+        return True
 
     def chain(self) -> Iterator[Scope]:
         """Yield this scope and those around it, innermost first."""
@@ -340,7 +373,7 @@ class Scope:
         past = self.past
         if past is None:
             return
-        if any(each.status is not Status.OPEN for each in self.chain()) and not slot.seq:
+        if any(each.status is not Status.OPEN and each.status is not Status.COMPLETED for each in self.chain()):
             return  # compensating: the body only runs to bind what it calls
         past.called.append(slot.local_key)
         if past.is_strict and not slot.is_free:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sagadsl import Runtime
 from sagadsl._core import flow
 from sagadsl._core.drive import write
-from sagadsl._core.effects import Call, Do, Record, Sleep, Wait
+from sagadsl._core.effects import Call, Do, Raise, Record, Sleep, Wait
 from sagadsl._core.scope import CURRENT
 from tests.properties.programs import WORLD, World, judge, programs
 from tests.properties.test_saga_laws import check_model, law
@@ -70,6 +70,8 @@ def drain(flow: Any, answered: Callable[[Any], Any]) -> Any:
         try:
             effect = flow.throw(error) if error is not None else flow.send(answer)
         except StopIteration as end:
+            if isinstance(end.value, Raise):
+                raise end.value.error from None
             return end.value
         answer, error = None, None
         try:
