@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
@@ -151,7 +152,7 @@ def test_a_run_whose_saga_is_not_imported_says_so(make_runtime):
 
     scope()
     gc.collect()
-    with pytest.raises(UsageError, match="this program has no saga named 'gone'; import the module"):
+    with pytest.raises(UsageError, match=r"this program has no saga named 'gone' from .*; import the module"):
         runtime.find("gone/k").resume()
 
 
@@ -529,3 +530,103 @@ def test_the_default_store_is_named_by_the_environment(monkeypatch, tmp_path):
     ]:
         monkeypatch.setattr(main, "__file__", path, raising=False)
         assert default_store() == expected / "sagadsl.db"
+
+
+@step(compensate=lambda name: arelease(name), name="aundoable")
+async def aundoable(name: str) -> None:
+    """Act."""
+    RELEASED.append(name)
+
+
+RELEASED: list[str] = []
+
+
+async def arelease(name: str) -> None:
+    """Undo."""
+    RELEASED.append(f"-{name}")
+
+
+def test_async_compensations_are_awaited_without_a_body_too(make_runtime):
+    """Nothing is called compensated that has not run."""
+    runtime = make_runtime()
+    RELEASED.clear()
+
+    def scope():
+        @saga(name="agone", key="k")
+        async def agone() -> None:
+            await aundoable("a")
+            await aundoable("b")
+            raise Cut
+
+        with pytest.raises(Cut):
+            asyncio.run(agone.using(runtime=runtime)())
+
+    scope()
+    gc.collect()
+
+    async def main():
+        return await runtime.find("agone/k").compensate()
+
+    assert asyncio.run(main()).status == "compensated"
+    assert RELEASED == ["a", "b", "-b", "-a"]
+
+
+def test_a_stored_run_goes_on_with_the_settings_of_the_saga_that_is_asked(make_runtime):
+    """`using(...).resume(id)` obeys `using`."""
+    runtime = make_runtime()
+    effects = []
+
+    @step(compensate=lambda: effects.append("-a"))
+    def first() -> None:
+        effects.append("a")
+
+    @saga(runtime=runtime, key="k", name="patient")
+    def patient() -> None:
+        first()
+        raise ValueError("no")
+
+    pausing = patient.using(on_failure="pause")
+    with pytest.raises(sagadsl.SuspendedError):
+        pausing()
+    with pytest.raises(sagadsl.SuspendedError):
+        pausing.resume("patient/k")
+    assert effects == ["a"]
+    with pytest.raises(ValueError, match="no"):
+        patient.resume("patient/k")
+    assert effects == ["a", "-a"]
+
+
+def test_a_saga_of_the_same_name_elsewhere_does_not_go_on_with_a_run(make_runtime):
+    """A definition is its name and its source file."""
+    runtime = make_runtime()
+
+    @saga(name="sync")
+    def one() -> None:
+        undoable("cut")
+
+    with pytest.raises(Cut):
+        one.using(runtime=runtime, key="k")()
+    one._self_spec.program = "/elsewhere.py"
+    registered = sagadsl._core.runtime.registry.sagas
+    registered["/elsewhere.py", "sync"] = registered.pop((__file__, "sync"))
+    with pytest.raises(UsageError, match=r"no saga named 'sync' from .*test_runtime.py; import the module"):
+        runtime.find("sync/k").resume()
+
+
+def test_generations_and_ids_never_share_idempotency_keys(make_runtime):
+    """Whatever characters an id has."""
+    row = sagadsl._core.values.RunRow
+    prefixes = {row(0, i, g, "s", "p", "d", 0).key_prefix for i, g in [("o", 1), ("o", 2), ("o~2", 1), ("o~2", 2)]}
+    assert len(prefixes) == 4
+
+
+def test_a_child_has_no_id_of_its_own(make_runtime):
+    """Its key is its own; its run is its root's."""
+    runtime = make_runtime()
+
+    @saga(runtime=runtime)
+    def parent() -> None:
+        flow.using(id="mine")("a")
+
+    with pytest.raises(UsageError, match="is part of its run and has no id of its own; use key="):
+        parent()

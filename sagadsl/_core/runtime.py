@@ -31,7 +31,7 @@ from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
-from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, StepStatus, as_time
 from sagadsl.errors import (
@@ -56,7 +56,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.steps: dict[tuple[str, str], StepSpec] = {}
-        self.sagas: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self.sagas: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
 
     def find_step(self, module: str, name: str) -> StepSpec | None:
         """Return a step by where and how it was decorated."""
@@ -100,9 +100,12 @@ class Run(RunInfo):
         return found
 
     def _saga(self, *, needed: bool) -> Any:
-        saga = registry.sagas.get(self.saga)
+        saga = registry.sagas.get((self.program, self.saga))
         if saga is None and needed:
-            msg = f"run {self.id}: this program has no saga named {self.saga!r}; import the module that defines it"
+            msg = (
+                f"run {self.id}: this program has no saga named {self.saga!r} from {self.program}; import the module "
+                "that defines it, or go on with the saga that it has become: SAGA.resume(id)"
+            )
             raise UsageError(msg)
         return saga
 
@@ -437,7 +440,9 @@ class Runtime:
 
     # -- runs that are there ----------------------------------------------------------------------------------------
 
-    def reopen(self, spec: SagaSpec | None, run_id: str, *, compensate: bool) -> tuple[Opened, dict[str, Any]]:
+    def reopen(
+        self, spec: SagaSpec | None, run_id: str, *, compensate: bool, options: Options = NO_OPTIONS
+    ) -> tuple[Opened, dict[str, Any]]:
         """Open a stored run by its id, to go on or to be compensated; return it and its stored arguments."""
         journal = self.journal()
         row = self._row(run_id, journal)
@@ -446,7 +451,7 @@ class Runtime:
         text = journal.entries(row.number)[0].arguments or "{}"
         arguments = self.codec.decode(text) if spec is not None else {}
         if spec is not None and not compensate:
-            asked = Asked(spec, NO_OPTIONS, journal, text, row.arguments_digest)
+            asked = Asked(spec, options, journal, text, row.arguments_digest)
             return self._reopen(asked, row), arguments
         if not journal.hold(row.number):
             raise self._locked(row, journal)
@@ -470,7 +475,7 @@ class Runtime:
     def _need_functions(self, scope: Scope) -> None:
         """Refuse, before anything is written, to compensate by names that this program does not have."""
         for slot in scope.owed():
-            if registry.find_step(slot.facts["module"], slot.name) is None:
+            if self._step_of(slot) is None:
                 self.close(scope.run)
                 msg = (
                     f"run {scope.run.id}: the saga {scope.name} is not in this program, nor is step {slot.name} of "
@@ -484,19 +489,38 @@ class Runtime:
         owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
         log.warning("compensating %s: %s", short_id(scope.run.id), owed, extra={"run": scope.run.id})
 
-    def compensate_without_body(self, run_id: str) -> Run:
+    def compensate_without_body(self, run_id: str) -> Any:
         """Compensate a run whose saga this program does not have, by functions found by their names."""
         from sagadsl._core.flow import settle  # noqa: PLC0415  # cold
 
         opened, _ = self.reopen(None, run_id, compensate=True)
-        if opened.scope is not None:
-            try:
-                self.drivers[0](settle(opened.scope, None, None, pauses=False))
-            except Stop as stop:
-                raise stop.reason from None
-            finally:
-                self.close(opened.scope.run)
+        scope = opened.scope
+        if scope is None:
+            return self.find(run_id)
+        if any(spec is not None and spec.is_async for spec in map(self._step_of, scope.owed())):
+            return self._acompensate(scope)
+        try:
+            self.drivers[0](settle(scope, None, None, pauses=False))
+        except Stop as stop:
+            raise stop.reason from None
+        finally:
+            self.close(scope.run)
         return self.find(run_id)
+
+    async def _acompensate(self, scope: Scope) -> Run:
+        """Compensate without a body where a compensation is to be awaited."""
+        from sagadsl._core.flow import settle  # noqa: PLC0415  # cold
+
+        try:
+            await self.drivers[1](settle(scope, None, None, pauses=False))
+        except Stop as stop:
+            raise stop.reason from None
+        finally:
+            self.close(scope.run)
+        return self.find(scope.run.id)
+
+    def _step_of(self, slot: Slot) -> StepSpec | None:
+        return registry.find_step(slot.facts["module"], slot.name)
 
     def _row(self, run_id: str, journal: Journal) -> RunRow:
         rows = journal.runs(id=run_id) or journal.runs(prefix=run_id)

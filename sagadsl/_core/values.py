@@ -122,7 +122,8 @@ class RunRow:
     @property
     def key_prefix(self) -> str:
         """What this run's idempotency keys begin with; a further generation has keys of its own."""
-        return self.id if self.generation == 1 else f"{self.id}~{self.generation}"
+        escaped = self.id.replace("~", "~~")
+        return escaped if self.generation == 1 else f"{escaped}~{self.generation}"
 
 
 def as_time(microseconds: int) -> datetime:

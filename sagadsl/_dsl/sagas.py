@@ -162,11 +162,11 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
     def go_on(self, wrapped: Any, instance: Any, run_id: str) -> Any:
         """Go on with a stored run, with *wrapped* as its body."""
         runtime = runtime_of(self._self_spec, self._self_options)
-        return reopen(self._self_spec, (wrapped, instance), run_id, runtime, compensate=False)
+        return reopen(self, (wrapped, instance), run_id, runtime, compensate=False)
 
     def reopen(self, run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
         """Run the body of a stored run over its record."""
-        return reopen(self._self_spec, (self.__wrapped__, None), run_id, runtime, compensate=compensate)
+        return reopen(self, (self.__wrapped__, None), run_id, runtime, compensate=compensate)
 
     def __reduce_ex__(self, protocol: Any) -> str:
         return str(self.__wrapped__.__qualname__)
@@ -250,7 +250,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
     made = SagaFunction(target, spec, Options())
-    registry.sagas[name] = made
+    registry.sagas[spec.program, name] = made
     return made
 
 
@@ -432,6 +432,9 @@ def child_of(
 ) -> Slot:
     """Return the slot of a child saga, with its scope."""
     run = parent.run
+    if options.id is not None:
+        msg = f"{spec.name}: a saga inside {parent.name} is part of its run and has no id of its own; use key="
+        raise UsageError(msg)
     try:
         text = run.codec.encode(stored)
     except Unstorable as why:
@@ -521,21 +524,22 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
 # -- stored runs ------------------------------------------------------------------------------------------------------
 
 
-def reopen(spec: SagaSpec, target: tuple[Any, Any], run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
+def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
     """Run the body of a stored run over its record, to go on with it or to compensate it."""
+    spec, options = made._self_spec, made._self_options  # noqa: SLF001  # our own, as wrapt names it
     wrapped, instance = target
-    opened, arguments = runtime.reopen(spec, run_id, compensate=compensate)
     missing = spec.parameters.live - ({spec.parameters.names[0]} if instance is not None else set())
+    if missing and compensate:
+        return runtime.compensate_without_body(run_id)  # by names: a body cannot run without what it lives on
     if missing:
-        if opened.scope is not None:
-            runtime.close(opened.scope.run)
         msg = f"run {run_id}: {spec.name} needs the live arguments {', '.join(sorted(missing))}; call it with them"
         raise UsageError(msg)
+    opened, arguments = runtime.reopen(spec, run_id, compensate=compensate, options=options)
     if instance is not None:
         arguments = {spec.parameters.names[0]: instance} | arguments
     args, kwargs = spec.parameters.spread(arguments)
     body = functools.partial(wrapped, *(args if instance is None else args[1:]), **kwargs)
-    calling = Calling(spec, Options(), runtime, body, as_compensated if compensate else as_call)
+    calling = Calling(spec, options, runtime, body, as_compensated if compensate else as_call)
     return arun_opened(opened, calling) if spec.is_async else run_root(opened, calling)
 
 

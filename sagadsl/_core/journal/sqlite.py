@@ -232,6 +232,7 @@ class SqliteJournal:
     @contextlib.contextmanager
     def _transaction(self, full: bool) -> Iterator[None]:  # noqa: FBT001
         with self._guard:
+            self._roll_back()  # what a Ctrl-C left open between two of our lines
             try:
                 if full is not self._full:
                     self._synchronous(full)
