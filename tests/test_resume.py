@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import os
 import signal
@@ -1251,3 +1252,144 @@ def test_a_predicate_of_a_retry_that_is_wrong_loses_no_failure(colour, make_runt
     with pytest.raises(ConnectionError, match="its Retry could not be asked: AttributeError"):
         colour.call(trip)
     assert world == []
+
+
+# -- what must not happen -------------------------------------------------------------------------------------------
+
+
+def test_an_entry_that_no_table_allows_is_never_written(make_runtime):
+    """A file that cannot be read again would be worse than a stopped run."""
+    runtime = make_runtime()
+    scopes = []
+
+    @sagadsl.saga(key="{kind}")
+    def flow(kind: str) -> None:
+        scope = sagadsl._core.scope.CURRENT.get()
+        scopes.append(scope)
+        slot = sagadsl._core.scope.Slot(scope, "x", "x", "{}", "{}")
+        of = slot if kind == "compensation_done" else scope
+        record = sagadsl._core.effects.Record(sagadsl.Kind(kind), of)
+        sagadsl._core.drive.write(record)
+
+    for kind in ("compensation_done", "resumed"):
+        with pytest.raises(sagadsl.JournalError, match=f"{kind} cannot follow .*; nothing was written"):
+            flow.using(runtime=runtime)(kind)
+    assert runtime.runs() == []
+
+
+def test_a_step_in_the_context_of_a_child_that_has_ended_is_refused(make_runtime, world):
+    """A context outlives its saga; the saga does not."""
+    kept = []
+
+    @sagadsl.step(compensate=None)
+    def act() -> None:
+        world.add("act")
+
+    @sagadsl.saga
+    def child() -> None:
+        kept.append(contextvars.copy_context())
+
+    @sagadsl.saga(runtime=make_runtime())
+    def flow() -> None:
+        child()
+        kept[0].run(act)
+
+    with pytest.raises(RuntimeError, match="no further step of it starts"):
+        flow()
+    assert world == []
+
+
+def test_a_child_deep_inside_whose_compensation_fails_twice_is_still_readable(make_runtime):
+    """Each level is told once."""
+    broken = [True]
+
+    def undo(result):
+        if broken:
+            raise OSError("disk")
+
+    @sagadsl.step(compensate=sagadsl.Compensation(undo, retries=0))
+    def a() -> None:
+        """Act."""
+
+    @sagadsl.saga
+    def inner() -> None:
+        a()
+        raise ValueError("no")
+
+    @sagadsl.saga
+    def middle() -> None:
+        inner()
+
+    @sagadsl.saga(key="k")
+    def outer() -> None:
+        middle()
+
+    runtime = make_runtime()
+    with pytest.raises(sagadsl.CompensationError):
+        outer.using(runtime=runtime)()
+    for _ in range(2):
+        with pytest.raises(sagadsl.CompensationError):
+            runtime.find("outer/k").compensate()
+    broken.clear()
+    assert runtime.find("outer/k").compensate().status == "compensated"
+
+
+def test_a_value_of_a_child_that_cannot_be_read_is_no_failure(make_runtime, monkeypatch):
+    """As with a step's."""
+
+    @sagadsl.saga
+    def child() -> sagadsl.Fault:
+        return sagadsl.Fault("a:B", "c")
+
+    @sagadsl.step(compensate=None)
+    def pay() -> None:
+        raise Cut
+
+    @sagadsl.saga(key="k")
+    def trip() -> None:
+        child()
+        pay()
+
+    with pytest.raises(Cut):
+        trip.using(runtime=make_runtime())()
+    runtime = make_runtime()
+    monkeypatch.setattr(runtime.codec, "decode", _unreadable(runtime.codec.decode))
+    with pytest.raises(sagadsl.JournalError, match="what child gave cannot be read"):
+        trip.using(runtime=runtime)()
+
+
+def test_a_group_of_the_bodys_own_comes_out_as_it_is(colour, make_runtime):
+    """Nothing in it stands for anything else."""
+    group = ExceptionGroup("mine", [ValueError("a"), ValueError("b")])
+
+    @colour.saga(runtime=make_runtime())
+    def flow():
+        yield None
+        raise group
+
+    with pytest.raises(ExceptionGroup) as caught:
+        colour.call(flow)
+    assert caught.value is group
+
+
+def test_a_sync_saga_waits_for_steps_in_its_threads_before_it_compensates(make_runtime, world):
+    """They were called with its context, so they are its own."""
+    inside, gate = threading.Event(), threading.Event()
+
+    @sagadsl.step(compensate=lambda: world.add("-slow"))
+    def slow() -> None:
+        inside.set()
+        gate.wait(30)
+        world.add("slow")
+
+    @sagadsl.saga(runtime=make_runtime())
+    def flow() -> None:
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(slow,))
+        thread.start()
+        assert inside.wait(30)
+        threading.Timer(0.05, gate.set).start()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        flow()
+    assert world == ["slow", "-slow"]

@@ -630,3 +630,43 @@ def test_a_child_has_no_id_of_its_own(make_runtime):
 
     with pytest.raises(UsageError, match="is part of its run and has no id of its own; use key="):
         parent()
+
+
+def test_an_async_compensation_without_a_body_that_fails_says_so(make_runtime):
+    """As one with a body does; and one that only the body knows is not guessed at."""
+    runtime = make_runtime()
+
+    def scope():
+        @saga(name="agone", key="{how}")
+        async def agone(how: str) -> None:
+            await (aundoable.using(compensate=other) if how == "other" else aundoable)(how)
+            raise Cut
+
+        for how in ("fails", "other"):
+            with pytest.raises(Cut):
+                asyncio.run(agone.using(runtime=runtime)(how))
+
+    async def other(name):
+        """Undo otherwise."""
+
+    async def fails(name: str) -> None:
+        raise OSError(name)
+
+    scope()
+    gc.collect()
+    registered = sagadsl._core.runtime.registry.steps
+    kept = registered["test_runtime", "aundoable"]
+    fails.__qualname__ = "<lambda>"
+    broken = aundoable.using(compensate=sagadsl.Compensation(fails, retries=0))
+    registered["test_runtime", "aundoable"] = broken._self_spec
+
+    async def compensate(how):
+        return await runtime.find(f"agone/{how}").compensate()
+
+    try:
+        with pytest.raises(sagadsl.CompensationError, match="OSError: fails"):
+            asyncio.run(compensate("fails"))
+        with pytest.raises(sagadsl.CompensationError, match="is not to be found"):
+            asyncio.run(compensate("other"))
+    finally:
+        registered["test_runtime", "aundoable"] = kept

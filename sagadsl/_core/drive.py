@@ -60,7 +60,7 @@ class Drivers:
                     answer = self._fly(effect)
                 elif cls is Sleep:
                     self._sleep(effect.seconds)
-                elif cls is Gather:  # a ``def`` has others beside it only in threads; no attempt of it waits
+                else:  # Gather: a ``def`` has others beside it only in threads; nothing in it is ever cancelled
                     settled(effect.scope)
             except BaseException as raised:  # noqa: BLE001  # the flow decides
                 error = raised

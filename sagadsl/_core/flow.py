@@ -184,8 +184,7 @@ def attempt(work: Work) -> Flow[Done | Failed]:
 
 def not_awaited(work: Work, number: int, value: Any) -> Flow[Failed]:
     """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
-    if hasattr(value, "close"):
-        value.close()
+    getattr(value, "close", lambda: None)()  # a coroutine that nobody will await
     name = getattr(work.function, "__qualname__", work.function)
     error = UsageError(f"{name}, the compensation of {work.slot.key}, gave an awaitable where nobody can await it")
     text, fault = work.slot.run.codec.encode_fault(error)
