@@ -31,7 +31,7 @@ from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
-from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, StepStatus, as_time
 from sagadsl.errors import (
@@ -73,6 +73,7 @@ class Run(RunInfo):
 
     _runtime: Any = field(repr=False, eq=False, default=None)
     _journal: Any = field(repr=False, eq=False, default=None)
+    _module: str = field(repr=False, eq=False, default="")
 
     def resume(self) -> Any:
         """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
@@ -100,11 +101,11 @@ class Run(RunInfo):
         return found
 
     def _saga(self, *, needed: bool) -> Any:
-        saga = registry.sagas.get((self.program, self.saga))
+        saga = registry.sagas.get((self._module, self.saga))
         if saga is None and needed:
             msg = (
-                f"run {self.id}: this program has no saga named {self.saga!r} from {self.program}; import the module "
-                "that defines it, or go on with the saga that it has become: SAGA.resume(id)"
+                f"run {self.id}: this program has no saga named {self.saga!r} in a module {self._module!r}; import "
+                "that module, or go on with the saga that it has become: SAGA.resume(id)"
             )
             raise UsageError(msg)
         return saga
@@ -564,8 +565,9 @@ class Runtime:
         facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
         told = owner_of(entries)
         facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
+        module = facts_of(entries[0].definition or "{}").get("module", "")
         facts["arguments"] = stored_value(entries[0].arguments, self.codec) or {}
-        return Run(**facts, is_live=is_live, runtime=self, journal=journal)
+        return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module)
 
     def info(self, run: OpenRun) -> Run:
         """Return the run as it stands in the journal now."""

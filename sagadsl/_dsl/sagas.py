@@ -250,7 +250,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
     made = SagaFunction(target, spec, Options())
-    registry.sagas[spec.program, name] = made
+    registry.sagas[spec.module, name] = made
     return made
 
 
