@@ -282,8 +282,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
         slot, why = next(iter(failures.items()))
         told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
         for each in scope.chain():  # a child whose compensation failed stops its whole tree
-            if each.status is not Status.COMPENSATION_FAILED:
-                yield Record(K.COMPENSATION_FAILED, each, None, told)
+            yield Record(K.COMPENSATION_FAILED, each, None, told)
         pending = tuple(s.key for s in scope.owed() if s not in failures)
         failed = CompensationError(run.id, slot.key, why, done, pending)
         failed.__cause__ = run.genuine(error) if error is not None else None
