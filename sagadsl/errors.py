@@ -181,7 +181,7 @@ class ReplayError(SagaError):
     """The programmer must act: the code no longer does what the journal recorded.
 
     *recorded* and *called* are the step keys of the scope in order, the last of *called* being the one refused.
-    Nothing was written and nothing was entered.
+    What is refused was not entered, and nothing of it was written.
     """
 
     exit_code: ClassVar[int] = 7
@@ -207,8 +207,9 @@ class ReplayError(SagaError):
         lines += [
             "",
             (
-                "Nothing was written. Put the recorded order back; or give steps that come in no fixed order a `key=`, "
-                "make what the body looks up a `read_only` step, and pass what differs from call to call as `Live`. "
+                "What is refused was not entered. Put the recorded order back; or give steps that come in no fixed "
+                "order a `key=`, make what the body looks up a `read_only` step, and pass what differs from call to "
+                "call as `Live`. "
                 f"To give the run up: sagadsl compensate {self.run}"
             ),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -47,7 +48,10 @@ def interrupt(process: subprocess.Popen[str], number: int) -> str:
             character = process.stdout.read(1)
             assert character, shown
             shown += character
-        process.send_signal(number)
+        while process.poll() is None:  # one that comes just before the wait for a key is seen only after it
+            process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2)
         return shown + process.stdout.read()
 
 

@@ -146,7 +146,7 @@ def key_of(key: str | Callable[..., Any], arguments: dict[str, Any], title: str)
             msg = f"{title}: key={key!r} must be a template of plain {{argument}} fields: {error!r}"
             raise UsageError(msg) from error
     checked_name(text, f"{title}: key")
-    return text.replace("%", "%25").replace("#", "%23").replace("/", "%2F")  # these two structure a step's full key
+    return text.replace("%", "%25").replace("#", "%23").replace("/", "%2F")  # "#" and "/" structure a full key
 
 
 def checked_name(text: str, what: str, forbidden: str = "") -> str:

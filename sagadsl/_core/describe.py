@@ -10,7 +10,7 @@ from typing import Any
 
 from sagadsl._core.codec import Codec
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.values import Cause, Entry, Kind, StepInfo, StepStatus, as_time
+from sagadsl._core.values import Cause, Entry, Kind, Status, StepInfo, StepStatus, as_time
 from sagadsl.errors import CompensationError, Fault
 
 
@@ -88,3 +88,23 @@ def owner_of(entries: list[Entry]) -> dict[str, Any]:
     kinds = {Kind.OPENED, Kind.TAKEN, Kind.RESUMED}
     told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in kinds and e.result) or "{}")
     return told
+
+
+def resuming_line(scope: Scope, now: int) -> str:
+    """Return what to say of a run that goes on at *now*, in microseconds since 1970."""
+    from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
+
+    slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None]
+    recorded = sum(slot.has_outcome for slot in slots)
+    ages = age(max(0, now - max([scope.started, *(max(s.started, s.ended) for s in slots)])) / 1e6)
+    line = f"resuming {short_id(scope.run.id)}, "
+    line += "paused by a failure" if scope.status is Status.PAUSED else "cut off"
+    line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
+    cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}]
+    if scope.status is Status.PAUSED:
+        cut = [slot for slot in slots if slot.seq in scope.paused_by]
+    if scope.status is Status.COMPENSATING:
+        line += ", goes on compensating"
+    elif cut:
+        line += f", {slots.index(cut[0]) + 1} {cut[0].key} is tried again"
+    return line

@@ -24,16 +24,16 @@ from attrs import define, field, frozen
 
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
-from sagadsl._core.describe import describe, owner_of, stored_value, stuck
+from sagadsl._core.describe import describe, owner_of, resuming_line, stored_value, stuck
 from sagadsl._core.drive import Drivers
-from sagadsl._core.flow import Ended, attempt
+from sagadsl._core.flow import Ended, attempt, settle
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, StepStatus, as_time
+from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, as_time
 from sagadsl.errors import (
     JournalError,
     NotStorableError,
@@ -402,22 +402,7 @@ class Runtime:
 
     def _announce(self, scope: Scope) -> None:
         """Say which run goes on, how old it is, and what is tried again: one line."""
-        from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
-
-        slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None]
-        recorded = sum(slot.has_outcome for slot in slots)
-        ages = age(max(0, self.clock() - max([scope.started, *(max(s.started, s.ended) for s in slots)])) / 1e6)
-        line = f"resuming {short_id(scope.run.id)}, "
-        line += "paused by a failure" if scope.status is Status.PAUSED else "cut off"
-        line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
-        cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}]
-        if scope.status is Status.PAUSED:
-            cut = [slot for slot in slots if slot.seq in scope.paused_by]
-        if scope.status is Status.COMPENSATING:
-            line += ", goes on compensating"
-        elif cut:
-            line += f", {slots.index(cut[0]) + 1} {cut[0].key} is tried again"
-        log.warning(line, extra={"run": scope.run.id})
+        log.warning(resuming_line(scope, self.clock()), extra={"run": scope.run.id})
 
     def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:
         recorded = self.codec.decode(asked.journal.entries(row.number)[0].arguments or "{}")
@@ -492,8 +477,6 @@ class Runtime:
 
     def compensate_without_body(self, run_id: str) -> Any:
         """Compensate a run whose saga this program does not have, by functions found by their names."""
-        from sagadsl._core.flow import settle  # noqa: PLC0415  # cold
-
         opened, _ = self.reopen(None, run_id, compensate=True)
         scope = opened.scope
         if scope is None:
@@ -510,8 +493,6 @@ class Runtime:
 
     async def _acompensate(self, scope: Scope) -> Run:
         """Compensate without a body where a compensation is to be awaited."""
-        from sagadsl._core.flow import settle  # noqa: PLC0415  # cold
-
         try:
             await self.drivers[1](settle(scope, None, None, pauses=False))
         except Stop as stop:

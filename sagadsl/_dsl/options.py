@@ -62,8 +62,8 @@ def default_title(function: Any, given: str | None, name: str) -> str:
     return given or (doc.splitlines()[0] if doc else name)
 
 
-def refuse_duplicate(function: Callable[..., Any], name: str, what: str) -> None:
-    """Refuse a second step or saga of one name while its module is being imported.
+def refuse_duplicate(function: Callable[..., Any], name: str) -> None:
+    """Refuse a second step of one name while its module is being imported.
 
     In the main program (a notebook, a session) and on a reload the newer one replaces the older.
 
@@ -75,5 +75,5 @@ def refuse_duplicate(function: Callable[..., Any], name: str, what: str) -> None
     spec = getattr(sys.modules.get(function.__module__), "__spec__", None)
     if existing is not None and getattr(spec, "_initializing", False) and "<locals>" not in function.__qualname__:
         first = plain_function(existing.function).__code__.co_firstlineno
-        msg = f"module {module} has two {what}s named {name!r} (the first at line {first}): give one of them name="
+        msg = f"module {module} has two steps named {name!r} (the first at line {first}): give one of them name="
         raise UsageError(msg)

@@ -177,7 +177,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     spec = respecified(spec, {n: options[n] for n in USING & options.keys()})
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
-    refuse_duplicate(function, name, "step")
+    refuse_duplicate(function, name)
     if "<locals>" not in function.__qualname__:
         registry.steps[spec.module, name] = spec
     return StepFunction(target, spec)
