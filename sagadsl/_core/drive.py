@@ -100,32 +100,33 @@ class Drivers:
         raise last
 
     def _fly(self, effect: Do) -> Any:
-        """Have work done while its scope knows that it is under way."""
-        work = effect.work
-        scope: Scope = work.slot.scope
-        scope.flying.add(work)
+        """Have a call made while its scope knows that it is under way."""
+        call = effect.call
+        scope: Scope = call.slot.scope
+        scope.flying.add(call)
         try:
-            return self.drive(self._attempt(work))
+            return self.drive(self._attempt(call))
         finally:
-            land(scope, work)
+            land(scope, call)
 
     async def _afly(self, effect: Do) -> Any:
-        """Have work done while its scope knows that it is under way."""
-        work = effect.work
-        scope: Scope = work.slot.scope
-        scope.flying.add(work)
+        """Have a call made while its scope knows that it is under way."""
+        call = effect.call
+        scope: Scope = call.slot.scope
+        scope.flying.add(call)
         try:
-            return await self.adrive(self._attempt(work))
+            return await self.adrive(self._attempt(call))
         finally:
-            land(scope, work)
+            land(scope, call)
 
 
-def land(scope: Scope, work: Any) -> None:
+def land(scope: Scope | None, call: Any) -> None:
     """Tell a scope, and those around it that wait, that something is no longer under way."""
-    scope.flying.discard(work)
-    for each in scope.chain():
-        if each.landed is not None:
-            each.landed()
+    while scope is not None:
+        scope.flying.discard(call)
+        if scope.landed is not None:
+            scope.landed()
+        scope = scope.parent
 
 
 def is_flying(scope: Scope) -> bool:
@@ -166,18 +167,17 @@ def write(effect: Record) -> None:
     Raises:
         Stop: The journal cannot be written, or another process has the run.
     """
-    of = effect.of
-    run = of.run if type(of) is Scope else of.scope.run
+    of, kind = effect.of, effect.kind
+    is_slot = type(of) is Slot
+    run: OpenRun = of.scope.run if is_slot else of.run
+    full = kind in run.full
     with run.guard:  # steps may be called from several threads
-        entry, finished = entry_of(run, effect)
+        entry = entry_of_slot(of, effect, run.clock()) if is_slot else entry_of_scope(of, effect, run.clock())
         try:
-            if run.pending or finished is not None:
-                row = run.row if run.is_new else None
-                full = run.is_new or effect.kind in run.full
-                run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished)
-                run.pending, run.is_new = [], False
+            if is_slot and not run.pending:
+                run.journal.append(run.log, entry, full)
             else:
-                run.journal.append(run.log, entry, effect.kind in run.full)
+                commit(run, entry, full, None if is_slot or of.parent else FINISHED.get(kind))
         except Overtaken:
             raise run.halt(RunLostError(run.id)) from None
         except Taken:
@@ -192,27 +192,40 @@ def write(effect: Record) -> None:
         observer(entry)
 
 
-def entry_of(run: OpenRun, effect: Record) -> tuple[Entry, bool | None]:
-    """Return what an effect has appended, and whether the run is then finished (`None`: as before).
+def commit(run: OpenRun, entry: Entry, full: bool, finished: bool | None) -> None:  # noqa: FBT001
+    """Write an entry with those that wait for it: the run's opening, a take-over."""
+    row = run.row if run.is_new else None
+    full = full or run.is_new
+    run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished)
+    run.pending, run.is_new = [], False
+
+
+def entry_of_slot(slot: Slot, effect: Record, at: int) -> Entry:
+    """Return what an effect has appended about a call.
 
     Raises:
         Stop: No table allows it there. A file must never hold what cannot be read again.
     """
-    of, kind, at = effect.of, effect.kind, run.clock()
-    if type(of) is Slot:
-        seq = of.scope.seq
-        if of.child is None and (of.status, kind) not in STEPS:
-            raise run.halt(illegal(run, of.key, of.status, kind))
-        if of.seq:
-            entry = Entry(0, 0, kind, seq, of.key, of.seq, effect.attempt, at, None, None, None, effect.result)
-        else:
-            begins = (of.name, of.definition, of.arguments)
-            entry = Entry(0, 0, kind, seq, of.key, None, effect.attempt, at, *begins, effect.result)
-        return entry, None
-    if (of.status, kind) not in SCOPES:
-        raise run.halt(illegal(run, of.path or run.id, of.status, kind))
-    entry = Entry(0, 0, kind, of.seq, of.path, None, None, at, None, None, None, effect.result)
-    return entry, None if of.parent else FINISHED.get(kind)
+    kind, scope = effect.kind, slot.scope
+    if slot.child is None and (slot.status, kind) not in STEPS:
+        raise scope.run.halt(illegal(scope.run, slot.key, slot.status, kind))
+    name = definition = arguments = ref = None
+    if slot.seq:
+        ref = slot.seq
+    else:
+        name, definition, arguments = slot.name, slot.definition, slot.arguments
+    return Entry(0, 0, kind, scope.seq, slot.key, ref, effect.attempt, at, name, definition, arguments, effect.result)
+
+
+def entry_of_scope(scope: Scope, effect: Record, at: int) -> Entry:
+    """Return what an effect has appended about a scope.
+
+    Raises:
+        Stop: As above.
+    """
+    if (scope.status, effect.kind) not in SCOPES:
+        raise scope.run.halt(illegal(scope.run, scope.path or scope.run.id, scope.status, effect.kind))
+    return Entry(0, 0, effect.kind, scope.seq, scope.path, None, None, at, None, None, None, effect.result)
 
 
 def illegal(run: OpenRun, key: str, status: object, kind: Kind) -> JournalError:
@@ -256,8 +269,8 @@ def call_within(effect: Call, timeout: float) -> Any:
         finally:
             land(scope, flight)  # also where a Ctrl-C took the caller away meanwhile
 
-    scope, flight = effect.work.slot.scope, object()
-    thread = Thread(target=body, name=f"sagadsl {effect.work.slot.key}", daemon=True)
+    scope, flight = effect.slot.scope, object()
+    thread = Thread(target=body, name=f"sagadsl {effect.slot.key}", daemon=True)
     scope.flying.add(flight)
     thread.start()
     thread.join(timeout)
@@ -267,13 +280,13 @@ def call_within(effect: Call, timeout: float) -> Any:
     if error is None:
         return value
     if late and isinstance(error, Exception):
-        raise StepTimeout(effect.work.slot.key, timeout) from error
+        raise StepTimeout(effect.slot.key, timeout) from error
     raise error
 
 
 async def acall(effect: Call) -> Any:
     """Call the user's function and await what it returns, under its timeout."""
-    if not effect.work.is_async:
+    if not effect.is_async:
         return call(effect)
     token = CURRENT.set(effect)
     try:
@@ -285,7 +298,7 @@ async def acall(effect: Call) -> Any:
                 return await awaited(effect.function(*effect.args, **effect.kwargs))
         except Exception as error:
             if limit.expired():
-                raise StepTimeout(effect.work.slot.key, effect.timeout) from error
+                raise StepTimeout(effect.slot.key, effect.timeout) from error
             raise
     finally:
         CURRENT.reset(token)

@@ -8,9 +8,10 @@ plain classes: there are five a step, and made by hand they cost the import noth
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+from sagadsl._core.retry import Retry
 from sagadsl._core.values import Kind
 from sagadsl.errors import Fault
 
@@ -46,12 +47,12 @@ class Raise:
 
 
 class Do:
-    """Have *work* (a ``scope.Work``) done, at least once, and answer with its `Done` or `Failed`."""
+    """Have a `Call` made, at least once, and answer with its `Done` or `Failed`."""
 
-    __slots__ = ("work",)
+    __slots__ = ("call",)
 
-    def __init__(self, work: Any) -> None:
-        self.work = work
+    def __init__(self, call: Call) -> None:
+        self.call = call
 
 
 class Record:
@@ -66,15 +67,31 @@ class Record:
 class Call:
     """Call the user's function; answered with what it returns, or its exception is thrown in.
 
-    While it runs it is the current position: ``work`` tells a body where it is. The driver sets *deadline*, on the
-    monotonic clock, when it starts an attempt that has a *timeout* in seconds.
+    It is all that an attempt needs to know: for which *slot*, forward or to compensate it, and what to call with what,
+    so it is also what `Do` carries. While the function runs it is the current position, and tells a body where it is.
+    The flow sets *attempt*; the driver, where there is a *timeout* in seconds, the *deadline* on the monotonic clock.
     """
 
-    __slots__ = ("args", "attempt", "deadline", "function", "kwargs", "timeout", "work")
+    __slots__ = (
+        *("args", "attempt", "deadline", "function", "is_async", "is_compensation", "kwargs", "read_only", "retry"),
+        *("slot", "timeout"),
+    )
 
-    def __init__(self, work: Any, attempt: int) -> None:
-        self.work, self.attempt = work, attempt
-        self.function, self.args, self.kwargs, self.timeout = work.function, work.args, work.kwargs, work.timeout
+    def __init__(  # noqa: PLR0917  # keywords cost
+        self,
+        slot: Any,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        is_async: bool,  # noqa: FBT001
+        retry: Retry,
+        timeout: float | None = None,
+        is_compensation: bool = False,  # noqa: FBT001, FBT002
+        read_only: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        self.slot, self.function, self.args, self.kwargs, self.is_async = slot, function, args, kwargs, is_async
+        self.retry, self.timeout, self.is_compensation, self.read_only = retry, timeout, is_compensation, read_only
+        self.attempt = 0
         self.deadline: float | None = None
 
 

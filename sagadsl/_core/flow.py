@@ -22,7 +22,7 @@ from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
 from sagadsl._core.parameters import Receiver, Source
-from sagadsl._core.scope import OpenRun, Scope, Slot, Work
+from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
     CompensationError,
@@ -45,8 +45,9 @@ CLOSED = RuntimeError("this saga has ended, or begun to compensate: no further s
 # -- one call of a step ---------------------------------------------------------------------------------------------
 
 
-def perform(slot: Slot, work: Work) -> Flow[Any]:
+def perform(call: Call) -> Flow[Any]:
     """Return what the step returned, or raise what it raised: as recorded, else by having it done."""
+    slot = call.slot
     scope = slot.scope
     if scope.past is not None:
         scope.admit(slot)
@@ -55,7 +56,7 @@ def perform(slot: Slot, work: Work) -> Flow[Any]:
     refuse_when_closed(scope)
     if scope.run.cut:
         yield from survive(scope.run)
-    outcome: Done | Failed = yield Do(work)
+    outcome: Done | Failed = yield Do(call)
     return outcome.value if isinstance(outcome, Done) else Raise(outcome.error)
 
 
@@ -138,40 +139,40 @@ FORWARD = (K.INTENT, K.DONE, K.RETRYING, K.FAILED)
 BACKWARD = (K.COMPENSATION_INTENT, K.COMPENSATION_DONE, K.COMPENSATION_RETRYING, K.COMPENSATION_ERROR)
 
 
-def attempt(work: Work) -> Flow[Done | Failed]:
+def attempt(call: Call) -> Flow[Done | Failed]:
     """Try a step, or its compensation, until it has an outcome.
 
     An attempt ends *done* (it returned), *failed* (it raised) or *uncertain* (a timeout; or it was cut off, when no
     outcome follows its intent). Anything but an `Exception` passes through: interruption is not failure.
     """
-    slot, back = work.slot, work.is_compensation
+    slot, back = call.slot, call.is_compensation
     run = slot.scope.run
     intent, done, retrying, failed = BACKWARD if back else FORWARD
     wait = slot.compensation_wait if back else slot.wait
     if wait is not None:  # killed between two attempts: only the rest is waited for
         since, seconds = wait
-        yield from sleep(work, min(seconds, max(0.0, since / 1e6 + seconds - run.clock() / 1e6)))
+        yield from sleep(call, min(seconds, max(0.0, since / 1e6 + seconds - run.clock() / 1e6)))
     while True:
-        number = (slot.compensation_attempts if back else slot.attempts) + 1
-        if not work.read_only:
+        number = call.attempt = (slot.compensation_attempts if back else slot.attempts) + 1
+        if not call.read_only:
             yield Record(intent, slot, number)
         try:
-            value = yield Call(work, number)
+            value = yield call
         except Exception as error:  # noqa: BLE001  # whatever the user's function raises
-            fault, uncertain, delay = judge(work, error)
+            fault, uncertain, delay = judge(call, error)
             if delay is not None:
-                yield from retry(work, retrying, fault, delay, uncertain=uncertain)
+                yield from retry(call, retrying, fault, delay, uncertain=uncertain)
                 continue
             kind = K.UNCERTAIN if uncertain and not back else failed
             text = run.codec.dump_fault(fault)
             yield Record(kind, slot, number, text)
             return Failed(replayable(slot, fault, error), fault)
         except BaseException as error:
-            cut_off(work, error)
+            cut_off(call, error)
             raise
         if back:
             if hasattr(value, "__await__"):
-                return (yield from not_awaited(work, number, value))
+                return (yield from not_awaited(call, number, value))
             yield Record(done, slot, number)
             return Done(None)
         try:
@@ -182,13 +183,13 @@ def attempt(work: Work) -> Flow[Done | Failed]:
         return Done(copy)
 
 
-def not_awaited(work: Work, number: int, value: Any) -> Flow[Failed]:
+def not_awaited(call: Call, number: int, value: Any) -> Flow[Failed]:
     """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
     getattr(value, "close", lambda: None)()  # a coroutine that nobody will await
-    name = getattr(work.function, "__qualname__", work.function)
-    error = UsageError(f"{name}, the compensation of {work.slot.key}, gave an awaitable where nobody can await it")
-    text, fault = work.slot.run.codec.encode_fault(error)
-    yield Record(K.COMPENSATION_ERROR, work.slot, number, text)
+    name = getattr(call.function, "__qualname__", call.function)
+    error = UsageError(f"{name}, the compensation of {call.slot.key}, gave an awaitable where nobody can await it")
+    text, fault = call.slot.run.codec.encode_fault(error)
+    yield Record(K.COMPENSATION_ERROR, call.slot, number, text)
     return Failed(error, fault)
 
 
@@ -201,45 +202,45 @@ def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flo
     return Failed(replayable(slot, fault, error), fault)
 
 
-def judge(work: Work, error: Exception) -> tuple[Fault, bool, float | None]:
+def judge(call: Call, error: Exception) -> tuple[Fault, bool, float | None]:
     """Return an exception as a fault, whether it leaves the effect uncertain, and when to try again (or `None`)."""
-    slot = work.slot
-    failures = (slot.compensation_failures if work.is_compensation else slot.failures) + 1
+    slot = call.slot
+    failures = (slot.compensation_failures if call.is_compensation else slot.failures) + 1
     uncertain = isinstance(error, StepTimeout) and error.step == slot.key
     delay = None
-    if work.retry.retries and not isinstance(error, UsageError):
+    if call.retry.retries and not isinstance(error, UsageError):
         try:
-            delay = work.retry.delay(failures, error, slot.run.jitter())
+            delay = call.retry.delay(failures, error, slot.run.jitter())
         except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
             error.add_note(f"its Retry could not be asked: {type(bug).__name__}: {bug}")
     return slot.run.codec.encode_fault(error)[1], uncertain, delay
 
 
-def retry(work: Work, retrying: Kind, fault: Fault, delay: float, *, uncertain: bool) -> Flow[None]:
+def retry(call: Call, retrying: Kind, fault: Fault, delay: float, *, uncertain: bool) -> Flow[None]:
     """Record that another attempt follows, and wait for its time."""
-    slot = work.slot
-    if work.read_only:
+    slot = call.slot
+    if call.read_only:
         slot.failures += 1
     else:
         told = {"wait": delay, "uncertain": uncertain, "fault": json.loads(slot.run.codec.dump_fault(fault))}
-        number = slot.compensation_attempts if work.is_compensation else slot.attempts
+        number = slot.compensation_attempts if call.is_compensation else slot.attempts
         yield Record(retrying, slot, number, json.dumps(told, separators=(",", ":")))
-    yield from sleep(work, delay)
+    yield from sleep(call, delay)
 
 
-def sleep(work: Work, seconds: float) -> Flow[None]:
+def sleep(call: Call, seconds: float) -> Flow[None]:
     """Wait between two attempts; an interruption here ends the call like one inside an attempt."""
     try:
         yield Sleep(seconds)
     except BaseException as error:
-        cut_off(work, error)
+        cut_off(call, error)
         raise
 
 
-def cut_off(work: Work, error: BaseException) -> None:
+def cut_off(call: Call, error: BaseException) -> None:
     """Note an interrupted attempt. Whether it has an end depends on whether the body survives (`survive`)."""
-    if not work.is_compensation and not isinstance(error, Stop):
-        work.slot.run.cut.append((work.slot, error))
+    if not call.is_compensation and not isinstance(error, Stop):
+        call.slot.run.cut.append((call.slot, error))
 
 
 # -- compensation ---------------------------------------------------------------------------------------------------
@@ -297,16 +298,16 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
 def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
     """Have one step compensated; what cannot even be entered is a failure of the compensation."""
     try:
-        work = compensation_work(slot, fault)
+        call = compensation_call(slot, fault)
     except Exception as error:  # noqa: BLE001  # no function, no result, no live argument: all end here, loudly
         text, told = slot.run.codec.encode_fault(error)
         yield Record(K.COMPENSATION_ERROR, slot, None, text)
         return Failed(error, told)
-    outcome: Done | Failed = yield Do(work)
+    outcome: Done | Failed = yield Do(call)
     return outcome
 
 
-def compensation_work(slot: Slot, fault: Fault | None) -> Work:
+def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     """Find the function that compensates a call and bind what it receives.
 
     Raises:
@@ -340,7 +341,7 @@ def compensation_work(slot: Slot, fault: Fault | None) -> Work:
     except KeyError as error:
         msg = f"step {slot.key}: {wanted} needs the live argument {error.args[0]!r}, which nobody supplied"
         raise LookupError(msg) from None
-    return Work(
+    return Call(
         slot,
         compensation.function,
         args,

@@ -25,7 +25,6 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.definition import SagaSpec, StepSpec
 from sagadsl._core.effects import Call
 from sagadsl._core.journal import Journal, Log
-from sagadsl._core.retry import Retry
 from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind, RunRow, Status, StepStatus
 from sagadsl.errors import ReplayError, Stop
@@ -234,21 +233,6 @@ class Slot:
     def local_key(self) -> str:
         """Its key as seen from inside its scope."""
         return self.key[len(self.scope.prefix) :]
-
-
-@define(eq=False, repr=False)
-class Work:
-    """What an attempt needs to know: which call, forward or its compensation, and what to call with what."""
-
-    slot: Slot
-    function: Callable[..., Any]
-    args: Any
-    kwargs: Any
-    is_async: bool
-    retry: Retry
-    timeout: float | None = None
-    is_compensation: bool = False
-    read_only: bool = False
 
 
 @define(eq=False, repr=False)

@@ -23,7 +23,7 @@ from sagadsl._core.flow import perform
 from sagadsl._core.parameters import Parameters, Receiver
 from sagadsl._core.retry import Retry, as_retry
 from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
-from sagadsl._core.scope import CURRENT, Scope, Work
+from sagadsl._core.scope import CURRENT, Scope
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
 from sagadsl.errors import UsageError
 
@@ -255,8 +255,8 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
             log.warning(
                 "%s was recorded with %s and is called with %s: the record stands", slot.key, slot.arguments, text
             )
-        work = Work(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
-        return run.drivers[is_async](perform(slot, work))
+        call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
+        return run.drivers[is_async](perform(call))
 
     return call
 
@@ -273,9 +273,9 @@ def misplaced(spec: Any, here: Any) -> UsageError:
             f"{spec.name} is an async def, the saga around it ({here.name}) a def that cannot await it; make the saga "
             "an async def"
         )
-    where = "the compensation of step" if here.work.is_compensation else "step"
+    where = "the compensation of step" if here.is_compensation else "step"
     return UsageError(
-        f"{spec.name} is called inside {where} {here.work.slot.key}: a step is a leaf. Call it from the saga, or call "
+        f"{spec.name} is called inside {where} {here.slot.key}: a step is a leaf. Call it from the saga, or call "
         f"the undecorated function, {spec.name}.plain(...)"
     )
 
@@ -331,8 +331,8 @@ def current() -> Current:
     if here is None:
         return Current(run_id=None, idempotency_key=os.urandom(16).hex())
     if isinstance(here, Call):
-        slot = here.work.slot
-        suffix = "/compensation" if here.work.is_compensation else ""
+        slot = here.slot
+        suffix = "/compensation" if here.is_compensation else ""
         return Current(
             run_id=slot.run.id,
             key=slot.key,

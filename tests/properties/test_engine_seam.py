@@ -39,7 +39,7 @@ class Engine:
 
     def execute(self, flow: Any) -> Any:
         """Run a flow of a saga: all but the work in place."""
-        return drain(flow, lambda effect: self.work(effect.work) if type(effect) is Do else act(effect))
+        return drain(flow, lambda effect: self.work(effect.call) if type(effect) is Do else act(effect))
 
     async def aexecute(self, flow: Any) -> Any:
         """Run a flow of a saga that is a coroutine."""
