@@ -75,7 +75,7 @@ class Reader:
         if entry.kind is Kind.RESUMED:
             for seq in scope.paused_by:
                 self.slots[seq].again = True
-        if scope.slot is not None and scope.status is not Status.OPEN:
+        if scope.slot is not None and (scope.left or scope.status is not Status.OPEN):
             self.busy[scope.slot.scope].discard(scope.slot)
 
     def mark(self, slot: Slot | None) -> None:
