@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from sagadsl import Retry, Runtime, saga, step
+import sagadsl
+from sagadsl import Compensation, CompensationError, ReplayError, Retry, Runtime, saga, step
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.values import Kind
 
@@ -627,3 +628,393 @@ def test_the_same_branch_is_taken_after_a_death_at_any_later_point(name, fails):
         assert sorted(statuses(died)) == sorted(statuses(journal)), where
         assert set(happened) == set(effects), where
     assert same or not cut_in(journal), "a death came while the cancellation was on record"
+
+
+# -- for good ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def act(world):
+    """Give a step that has an effect and can take it back."""
+
+    @step(compensate=lambda name: world.add(f"-{name}"), name="act")
+    async def act(name: str) -> str:
+        world.add(name)
+        return name
+
+    return act
+
+
+async def cancelled_when(event: asyncio.Event, *coroutines: Any) -> list[Any]:
+    """Run coroutines, cancel them when told, and return what came of each."""
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
+    told = asyncio.ensure_future(event.wait())
+    await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in (told, *tasks):
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_a_task_cancelled_for_good_leaves_its_run_resumable(make_runtime, act, world):
+    """Nothing is compensated, and the step that was cut off is entered again."""
+
+    @step(compensate=None)
+    async def slow(first: bool) -> None:
+        world.add("slow")
+        if sagadsl.current().attempt == 1:
+            reached.set()
+            await asyncio.get_running_loop().create_future()
+
+    @saga(key="k")
+    async def flow() -> str:
+        await act("a")
+        await slow(True)
+        return await act("b")
+
+    async def main() -> None:
+        nonlocal reached
+        reached = asyncio.Event()
+        ended = await cancelled_when(reached, flow.using(runtime=make_runtime())())
+        assert isinstance(ended[0], asyncio.CancelledError)
+        assert make_runtime().find("flow/k").is_interrupted
+        assert await flow.using(runtime=make_runtime())() == "b"
+
+    reached: asyncio.Event
+    asyncio.run(main())
+    assert world == ["a", "slow", "slow", "b"]
+
+
+def test_cancelled_again_and_again_while_it_compensates_it_ends_and_then_lets_go(make_runtime, world):
+    """A second and a third cancellation find the shield as whole as the first."""
+
+    async def undo(name: str) -> None:
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        world.add(f"-{name}")
+
+    @step(compensate=undo)
+    async def act(name: str) -> None:
+        world.add(name)
+
+    @saga(key="k", runtime=make_runtime())
+    async def flow() -> None:
+        await act("a")
+        await act("b")
+        raise ValueError("no")
+
+    async def main() -> None:
+        nonlocal task
+        task = asyncio.ensure_future(flow())
+        await task
+
+    task: asyncio.Future[None]
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert world == ["a", "b", "-b", "-a"]
+    assert make_runtime().find("flow/k").status == "compensated"
+
+
+def test_a_compensation_that_fails_under_a_cancellation_is_told_of(make_runtime, world):
+    """That a person must act is worth more than that somebody was in a hurry."""
+
+    async def undo() -> None:
+        task.cancel()
+        raise OSError("disk")
+
+    @step(compensate=Compensation(undo, retries=0))
+    async def act() -> None:
+        world.add("a")
+
+    @saga(key="k", runtime=make_runtime())
+    async def flow() -> None:
+        await act()
+        raise ValueError("no")
+
+    async def main() -> None:
+        nonlocal task
+        task = asyncio.ensure_future(flow())
+        await task
+
+    task: asyncio.Future[None]
+    with pytest.raises(CompensationError, match="disk"):
+        asyncio.run(main())
+    assert make_runtime().find("flow/k").status == "compensation_failed"
+
+
+def test_a_step_in_a_thread_ends_on_record_before_the_cancellation_comes_out(make_runtime, act, world):
+    """Then the run goes on in the same loop, with what the thread returned; cancelling twice changes nothing."""
+    inside, leave = threading.Event(), threading.Event()
+
+    @step(compensate=lambda: world.add("-long"))
+    def long() -> str:
+        inside.set()
+        leave.wait(30)
+        world.add("long")
+        return "late"
+
+    @saga(key="k")
+    async def flow() -> str:
+        value = await asyncio.to_thread(long)
+        return value + await act("b")
+
+    async def main() -> None:
+        task = asyncio.ensure_future(flow.using(runtime=make_runtime())())
+        await asyncio.to_thread(inside.wait, 30)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert not task.done()
+        with pytest.raises(sagadsl.RunLockedError):
+            await flow.using(runtime=make_runtime())()
+        leave.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [(s.key, s.status) for s in make_runtime().find("flow/k").steps] == [("long", "done")]
+        assert await flow.using(runtime=make_runtime())() == "lateb"
+
+    asyncio.run(main())
+    assert world == ["long", "b"]
+
+
+def test_a_failure_waits_for_a_step_in_a_thread_that_a_timeout_left_behind(make_runtime, act, world):
+    """Its outcome is recorded, and it is compensated with it, in its place."""
+    inside, leave = threading.Event(), threading.Event()
+
+    @step(compensate=lambda result: world.add(f"-{result}"))
+    def long() -> str:
+        inside.set()
+        leave.wait(30)
+        world.add("long")
+        return "late"
+
+    @saga(key="k", runtime=make_runtime())
+    async def flow() -> None:
+        await act("a")
+        try:
+            async with asyncio.timeout(None) as limit:
+                asyncio.get_running_loop().call_soon(limit.reschedule, 0)
+                await asyncio.to_thread(long)
+        except TimeoutError:
+            await act("b")
+        threading.Timer(0.02, leave.set).start()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(flow())
+    assert inside.is_set()
+    assert world == ["a", "b", "long", "-b", "-late", "-a"]
+
+
+def test_what_a_timeout_left_behind_in_a_roots_own_body_is_a_loud_difference(make_runtime, act, world):
+    """Nobody sees that the value was not waited for: no timeout comes on replay. In a child of its own it does."""
+
+    @step(compensate=None)
+    async def long() -> str:
+        while not limits[-1].expired():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return "late"
+
+    @step(compensate=None)
+    async def cut() -> None:
+        if sagadsl.current().attempt == 1:
+            raise Death
+
+    @saga(key="k")
+    async def flow() -> str:
+        try:
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
+                if len(limits) == 1:  # the second process is faster than any timeout
+                    limit.reschedule(0)
+                task = asyncio.ensure_future(long())
+                await asyncio.shield(task)
+        except TimeoutError:
+            await act("b")
+        await task
+        await cut()
+        return "ok"
+
+    limits: list[Any] = []
+    with pytest.raises(Death):
+        asyncio.run(flow.using(runtime=make_runtime())())
+    with pytest.raises(ReplayError, match="it ended before act"):
+        asyncio.run(flow.using(runtime=make_runtime())())
+    assert world == ["b"]
+
+
+def test_what_is_left_running_does_nothing_more_once_the_run_was_cut_off(make_runtime, act, world):
+    """A task that nobody cancelled finds the saga closed, whatever it calls next."""
+    inside, leave = [], []
+
+    @step(compensate=None)
+    async def wait() -> None:
+        inside[0].set()
+        await leave[0].wait()
+        world.add("waited")
+
+    async def branch() -> None:
+        await wait()
+        await act("never")
+
+    @saga(key="k", runtime=make_runtime())
+    async def flow() -> None:
+        branches.append(asyncio.ensure_future(branch()))
+        await asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        inside.append(asyncio.Event())
+        leave.append(asyncio.Event())
+        await cancelled_when(inside[0], flow())
+        with pytest.raises(sagadsl.RunLockedError):
+            await flow.using(runtime=make_runtime())()
+        leave[0].set()
+        await asyncio.wait(branches)
+        assert isinstance(branches[0].exception(), BaseException)
+        assert not make_runtime().find("flow/k").is_live
+
+    branches: list[asyncio.Task[None]] = []
+    asyncio.run(main())
+    assert world == ["waited"]
+
+
+def test_a_ctrl_c_in_the_compensation_of_a_child_stops_the_run_whoever_catches_it(make_runtime, world):
+    """What is half compensated is compensated to its end before anything else; nothing is lost by going on."""
+    pressed = [True]
+
+    def undo(name: str) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        world.add(f"-{name}")
+
+    @step(compensate=undo)
+    def act(name: str) -> None:
+        world.add(name)
+
+    @saga
+    def child() -> None:
+        act("b")
+        raise ValueError("no")
+
+    @saga(key="k")
+    def flow() -> None:
+        act("a")
+        try:
+            child()
+        except (KeyboardInterrupt, ValueError):
+            world.add("caught")
+        act("c")
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.using(runtime=make_runtime())()
+    pressed.clear()
+    flow.using(runtime=make_runtime())()
+    assert world == ["a", "b", "caught", "-b", "caught", "c"]
+    assert make_runtime().find("flow/k").status == "completed"
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_ctrl_c_in_a_child_that_the_body_survived_comes_again(colour, make_runtime, world, between):
+    """In a step or between two: the other branch is not taken because nobody presses the second time."""
+    pressed = [True]
+
+    @colour.step(compensate=lambda name: world.add(f"-{name}"), name="act")
+    def act(name: str) -> str:
+        world.add(name)
+        if name == "b" and not between:
+            raise KeyboardInterrupt
+        return name
+
+    @colour.saga(name="child")
+    def child():
+        yield act("a")
+        if between and pressed:
+            raise KeyboardInterrupt
+        yield act("b")
+
+    @colour.step(compensate=None)
+    def cut() -> None:
+        if sagadsl.current().attempt == 1:
+            raise Death
+
+    @colour.saga(key="k", name="flow")
+    def flow():
+        survived = False
+        try:
+            yield child()
+        except KeyboardInterrupt:
+            survived = True
+        yield act("c" if survived else "d")
+        yield cut()
+
+    with pytest.raises(Death):
+        colour.call(flow.using(runtime=make_runtime()))
+    pressed.clear()
+    colour.call(flow.using(runtime=make_runtime()))
+    assert world == (["a", "c"] if between else ["a", "b", "c"])
+
+
+def test_a_child_that_is_cut_off_is_compensated_with_its_parent_also_after_a_death(make_runtime, world):
+    """Its functions live only in the body, which takes the same way once more in order to bind them."""
+    dies = [True]
+
+    @saga(key="k")
+    async def flow() -> None:
+        async def undo(name: str) -> None:
+            if name == "b" and dies:
+                raise Death
+            world.add(f"-{name}")
+
+        @step(compensate=undo)
+        async def act(name: str) -> None:
+            world.add(name)
+
+        @saga
+        async def child() -> None:
+            await act("b")
+            await asyncio.get_running_loop().create_future()
+
+        await act("a")
+        try:
+            async with asyncio.timeout(SOON):
+                await child()
+        except TimeoutError:
+            await act("c")
+        raise ValueError("no")
+
+    with pytest.raises(Death):
+        asyncio.run(flow.using(runtime=make_runtime())())
+    dies.clear()
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(flow.using(runtime=make_runtime())())
+    assert world == ["a", "b", "c", "-c", "-b", "-a"]
+
+
+def test_a_read_only_step_that_a_pause_had_entered_again_stands(colour, make_runtime, world):
+    """What it gave the second time is what every later process gets."""
+
+    @colour.step(read_only=True)
+    def look() -> str:
+        world.add("look")
+        if len(world.effects) == 1:
+            raise ConnectionError("down")
+        return f"seen{len(world.effects)}"
+
+    @colour.step(compensate=None)
+    def cut() -> None:
+        if sagadsl.current().attempt == 1:
+            raise Death
+
+    @colour.saga(key="k", on_failure="pause", name="flow")
+    def flow():
+        seen = yield look()
+        yield cut()
+        return seen
+
+    with pytest.raises(sagadsl.SuspendedError):
+        colour.call(flow.using(runtime=make_runtime()))
+    with pytest.raises(Death):
+        colour.call(flow.using(runtime=make_runtime()))
+    assert colour.call(flow.using(runtime=make_runtime())) == "seen2"
+    assert world == ["look", "look"]

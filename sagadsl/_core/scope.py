@@ -117,8 +117,9 @@ class OpenRun:
 class Slot:
     """One call of a step, or of a child saga (then *child* is its scope).
 
-    *seq* is its first entry's (0: nothing is recorded yet), *outcome* that of the entry that ended it, *arguments* the stored copies as JSON text. *result* is the
-    text of its value, *fault* of its exception. *uncertain* is sticky. *spec* and *live* are bound when the body calls.
+    *seq* is its first entry's (0: nothing is recorded yet), *outcome* that of the entry that ended it, *arguments* the
+    stored copies as JSON text. *result* is the text of its value, *fault* of its exception. *uncertain* is sticky.
+    *spec* and *live* are bound when the body calls.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
     brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
     """
