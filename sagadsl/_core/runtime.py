@@ -296,7 +296,7 @@ class Runtime:
             journal.release(row.number)
             raise stuck(scope)
         self._announce(scope)
-        if scope.status is Status.PAUSED:
+        if any(each.status is Status.PAUSED for each in scope.tree()):
             scope = self._resumed(asked, row, scope)
         else:
             self._queue(scope, Kind.TAKEN, owner())
@@ -310,6 +310,8 @@ class Runtime:
         for each in list(paused.tree()):
             if each.status is Status.PAUSED:
                 self._queue(each, Kind.RESUMED, owner())
+            elif each.parent is None:  # it was killed while it paused
+                self._queue(each, Kind.TAKEN, owner())
         entries = asked.journal.entries(row.number)
         pending = paused.run.pending
         scope = self._load(asked.spec, row, asked.journal, asked.options, [*entries, *pending])
@@ -448,6 +450,10 @@ class Runtime:
         if scope.status is Status.COMPLETED:
             journal.release(row.number)
             raise RunConflictError(row.id, "is completed; nothing of it is owed")
+        pivot = scope.pivot()
+        if pivot is not None and pivot.done:
+            journal.release(row.number)
+            raise RunConflictError(row.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
         if spec is None:
             self._need_functions(scope)
         self._announce_compensation(scope)
