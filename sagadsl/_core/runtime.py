@@ -30,7 +30,6 @@ from sagadsl._core.flow import Ended, attempt, settle
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, as_time
@@ -222,6 +221,8 @@ class Runtime:
         return journal
 
     def _file(self, path: Path) -> Journal:
+        from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # two milliseconds of every import
+
         if not self._read_only and not path.exists() and path.parent.is_dir():
             log.info("journal %s is new", path)
         return SqliteJournal(path, read_only=self._read_only)
