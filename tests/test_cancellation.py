@@ -116,7 +116,7 @@ class Stage:
 
         @step(compensate=undo, retries=Retry(5, wait=1000.0))
         async def flaky(name: str) -> None:
-            self.add(name)
+            self.add(f"?{name}")  # failed cleanly, each time
             raise ConnectionError(name)
 
         @step(compensate=undo)
@@ -606,7 +606,7 @@ def test_the_same_branch_is_taken_after_a_death_at_any_later_point(name, fails):
     assert entered_again(journal) == []
     if fails or "not_caught" in name:
         assert Runtime(journal).find("flow/k").status == "compensated"
-        done = {effect for effect in effects if not effect.startswith("-")}
+        done = {effect for effect in effects if effect[0] not in "-?"}
         assert {effect[1:] for effect in effects if effect.startswith("-")} == done
     same = 0
     for at in range(1, whole.stage.journal.moment + 1):
@@ -839,7 +839,7 @@ def test_what_a_timeout_left_behind_in_a_roots_own_body_is_a_loud_difference(mak
     limits: list[Any] = []
     with pytest.raises(Death):
         asyncio.run(flow.using(runtime=make_runtime())())
-    with pytest.raises(ReplayError, match="it ended before act"):
+    with pytest.raises(ReplayError, match="the code and the journal differ"):
         asyncio.run(flow.using(runtime=make_runtime())())
     assert world == ["b"]
 

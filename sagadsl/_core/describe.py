@@ -10,12 +10,13 @@ from typing import Any
 
 from sagadsl._core.codec import Codec
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.values import Cause, Entry, Kind, Status, StepInfo, StepStatus, as_time
+from sagadsl._core.values import Cause, Status, StepInfo, StepStatus, as_time
 from sagadsl.errors import CompensationError, Fault
 
 
 def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
     """Return what is to be said of a scope and the calls in it."""
+    pivot = scope.pivot()
     assert scope.status is not None  # noqa: S101  # it is open at least
     slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
     return {
@@ -25,6 +26,7 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
         "cause": Cause(scope.cause) if scope.cause else None,
         "error": stored_fault(scope.fault, codec),
         "steps": tuple(step_info(slot, codec) for slot in slots),
+        "pivot": pivot.key if pivot is not None and pivot.done else None,
         "stack": tuple(step_info(slot, codec) for slot in scope.owed()),
         "result": stored_value(scope.result, codec),
         "started": as_time(scope.started),
@@ -39,6 +41,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         key=slot.key,
         name=slot.name,
         status=str((child.status if child else slot.status) or ""),
+        title=slot.facts.get("title", ""),
         saga=child is not None,
         attempts=slot.attempts,
         uncertain=slot.is_uncertain,
@@ -81,13 +84,6 @@ def stuck(scope: Scope) -> CompensationError:
         tuple(slot.key for slot in slots if slot.status is StepStatus.COMPENSATED),
         tuple(slot.key for slot in scope.owed() if slot is not failed),
     )
-
-
-def owner_of(entries: list[Entry]) -> dict[str, Any]:
-    """Return what the last entry that opened or took over a run says of its owner."""
-    kinds = {Kind.OPENED, Kind.TAKEN, Kind.RESUMED}
-    told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in kinds and e.result) or "{}")
-    return told
 
 
 def resuming_line(scope: Scope, now: int) -> str:

@@ -170,21 +170,19 @@ class Slot:
             self.fault, self.again, self.cut = None, False, False
             return
         if kind is Kind.DONE:
-            self.done, self.again, self.result, self.ended, self.outcome = (
-                True,
-                False,
-                entry.result,
-                entry.at,
-                entry.seq,
-            )
+            self.done, self.result, self.ended, self.outcome = True, entry.result, entry.at, entry.seq
+            if self.fault is not None and self.scope.is_open:  # while it compensates, the body is told what it was
+                self.fault, self.again, self.cut = None, False, False
+        elif kind is Kind.NOT_LANDED:
+            self.uncertain = False
         elif kind is Kind.COMPENSATION_INTENT:
             self.compensation_attempts += 1
         elif kind is Kind.COMPENSATION_DONE:
             self.compensation_fault = None
         else:
-            self._apply_failure(kind, entry)
+            self._apply_failure(kind, entry, cut_off=before is StepStatus.ENTERED and kind is Kind.CANCELLED)
 
-    def _apply_failure(self, kind: Kind, entry: Entry) -> None:
+    def _apply_failure(self, kind: Kind, entry: Entry, *, cut_off: bool) -> None:
         if kind in {Kind.RETRYING, Kind.COMPENSATION_RETRYING}:
             told = json.loads(entry.result or "{}")
             wait = (entry.at, float(told["wait"]))
@@ -198,7 +196,7 @@ class Slot:
         else:
             self.fault, self.ended, self.outcome, self.again = entry.result, entry.at, entry.seq, False
             self.failures, self.wait = 0, None
-            self.uncertain = self.uncertain or kind is not Kind.FAILED
+            self.uncertain = self.uncertain or kind is Kind.UNCERTAIN or cut_off
             if kind is Kind.CANCELLED:
                 self.cut_off(entry)
 
@@ -235,6 +233,11 @@ class Slot:
         if self.status is StepStatus.COMPENSATED or "compensate" not in facts:
             return False
         return self.done or self.is_uncertain or (self.fault is not None and "even_if_failed" in facts)
+
+    @property
+    def is_past_pivot(self) -> bool:
+        """It is a point of no return, and done; or it may be, which nobody can tell."""
+        return (self.done or self.is_uncertain) and self.facts.get("standing") == "pivot"
 
     @property
     def is_standing(self) -> bool:
@@ -347,6 +350,10 @@ class Scope:
         for slot in self.slots:
             if slot.child is not None:
                 yield from slot.child.tree()
+
+    def pivot(self) -> Slot | None:
+        """Return the point of no return that has been passed, in this scope or those inside it."""
+        return next((slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot), None)
 
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""

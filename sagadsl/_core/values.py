@@ -36,6 +36,7 @@ class Kind(StrEnum):
     FAILED = "failed"
     UNCERTAIN = "uncertain"
     CANCELLED = "cancelled"
+    NOT_LANDED = "not_landed"  # the probe says that what was uncertain has had no effect
 
     COMPENSATION_INTENT = "compensation_intent"
     COMPENSATION_DONE = "compensation_done"
@@ -69,6 +70,7 @@ class StepStatus(StrEnum):
     FAILED = "failed"
     UNCERTAIN = "uncertain"
     CANCELLED = "cancelled"
+    NOT_LANDED = "not_landed"
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"
@@ -109,7 +111,11 @@ class Entry:
 
 @define(eq=False, repr=False)
 class RunRow:
-    """What identifies a run in the file: one row of table ``run``."""
+    """What identifies a run in the file: one row of table ``run``.
+
+    *thefts* counts take-overs by force from a living owner. Each moves the lock to another place: the old owner keeps
+    the old one, which means nothing any more.
+    """
 
     number: int
     id: str
@@ -119,6 +125,12 @@ class RunRow:
     arguments_digest: str
     started: int
     finished: int | None = None
+    thefts: int = 0
+
+    @property
+    def lock(self) -> int:
+        """Where the run is locked."""
+        return self.number + (self.thefts << 40)
 
     @property
     def key_prefix(self) -> str:
@@ -137,12 +149,13 @@ class StepInfo:
     """What the journal says of one call of a step (or of a child saga, then *saga* is true).
 
     *attempts* counts entries into the body, *arguments* and *result* are the stored copies, *started* and *ended* are
-    aware times. *compensation* is the name of the function that compensates it, or `None`.
+    aware times. *title* is what ``title=`` says, *compensation* the name of the function that compensates it.
     """
 
     key: str
     name: str
     status: str
+    title: str = ""
     saga: bool = False
     attempts: int = 0
     uncertain: bool = False
@@ -162,7 +175,8 @@ class RunInfo:
     """What the journal says of one run, or of a child saga inside it (then *parent* is the enclosing run's id).
 
     *stack* is what would be compensated now, the first to be compensated first. *owner* is the process that opened or
-    last took the run over; *is_live* says whether a living process holds it.
+    last took the run over; *is_live* says whether a living process holds it. *pivot* is the step from which the run can
+    only go forward, once it is done.
     """
 
     id: str
@@ -174,6 +188,7 @@ class RunInfo:
     parent: str | None = None
     steps: tuple[StepInfo, ...] = ()
     stack: tuple[StepInfo, ...] = ()
+    pivot: str | None = None
     arguments: dict[str, Any] = field(factory=dict)
     result: Any = None
     program: str = ""
@@ -186,6 +201,23 @@ class RunInfo:
     def is_interrupted(self) -> bool:
         """Unfinished, and no living process holds it."""
         return self.status in {Status.OPEN, Status.COMPENSATING} and not self.is_live
+
+
+@frozen
+class Landed:
+    """A probe's answer: the effect happened, and *value* is what the step would have returned."""
+
+    value: Any = None
+
+
+@frozen
+class NotLanded:
+    """A probe's answer: the effect has not happened, and will not."""
+
+
+@frozen
+class Unknown:
+    """A probe's answer: it cannot tell."""
 
 
 @frozen
