@@ -114,7 +114,7 @@ class Stage:
             await asyncio.sleep(0)
             raise LookupError(name)
 
-        @step(compensate=undo, retries=Retry(5, wait=1000.0))
+        @step(compensate=None, retries=Retry(5, wait=1000.0))
         async def flaky(name: str) -> None:
             self.add(f"?{name}")  # failed cleanly, each time
             raise ConnectionError(name)
