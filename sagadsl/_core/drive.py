@@ -271,12 +271,12 @@ def call(effect: Call) -> Any:
         if effect.timeout is None:
             return effect.function(*effect.args, **effect.kwargs)
         effect.deadline = time.monotonic() + effect.timeout
-        return call_within(effect, effect.timeout)
+        return call_within(effect, effect.timeout, effect.deadline)
     finally:
         CURRENT.reset(token)
 
 
-def call_within(effect: Call, timeout: float) -> Any:
+def call_within(effect: Call, timeout: float, deadline: float) -> Any:
     """Call the user's function in a daemon thread and wait until it has really ended.
 
     A function cannot be stopped from outside, and nothing may follow while it runs. So the timeout decides what a late
@@ -292,6 +292,10 @@ def call_within(effect: Call, timeout: float) -> Any:
             outcome = context.run(effect.function, *effect.args, **effect.kwargs), None
         except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
             outcome = None, error
+            if isinstance(error, Exception) and time.monotonic() >= deadline:
+                told = StepTimeout(effect.slot.key, timeout)
+                told.__cause__ = error
+                outcome = None, told
         try:
             with run.guard:
                 ended.append(outcome)
@@ -303,10 +307,8 @@ def call_within(effect: Call, timeout: float) -> Any:
     scope, run, flight = effect.slot.scope, effect.slot.run, object()
     thread = Thread(target=body, name=f"sagadsl {effect.slot.key}", daemon=True)
     scope.flying.add(flight)
-    thread.start()
     try:
-        thread.join(timeout)
-        late = thread.is_alive()
+        thread.start()
         thread.join()
     except BaseException:  # a Ctrl-C takes the caller away at once; whoever comes second keeps the outcome
         with run.guard:
@@ -315,11 +317,9 @@ def call_within(effect: Call, timeout: float) -> Any:
                 keep(effect, *ended[0])
         raise
     value, error = ended[0]
-    if error is None:
-        return value
-    if late and isinstance(error, Exception):
-        raise StepTimeout(effect.slot.key, timeout) from error
-    raise error
+    if error is not None:
+        raise error
+    return value
 
 
 def keep(effect: Call, value: Any, error: BaseException | None) -> None:
@@ -328,12 +328,12 @@ def keep(effect: Call, value: Any, error: BaseException | None) -> None:
     Nobody is there to be told what the journal cannot take: then, too, it stays uncertain.
     """
     slot, run = effect.slot, effect.slot.run
-    if error is not None or hasattr(value, "__await__"):
+    if error is not None or effect.is_probe or effect.read_only or hasattr(value, "__await__"):
         return
     with suppress(Stop, Unstorable):
         if effect.is_compensation:
             write(Record(Kind.COMPENSATION_DONE, slot, effect.attempt))
-        elif not effect.read_only:
+        else:
             write(Record(Kind.DONE, slot, effect.attempt, run.codec.encode_and_copy(value)[0]))
 
 
