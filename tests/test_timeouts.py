@@ -324,7 +324,7 @@ def test_a_compensation_has_a_timeout_of_its_own(colour, make_runtime, world, la
     assert make_runtime().find("flow/k").status == "compensated"
 
 
-# -- a Ctrl-C while a sync attempt with a timeout runs in its thread ----------------------------------------------------
+# -- a Ctrl-C while a sync attempt with a timeout runs in its thread --------------------------------------------------
 
 
 class Pressed:

@@ -302,14 +302,16 @@ def call_within(effect: Call, timeout: float, deadline: float) -> Any:
                 if left:
                     keep(effect, *outcome)
         finally:
+            is_over.set()
             land(scope, flight)
 
     scope, run, flight = effect.slot.scope, effect.slot.run, object()
+    is_over = Event()  # `Thread.join`, interrupted, takes a thread that runs for one that has ended
     thread = Thread(target=body, name=f"sagadsl {effect.slot.key}", daemon=True)
     scope.flying.add(flight)
     try:
         thread.start()
-        thread.join()
+        is_over.wait()
     except BaseException:  # a Ctrl-C takes the caller away at once; whoever comes second keeps the outcome
         with run.guard:
             left.append(True)
