@@ -480,7 +480,7 @@ def slow_then_clean(colour, world, compensate):
             await aoverrun()
         raise LookupError("clean")
 
-    options = {"name": "late", "compensate": compensate, "timeout": 0.005, "retries": Retry(1, on=TimeoutError)}
+    options = {"name": "late", "compensate": compensate, "timeout": 0.1, "retries": Retry(1, on=TimeoutError)}
     return step(**options)(alate if colour.is_async else late)
 
 
