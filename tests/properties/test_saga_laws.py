@@ -21,7 +21,7 @@ from attrs import define
 from hypothesis import HealthCheck, Phase, assume, example, find, given, settings
 from hypothesis import strategies as st
 
-from sagadsl import JournalError, Runtime, Status
+from sagadsl import JournalError, ReplayError, Runtime, Status
 from sagadsl._core import flow, state
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
@@ -522,7 +522,8 @@ def test_the_judge_refuses_a_child_that_goes_on_after_it_was_left(monkeypatch):
     world.live(dies_at=whole.ticks - 1)
     monkeypatch.setattr(Scope, "is_open", property(lambda self: True))
     monkeypatch.setattr(flow, "interruption", _forgetful)
-    world.live()
+    with pytest.raises(ReplayError):  # in the end; too late
+        world.live()
     with pytest.raises(AssertionError, match="G5"):
         judge(world)
 
