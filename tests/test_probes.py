@@ -642,3 +642,78 @@ def test_a_title_is_what_people_read(colour, make_runtime):
     run = make_runtime().runs()[0]
     assert run.steps[0].title == "Charge the customer's card"
     assert "Charge the customer's card" in report.run_text(run)
+
+
+def killed_at(make_runtime, kinds):
+    """Return a runtime whose process dies as soon as an entry of one of these kinds is durable, and the entries."""
+    seen = []
+
+    def die(entry):
+        if entry.kind in kinds and not seen:
+            seen.append(entry)
+            raise Cut
+
+    runtime = make_runtime()
+    runtime.observers = (die,)
+    return runtime, seen
+
+
+@pytest.mark.parametrize("answer", [Landed("p-1"), True])
+def test_what_a_probe_says_of_a_resumed_step_is_its_outcome(colour, world, charge, play, make_runtime, answer):
+    """On record, it survives the process that resumed the run: nothing is asked or entered again because of it."""
+    asked = []
+
+    def find():
+        asked.append(1)
+        return Unknown() if len(asked) == 1 else answer
+
+    order = order_with(colour, world, charge(on_uncertain="pause", probe=find))
+    with pytest.raises(SuspendedError):
+        play(order, "o-1")
+    dying, seen = killed_at(make_runtime, {"done", "uncertain"})
+    with pytest.raises(Cut):
+        colour.call(order.using(runtime=dying), "o-1")
+    assert [entry.kind for entry in seen] == ["uncertain" if answer is True else "done"]
+    if answer is True:
+        with pytest.raises(SuspendedError, match="answered True"):
+            colour.call(order.using(runtime=make_runtime()), "o-1")
+        assert world == ["charge1"]
+    else:
+        assert colour.call(order.using(runtime=make_runtime()), "o-1") == "p-1"
+        assert world == ["charge1", "paid:p-1"]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("answer", [True, Landed(threading.Lock())])
+def test_what_a_probe_gets_wrong_while_compensating_is_not_told_to_the_body(
+    colour, world, charge, play, make_runtime, answer
+):
+    """The body that runs again to bind is told what it was told."""
+    answers = iter([Unknown(), answer])
+    step = charge(on_uncertain="compensate", probe=lambda: next(answers))
+    caught = []
+
+    def undo():
+        world.add("-first")
+        if world.effects.count("-first") == 1:
+            raise Cut
+
+    @colour.step(compensate=undo, name="first")
+    def first() -> None:
+        world.add("first")
+
+    @colour.saga(name="order")
+    def order(name: str):
+        yield first()
+        try:
+            yield step(name)
+        except Exception as error:
+            caught.append((type(error), str(error)))
+            raise
+
+    with pytest.raises(Cut):
+        play(order, "o-1")
+    with pytest.raises((StepTimeout, StepError)):
+        colour.call(order.using(runtime=make_runtime()), "o-1")
+    assert len(caught) == 2
+    assert caught[0] == caught[1]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import sagadsl
-from sagadsl import ReplayError, RunConflictError, RunLockedError, RunLostError
+from sagadsl import ReplayError, RunConflictError, RunLockedError, RunLostError, SuspendedError
 
 
 class Cut(BaseException):
@@ -1393,3 +1393,27 @@ def test_a_sync_saga_waits_for_steps_in_its_threads_before_it_compensates(make_r
     with pytest.raises(ValueError, match="no"):
         flow()
     assert world == ["slow", "-slow"]
+
+
+def test_what_a_resumed_step_that_only_looks_found_is_on_record(colour, make_runtime, cut, world):
+    """Its failure paused the run and it was tried again: from then on it is a recorded step like any other."""
+
+    @colour.step(read_only=True, name="look")
+    def look() -> str:
+        world.add("look")
+        if world == ["look"]:
+            raise ValueError("no")
+        return f"saw{len(world.effects)}"
+
+    @colour.saga(name="trip", on_failure="pause")
+    def trip():
+        seen = yield look()
+        yield cut()
+        return seen
+
+    with pytest.raises(SuspendedError):
+        colour.call(trip.using(runtime=make_runtime()))
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    assert colour.call(trip.using(runtime=make_runtime())) == "saw2"
+    assert world == ["look", "look", "cut1", "cut2"]
