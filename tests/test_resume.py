@@ -1417,3 +1417,29 @@ def test_what_a_resumed_step_that_only_looks_found_is_on_record(colour, make_run
         colour.call(trip.using(runtime=make_runtime()))
     assert colour.call(trip.using(runtime=make_runtime())) == "saw2"
     assert world == ["look", "look", "cut1", "cut2"]
+
+
+def test_a_child_that_paused_and_then_completed_is_not_run_again(colour, make_runtime, cut, world):
+    """Going on with it was what the resumption asked for, once."""
+
+    @colour.step(compensate=None, name="fails_once")
+    def fails_once() -> None:
+        world.add("try")
+        if world == ["try"]:
+            raise ValueError("no")
+
+    @colour.saga(name="inner", on_failure="pause")
+    def inner():
+        yield fails_once()
+
+    @colour.saga(name="outer")
+    def outer():
+        yield inner()
+        yield cut()
+
+    with pytest.raises(SuspendedError):
+        colour.call(outer.using(runtime=make_runtime()))
+    with pytest.raises(Cut):
+        colour.call(outer.using(runtime=make_runtime()))
+    colour.call(outer.using(runtime=make_runtime()))
+    assert world == ["try", "try", "cut1", "cut2"]
