@@ -717,3 +717,89 @@ def test_what_a_probe_gets_wrong_while_compensating_is_not_told_to_the_body(
         colour.call(order.using(runtime=make_runtime()), "o-1")
     assert len(caught) == 2
     assert caught[0] == caught[1]
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_probe_or_the_wait_after_it_may_be_cancelled(make_runtime, world, clock, asks):
+    """A body that survives it took the fallback: so it does on replay, and the step is neither asked nor entered."""
+    asked = []
+
+    async def find():
+        asked.append(1)
+        if asks:
+            await asyncio.Event().wait()
+        return NotLanded()
+
+    @sagadsl.step(name="charge", probe=find, retries=Retry(3, wait=5), compensate=None)
+    async def charge() -> None:
+        attempt = sagadsl.current().attempt
+        world.add(f"charge{attempt}")
+        if attempt == 1:
+            raise OSError("refused")
+        raise Cut
+
+    @sagadsl.step(name="fallback", compensate=None)
+    async def fallback() -> None:
+        world.add("fallback")
+        if world.effects.count("fallback") == 1:
+            raise Cut
+
+    @sagadsl.saga(name="order")
+    async def order() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await charge()
+        except TimeoutError:
+            await fallback()
+            return "fell back"
+        return "charged"
+
+    async def forever(seconds):
+        await asyncio.Event().wait()
+
+    with pytest.raises(Cut):
+        asyncio.run(order.using(runtime=make_runtime())())
+    clock.microseconds -= 20_000_000  # so that there is a wait left
+    with pytest.raises(Cut):
+        asyncio.run(order.using(runtime=make_runtime(asleep=forever))())
+    assert asyncio.run(order.using(runtime=make_runtime())()) == "fell back"
+    assert world == ["charge1", "charge2", "fallback", "fallback"]
+    assert len(asked) == 1
+
+
+def test_a_probe_of_a_resumed_step_may_be_cancelled(make_runtime, world):
+    """What paused the run is on record, and yet the replay tells what came after."""
+    asked = []
+
+    async def find():
+        asked.append(1)
+        if len(asked) == 2:
+            await asyncio.Event().wait()
+        return Unknown()
+
+    @sagadsl.step(name="charge", probe=find, on_uncertain="pause", compensate=None)
+    async def charge() -> None:
+        world.add("charge")
+        raise StepTimeout("charge", 5.0)
+
+    @sagadsl.step(name="fallback", compensate=None)
+    async def fallback() -> None:
+        world.add("fallback")
+        if world.effects.count("fallback") == 1:
+            raise Cut
+
+    @sagadsl.saga(name="order")
+    async def order() -> None:
+        try:
+            async with asyncio.timeout(0.01):
+                await charge()
+        except TimeoutError:
+            await fallback()
+
+    with pytest.raises(SuspendedError):
+        asyncio.run(order.using(runtime=make_runtime())())
+    with pytest.raises(Cut):
+        asyncio.run(order.using(runtime=make_runtime())())
+    asyncio.run(order.using(runtime=make_runtime())())
+    assert world == ["charge", "fallback", "fallback"]
+    assert len(asked) == 2

@@ -1443,3 +1443,72 @@ def test_a_child_that_paused_and_then_completed_is_not_run_again(colour, make_ru
         colour.call(outer.using(runtime=make_runtime()))
     colour.call(outer.using(runtime=make_runtime()))
     assert world == ["try", "try", "cut1", "cut2"]
+
+
+def test_compensating_goes_on_over_a_cancelled_step_that_is_compensated(make_runtime, world):
+    """On record it was cancelled, whatever came of it since: nothing cancels the body that only runs to bind."""
+    tries = []
+
+    def undo():
+        tries.append(1)
+        if len(tries) == 1:
+            raise Cut
+        world.add("-first")
+
+    @sagadsl.step(compensate=undo, name="first")
+    async def first() -> None:
+        world.add("first")
+
+    @sagadsl.step(compensate=lambda result=None: world.add("-slow"), name="slow")
+    async def slow() -> None:
+        world.add("slow")
+        await asyncio.Event().wait()
+
+    @sagadsl.saga(name="trip")
+    async def trip():
+        await first()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await slow()
+        raise ValueError("no")
+
+    with pytest.raises(Cut):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    assert world == ["first", "slow", "-slow", "-first"]
+
+
+def test_a_look_that_was_resumed_and_cancelled_ends_cancelled(make_runtime, world):
+    """It has a failure on record, so the replay must be told that it was cancelled since."""
+
+    @sagadsl.step(read_only=True, name="look")
+    async def look() -> None:
+        world.add("look")
+        if world == ["look"]:
+            raise ValueError("no")
+        if world == ["look", "look"]:
+            await asyncio.Event().wait()
+
+    @sagadsl.step(compensate=None, name="last")
+    async def last() -> None:
+        world.add("last")
+        if world == ["look", "look", "last"]:
+            raise Cut
+
+    @sagadsl.saga(name="trip", on_failure="pause")
+    async def trip() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await look()
+        except TimeoutError:
+            await last()
+            return "fallback"
+        return "seen"
+
+    with pytest.raises(SuspendedError):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    with pytest.raises(Cut):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    assert asyncio.run(trip.using(runtime=make_runtime())()) == "fallback"
+    assert world == ["look", "look", "last", "last"]

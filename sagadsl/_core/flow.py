@@ -121,7 +121,7 @@ def survive(run: OpenRun) -> Flow[None]:
         yield Gather(slot.scope)  # a thread that could not be interrupted ends first
     cut, run.cut = run.cut, []
     for slot, error in cut:
-        if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}:
+        if slot.seq and not slot.has_outcome:
             yield Record(K.CANCELLED, slot, slot.attempts, run.codec.encode_fault(error)[0])
 
 
@@ -134,7 +134,7 @@ def replay(slot: Slot) -> Flow[Any]:
         fault = run.codec.load_fault(slot.fault or "{}")
     except ValueError as error:  # no business of the body's: the program lacks what made the record
         raise run.halt(unreadable(run, slot.key, error)) from error
-    if slot.status is StepStatus.CANCELLED and fault.name == "CancelledError":
+    if fault.type == "asyncio.exceptions:CancelledError":
         refuse_when_closed(slot.scope)
         yield Wait()  # the same cancellation arrives here again
     again = replayable(slot, fault, None)
