@@ -803,3 +803,22 @@ def test_a_probe_of_a_resumed_step_may_be_cancelled(make_runtime, world):
     asyncio.run(order.using(runtime=make_runtime())())
     assert world == ["charge", "fallback", "fallback"]
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("options", [{"on_uncertain": "pause"}, {"probe": lambda: NotLanded()}])
+def test_a_result_that_cannot_be_stored_leaves_no_doubt(colour, world, make_runtime, options):
+    """The effect has happened: no person is asked, nor the probe; the step is compensated with the live result."""
+    thing = threading.Lock()
+
+    @colour.step(name="charge", compensate=lambda result: world.add(f"-{result is thing}"), **options)
+    def charge():
+        world.add("charge")
+        return thing
+
+    @colour.saga(runtime=make_runtime())
+    def order():
+        yield charge()
+
+    with pytest.raises(NotStorableError):
+        colour.call(order)
+    assert world == ["charge", "-True"]

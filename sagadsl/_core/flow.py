@@ -65,7 +65,7 @@ def perform(call: Call) -> Flow[Any]:
     outcome: Done | Failed = yield Do(call)
     if isinstance(outcome, Done):
         return outcome.value
-    if pauses_when_uncertain(slot):
+    if pauses_when_uncertain(slot, outcome.error):
         yield from pause(scope, outcome.error)
     return Raise(outcome.error)
 
@@ -95,10 +95,11 @@ def refuse_beside_others(slot: Slot) -> None:
         raise UsageError(msg)
 
 
-def pauses_when_uncertain(slot: Slot) -> bool:
-    """Tell whether a person decides what to do about a step that ended uncertain."""
+def pauses_when_uncertain(slot: Slot, error: BaseException) -> bool:
+    """Tell whether a person decides about a step that ended uncertain; one whose result cannot be kept was done."""
     return (
         slot.status is StepStatus.UNCERTAIN
+        and not isinstance(error, NotStorableError)
         and slot.spec is not None
         and slot.spec.on_uncertain == "pause"
         and slot.scope.is_open
@@ -138,7 +139,7 @@ def replay(slot: Slot) -> Flow[Any]:
         refuse_when_closed(slot.scope)
         yield Wait()  # the same cancellation arrives here again
     again = replayable(slot, fault, None)
-    if pauses_when_uncertain(slot):  # cut off before the pause was on record
+    if pauses_when_uncertain(slot, again):  # cut off before the pause was on record
         yield from pause(slot.scope, again)
     return Raise(again)
 
@@ -465,7 +466,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
 
 def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
     """Have one step compensated; what cannot even be entered is a failure of the compensation."""
-    if slot.is_uncertain and slot.status is not StepStatus.COMPENSATING:
+    if slot.is_uncertain and slot.status is not StepStatus.COMPENSATING and slot not in slot.run.unstorable:
         probing = probe_call(slot, fault)
         answer = UNKNOWN if probing is None else (yield Do(probing))
         if isinstance(answer, NotLanded) and not slot.is_owed:
