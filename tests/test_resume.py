@@ -1512,3 +1512,40 @@ def test_a_look_that_was_resumed_and_cancelled_ends_cancelled(make_runtime, worl
         asyncio.run(trip.using(runtime=make_runtime())())
     assert asyncio.run(trip.using(runtime=make_runtime())()) == "fallback"
     assert world == ["look", "look", "last", "last"]
+
+
+def test_what_is_compensating_is_not_resumed_with_the_child_that_paused(colour, make_runtime, act, world):
+    """Compensated by request, killed, called again: it goes on compensating, and the journal says nothing else."""
+
+    def undo():
+        world.add("-paid")
+        if world.effects.count("-paid") == 1:
+            raise Cut
+
+    @colour.step(compensate=undo, name="pay")
+    def pay() -> None:
+        world.add("paid")
+
+    @colour.step(compensate=None, name="fail")
+    def fail() -> None:
+        raise ValueError("no")
+
+    @colour.saga(name="inner", on_failure="pause")
+    def inner():
+        yield pay()
+        yield fail()
+
+    @colour.saga(name="outer")
+    def outer():
+        yield act("a")
+        yield inner()
+
+    with pytest.raises(SuspendedError):
+        colour.call(outer.using(runtime=make_runtime()))
+    with pytest.raises(Cut):
+        colour.run(make_runtime().runs()[0].compensate())
+    with pytest.raises(ValueError, match="no"):
+        colour.call(outer.using(runtime=make_runtime()))
+    assert world == ["a", "paid", "-paid", "-paid", "-a"]
+    journal = make_runtime().journal()
+    assert "resumed" not in [entry.kind for entry in journal.entries(1)]

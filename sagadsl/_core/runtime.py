@@ -296,7 +296,7 @@ class Runtime:
             journal.release(row.number)
             raise stuck(scope)
         self._announce(scope)
-        if any(each.status is Status.PAUSED for each in scope.tree()):
+        if scope.status is not Status.COMPENSATING and any(each.status is Status.PAUSED for each in scope.tree()):
             scope = self._resumed(asked, row, scope)
         else:
             self._queue(scope, Kind.TAKEN, owner())
