@@ -29,6 +29,7 @@ from sagadsl import (
     Unknown,
     UsageError,
 )
+from sagadsl._core.codec import Codec
 from sagadsl.report import text as report
 
 LATE, KILLED = "timed out", "killed"
@@ -822,3 +823,74 @@ def test_a_result_that_cannot_be_stored_leaves_no_doubt(colour, world, make_runt
     with pytest.raises(NotStorableError):
         colour.call(order)
     assert world == ["charge", "-True"]
+
+
+def test_a_probe_whose_arguments_cannot_be_read_cannot_tell(make_runtime, world, monkeypatch):
+    """Nor can the compensation: it has failed, on record, for a person to mend."""
+    shop = types.ModuleType("unreadable_shop")
+    monkeypatch.setitem(sys.modules, "unreadable_shop", shop)
+    shop.world, shop.Cut = world, Cut
+    source = """
+import attrs, sagadsl
+@attrs.frozen
+class Order:
+    name: str
+def ask(order): raise AssertionError
+def undo(result=None): raise AssertionError
+@sagadsl.step(compensate=undo, probe=ask)
+def charge(order):
+    world.add("charge")
+    raise Cut
+@sagadsl.saga
+def flow():
+    charge(Order("o-1"))
+"""
+    exec(compile(source, "unreadable_shop.py", "exec"), vars(shop))  # noqa: S102  # a module of its own
+    with pytest.raises(Cut):
+        shop.flow.using(runtime=make_runtime())()
+    monkeypatch.delitem(sys.modules, "unreadable_shop")
+    elsewhere = make_runtime(codec=Codec())
+    with pytest.raises(CompensationError, match="not imported"):
+        elsewhere.compensate_without_body(elsewhere.runs()[0].id)
+    assert elsewhere.runs()[0].status == "compensation_failed"
+
+
+def test_a_step_that_has_not_landed_is_tried_again_and_said_so(colour, world, charge, make_runtime, caplog):
+    """Killed between the probe's answer and the next attempt: that one is still to come."""
+    order = order_with(colour, world, charge(landed=False, probe=lambda: NotLanded()))
+    dying, seen = killed_at(make_runtime, {"not_landed"})
+    for _ in range(2):
+        if not seen:
+            with pytest.raises(Cut):
+                colour.call(order.using(runtime=dying), "o-1")
+    assert seen
+    caplog.clear()
+    assert colour.call(order.using(runtime=make_runtime()), "o-1") == "p-2"
+    assert "1 charge is tried again" in caplog.text
+    assert world == ["charge2", "paid:p-2"]
+
+
+def test_a_pivot_of_which_nobody_can_tell_pauses_and_says_so(colour, world, play, make_runtime, how):
+    """It may be past, so nothing is compensated by itself; a person may resume it, or have the rest compensated."""
+
+    @colour.step(compensate=lambda: world.add("-first"), name="first")
+    def first() -> None:
+        world.add("first")
+
+    @colour.step(compensate=PIVOT, name="pivot", on_uncertain="compensate")
+    def pivot() -> None:
+        world.add("pivot")
+        raise StepTimeout("pivot", 5.0) if how == LATE else Cut
+
+    @colour.saga(name="order")
+    def order():
+        yield first()
+        yield pivot()
+
+    with pytest.raises(SuspendedError, match="pivot is perhaps past"):
+        play(order)
+    assert world == ["first", "pivot"]
+    assert make_runtime().runs()[0].pivot is None
+    run = colour.run(make_runtime().runs()[0].compensate())
+    assert run.status == "compensated"
+    assert world == ["first", "pivot", "-first"]

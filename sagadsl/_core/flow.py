@@ -391,8 +391,8 @@ def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
         return None
     try:
         args, kwargs = spec.probe.arguments(what_is_known(slot, fault))
-    except KeyError:
-        return None  # a live argument that nobody supplied: it cannot be asked
+    except (KeyError, ValueError):
+        return None  # a live argument that nobody supplied, or one that this program cannot read: it cannot be asked
     probing = Call(slot, spec.probe.function, args, kwargs, spec.is_async, NEVER, spec.timeout)
     probing.is_probe = True
     return probing
@@ -632,8 +632,9 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     for each in scope.chain():
         yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = [each.seq]  # seen from around it, the child is what failed
-    pivot = scope.pivot()
-    reason = str(fault) if pivot is None else f"{fault}; {pivot.key} is past, from where nothing is compensated"
+    reason, pivot = str(fault), scope.pivot()
+    if pivot is not None:
+        reason += f"; {pivot.key} is {'' if pivot.done else 'perhaps '}past, from where nothing is compensated"
     suspended = SuspendedError(run.id, Status.PAUSED, reason)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)

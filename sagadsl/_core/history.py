@@ -14,8 +14,7 @@ from sagadsl._core.values import Entry, Kind, Status, StepStatus
 FORWARD = frozenset(
     {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
 )
-ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
-UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING})
+UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED})
 
 
 def restore(run: OpenRun, entries: list[Entry]) -> Scope:
