@@ -526,6 +526,34 @@ def test_a_body_that_raises_after_the_pivot_pauses_too(colour, world, steps, mak
     assert world == ["first", "pivot", "last"]
 
 
+def test_a_pivot_that_is_done_counts_beside_one_that_may_be(colour, world, steps, make_runtime):
+    """The body went on after the doubtful one; from the other there is no way back."""
+    first, pivot, last, failures = steps
+
+    @colour.step(compensate=PIVOT, name="doubtful")
+    def doubtful() -> None:
+        raise StepTimeout("doubtful", 5.0)
+
+    @colour.saga(name="pivotal")
+    def pivotal():
+        yield first()
+        try:
+            yield doubtful()
+        except StepTimeout:
+            world.add("caught")
+        yield pivot()
+        failures.extend(["last"] * 4)
+        yield last()
+
+    with pytest.raises(SuspendedError, match="pivot is past"):
+        colour.call(pivotal.using(runtime=make_runtime()))
+    run = make_runtime().runs()[0]
+    assert run.pivot == "pivot"
+    with pytest.raises(RunConflictError, match="can only go forward"):
+        colour.run(run.compensate())
+    assert world == ["first", "caught", "pivot"]
+
+
 def test_a_pivot_in_a_child_binds_the_parent(colour, world, steps, make_runtime):
     """A completed child's pivot cannot be undone by compensating the parent."""
     first, pivot, last, failures = steps
@@ -657,6 +685,20 @@ def killed_at(make_runtime, kinds):
     runtime = make_runtime()
     runtime.observers = (die,)
     return runtime, seen
+
+
+def test_an_answer_that_cannot_even_be_shown_is_a_mistake_too(colour, world, charge, play, make_runtime):
+    """The step has an outcome all the same."""
+
+    class Answer:
+        def __repr__(self):
+            raise AssertionError
+
+    order = order_with(colour, world, charge(probe=Answer))
+    with pytest.raises(UsageError, match="Landed, NotLanded or Unknown"):
+        play(order, "o-1")
+    assert world == ["charge1", "-None"]
+    assert "uncertain" in kinds(make_runtime())
 
 
 @pytest.mark.parametrize("answer", [Landed("p-1"), True])

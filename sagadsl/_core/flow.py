@@ -12,6 +12,7 @@ driver throws in at a ``yield`` is what the user's function raised, or the `Stop
 from __future__ import annotations
 
 import json
+import reprlib
 import sys
 from asyncio import CancelledError
 from typing import Any
@@ -372,7 +373,8 @@ def ask(probing: Call) -> Flow[Any]:
         return answer
     if not isinstance(answer, Landed):
         name = getattr(probing.function, "__qualname__", probing.function)
-        wrong = UsageError(f"{name}, the probe of {slot.key}, answered {answer!r:.80}: Landed, NotLanded or Unknown")
+        said = reprlib.repr(answer)  # never fails
+        wrong = UsageError(f"{name}, the probe of {slot.key}, answered {said}: Landed, NotLanded or Unknown")
         text, fault = slot.run.codec.encode_fault(wrong)
         yield Record(K.UNCERTAIN, slot, number, text)
         return Failed(replayable(slot, fault, wrong), fault)

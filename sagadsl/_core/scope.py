@@ -333,8 +333,9 @@ class Scope:
                 yield from slot.child.tree()
 
     def pivot(self) -> Slot | None:
-        """Return the point of no return that has been passed, in this scope or those inside it."""
-        return next((slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot), None)
+        """Return the point of no return that is passed, in this scope or those inside it; else one that may be."""
+        pivots = [slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot]
+        return min(pivots, key=lambda slot: not slot.done, default=None)
 
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""
