@@ -171,7 +171,7 @@ class Slot:
             return
         if kind is Kind.DONE:
             self.done, self.result, self.ended, self.outcome = True, entry.result, entry.at, entry.seq
-            if self.fault is not None and self.scope.is_open:  # while it compensates, the body is told what it was
+            if self.again:
                 self.fault, self.again, self.cut = None, False, False
         elif kind is Kind.NOT_LANDED:
             self.uncertain = False
@@ -194,8 +194,9 @@ class Slot:
         elif kind is Kind.COMPENSATION_ERROR:
             self.compensation_fault, self.compensation_failures = entry.result, 0
         else:
-            self.fault, self.ended, self.outcome, self.again = entry.result, entry.at, entry.seq, False
-            self.failures, self.wait = 0, None
+            if self.fault is None or self.again:  # else the body was told, and that stays what it is told
+                self.fault, self.again, self.cut = entry.result, False, False
+            self.ended, self.outcome, self.failures, self.wait = entry.at, entry.seq, 0, None
             self.uncertain = self.uncertain or kind is Kind.UNCERTAIN or cut_off
             if kind is Kind.CANCELLED:
                 self.cut_off(entry)
@@ -352,8 +353,9 @@ class Scope:
                 yield from slot.child.tree()
 
     def pivot(self) -> Slot | None:
-        """Return the point of no return that has been passed, in this scope or those inside it."""
-        return next((slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot), None)
+        """Return the point of no return that is passed, in this scope or those inside it; else one that may be."""
+        pivots = [slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot]
+        return min(pivots, key=lambda slot: not slot.done, default=None)
 
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""

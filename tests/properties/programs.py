@@ -31,9 +31,12 @@ from sagadsl import (
     CompensationError,
     Fault,
     JournalError,
+    Landed,
+    NotLanded,
     Retry,
     Runtime,
     StepError,
+    Unknown,
     current,
     saga,
     step,
@@ -47,7 +50,7 @@ from sagadsl._core.values import Entry, Kind
 
 @frozen
 class Act:
-    """Call a step. *kind* is one of `KINDS`; *fates* and *back* tell how its attempts, and its compensation's, end.
+    """Call a step of a *kind* of `KINDS` or `PROBED`; *fates* and *back* tell how it and its compensation are tried.
 
     Fates: ``yes`` and ``no`` return (and decide an `If`), ``boom`` and ``odd`` raise before the effect, ``late`` leaves
     it open whether the effect happened, ``hang`` stays after it until the `Within` around is over. With *keyed* the
@@ -120,10 +123,12 @@ class Within:
     other: Any
 
 
-COMPENSATED_KINDS = ("undo", "needy", "even")
-KINDS = (*COMPENSATED_KINDS, "plain", "mail", "look")
+KINDS = ("undo", "needy", "even", "plain", "mail", "look")
 """``undo`` can do without the result, ``needy`` cannot, ``even`` is also called for a step that failed; ``plain`` has
 no compensation, ``mail`` is irreversible, ``look`` only reads."""
+PROBED = ("asked", "unsure")
+"""``asked`` has a probe that always knows; that of ``unsure`` never does, and the step is then given up."""
+COMPENSATED_KINDS = ("undo", "needy", "even", *PROBED)
 BACK_RETRIES = 1
 
 
@@ -313,6 +318,7 @@ class World:
     used: Counter[tuple[str, bool]] = field(factory=Counter)
     seen: dict[str, list[list[str]]] = field(factory=dict)
     cut: dict[str, list[bool]] = field(factory=dict)
+    made: dict[str, list[Any]] = field(factory=dict)
     acts: dict[str, Any] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -509,12 +515,20 @@ def forward(named: str) -> list[Any]:
         raise Boom(named, f"p{world.process}")
     if fate == "odd":
         raise Odd(named, made=True)
+    result = world.made[key] = [named, fate == "yes", f"p{world.process}"]
     world.affect(key, named, back=False)
     if fate == "late":
         raise Late(key, 1.0)
-    if fate == "hang":
-        return None
-    return [named, fate == "yes", f"p{world.process}"]
+    return None if fate == "hang" else result
+
+
+def ask(named: str) -> Landed | NotLanded:
+    """Look outside whether this call had its effect."""
+    world = WORLD.get()
+    world.tick()
+    made = world.made.get(current().key)
+    assert made is None or made[0] == named
+    return NotLanded() if made is None else Landed(made)
 
 
 def backward(named: str, result: Any) -> None:
@@ -557,6 +571,10 @@ def steps_in(*, is_async: bool) -> dict[str, Any]:
         await dawdle(named)
         backward(named, result)
 
+    async def aask(named: str) -> Landed | NotLanded:
+        await dawdle(named)
+        return ask(named)
+
     def need(named: str, result: Any) -> None:
         backward(named, result)
 
@@ -569,7 +587,11 @@ def steps_in(*, is_async: bool) -> dict[str, Any]:
         "mail": IRREVERSIBLE,
     }
     steps = {kind: step(name=kind, compensate=compensate[kind])(function) for kind in compensate}
-    return steps | {"look": step(name="look", read_only=True)(function)}
+    steps["look"] = step(name="look", read_only=True)(function)
+    steps["asked"] = step(name="asked", compensate=compensate["undo"], probe=aask if is_async else ask)(function)
+    unsure = {"probe": lambda: Unknown(), "on_uncertain": "compensate"}
+    steps["unsure"] = step(name="unsure", compensate=compensate["undo"], **unsure)(function)
+    return steps
 
 
 STEPS = {is_async: steps_in(is_async=is_async) for is_async in (False, True)}
@@ -809,7 +831,7 @@ class Model:
                 self.effects.append(named)
                 call.status, call.uncertain = "cancelled", act.kind != "look"
                 raise Hung
-            if fate in {"yes", "no"}:
+            if fate in {"yes", "no"} or (fate == "late" and act.kind == "asked"):
                 self.effects.append(named)
                 call.status, call.done = "done", True
                 return [named, fate == "yes", "p"]
@@ -817,6 +839,8 @@ class Model:
             if fate == "late":
                 self.effects.append(named)
                 call.status, call.uncertain = "uncertain", True
+                if act.kind == "unsure":
+                    break
         raise Failure(*{"boom": ("Boom", named, "p"), "odd": ("Odd", named), "late": ("StepTimeout",)}[fate])
 
     def compensate(self, scope: int) -> None:
@@ -994,6 +1018,11 @@ class Judge:
             closed = [scope for scope in self.within(entry.scope) if self.scope_status[scope] != "open"]
             assert not closed, f"G5: {entry.step} has an intent in a scope that is {self.scope_status[closed[0]]}"
             call.uncertain, call.is_open = call.uncertain or call.is_open, True
+        elif kind is Kind.NOT_LANDED:
+            call.uncertain = call.is_open = False
+            self.entered.discard((entry.step, False))
+            if not call.is_owed:
+                self.settled(entry.step)
         elif kind in ENDS:
             call.status, call.is_open = str(kind), False
             call.done, call.failed = kind is Kind.DONE, kind is Kind.FAILED
@@ -1007,8 +1036,7 @@ class Judge:
             self.entered.discard((entry.step, True))
             if kind is Kind.COMPENSATION_DONE:
                 call.status = "compensated"
-                for plan in self.plans.values():
-                    plan[:] = [key for key in plan if key != entry.step]
+                self.settled(entry.step)
             elif kind is Kind.COMPENSATION_ERROR:
                 call.status = "compensation_failed"
 
@@ -1016,6 +1044,11 @@ class Judge:
         """Note that a child was cut off: nothing starts in it any more."""
         if self.scope_status[entry.scope] == "open":
             self.scope_status[entry.scope] = "left"
+
+    def settled(self, step: str) -> None:
+        """Note that a call is no longer owed anything."""
+        for plan in self.plans.values():
+            plan[:] = [key for key in plan if key != step]
 
     def mirror(self, entry: Entry) -> None:
         """Compare what is compensated next with the last intent that is owed.
