@@ -176,7 +176,7 @@ def abreast(slot: Slot, past: Past) -> Flow[None]:
     Nothing waits on replay, so that a body could otherwise cancel a task of its own before that has begun.
     """
     for _ in range(TURNS):
-        if not any((each.cut or not each.outcome) and each.seq < slot.outcome for each in past.order):
+        if not any(each in past.order and each.seq < slot.outcome for each in past.cut_off):
             return
         yield Sleep(0)
 

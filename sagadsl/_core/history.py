@@ -117,4 +117,5 @@ def past_of(scope: Scope) -> Past | None:
             buckets.setdefault((base, scope.run.codec.canonical(slot.arguments)), deque()).append(slot)
     if not order:
         return None
-    return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped)
+    cut_off = [slot for slot in order if slot.child is None and (slot.cut or not slot.outcome)]
+    return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped, cut_off)

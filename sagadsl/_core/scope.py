@@ -263,13 +263,17 @@ class Slot:
 
 @define(eq=False, repr=False)
 class Past:
-    """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them."""
+    """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
+
+    *cut_off* are those that had no end, or that of an interruption, when the scope was read.
+    """
 
     recorded: tuple[str, ...]
     order: dict[Slot, None]
     buckets: dict[tuple[str, str], deque[Slot]]
     keyed: dict[str, deque[Slot]]
     is_strict: bool
+    cut_off: list[Slot]
     called: list[str] = field(factory=list)
 
 
