@@ -1213,15 +1213,17 @@ def test_what_a_plain_compensation_gives_to_await_has_not_run(make_runtime, worl
 def test_steps_in_threads_of_a_saga_settle_before_it_is_compensated(make_runtime, world):
     """And their entries never race."""
     runtime = make_runtime(asleep=asyncio.sleep)
-    gate = threading.Event()
+    gate, begun = threading.Event(), threading.Barrier(4)
 
     @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
     def act(name: str) -> None:
+        begun.wait(30)
         gate.wait(30)
         world.add(name)
 
     @sagadsl.step(compensate=None)
     def bad() -> None:
+        begun.wait(30)
         threading.Timer(0.05, gate.set).start()
         raise ValueError("no")
 

@@ -566,7 +566,7 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
         yield from survive(run)
     if error is None:
         return (yield from complete(scope, value))
-    if pauses or scope.pivot() is not None:
+    if pauses or scope.pivot() is not None or only_goes_forward(scope):
         return (yield from pause(scope, error))
     text, fault = run.codec.encode_fault(run.genuine(error))
     ended = yield from compensate(scope, Cause.FAILURE, text, error)
@@ -631,10 +631,11 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     for each in scope.chain():
         yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = [each.seq]  # seen from around it, the child is what failed
-    reason, pivot = str(fault), scope.pivot()
+    *_, root = scope.chain()
+    reason, pivot = str(fault), root.pivot()
     if pivot is not None:
         reason += f"; {pivot.key} is {'' if pivot.done else 'perhaps '}past, from where nothing is compensated"
-    suspended = SuspendedError(run.id, Status.PAUSED, reason)
+    suspended = SuspendedError(run.id, Status.PAUSED, reason, pivot is not None and pivot.done)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)
 
