@@ -7,6 +7,7 @@ where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 from sagadsl._core.definition import IRREVERSIBLE, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
+from sagadsl._core.provided import PROVIDED as _PROVIDED
 from sagadsl._core.retry import Retry
 from sagadsl._core.runtime import CODEC as _CODEC
 from sagadsl._core.runtime import Run, Runtime
@@ -49,6 +50,7 @@ configure = _default.configure
 runs = _default.runs
 find = _default.find
 register = _CODEC.register
+provide = _PROVIDED.provide
 
 __all__ = [
     "IRREVERSIBLE",
@@ -91,6 +93,7 @@ __all__ = [
     "find",
     "main",
     "now",
+    "provide",
     "random",
     "register",
     "runs",

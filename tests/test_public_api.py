@@ -63,6 +63,7 @@ PUBLIC = [
     "find",
     "main",
     "now",
+    "provide",
     "random",
     "register",
     "runs",

@@ -21,7 +21,7 @@ from attrs import define
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
-from sagadsl._core.parameters import Receiver, Source
+from sagadsl._core.parameters import Receiver, Source, function_name
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
@@ -162,6 +162,7 @@ def attempt(call: Call) -> Flow[Done | Failed]:
             fault, uncertain, delay = judge(call, error)
             if delay is not None:
                 yield from retry(call, retrying, fault, delay, uncertain=uncertain)
+                renew(call)
                 continue
             kind = K.UNCERTAIN if uncertain and not back else failed
             text = run.codec.dump_fault(fault)
@@ -186,7 +187,7 @@ def attempt(call: Call) -> Flow[Done | Failed]:
 def not_awaited(call: Call, number: int, value: Any) -> Flow[Failed]:
     """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
     getattr(value, "close", lambda: None)()  # a coroutine that nobody will await
-    name = getattr(call.function, "__qualname__", call.function)
+    name = function_name(call.function)
     error = UsageError(f"{name}, the compensation of {call.slot.key}, gave an awaitable where nobody can await it")
     text, fault = call.slot.run.codec.encode_fault(error)
     yield Record(K.COMPENSATION_ERROR, call.slot, number, text)
@@ -226,6 +227,18 @@ def retry(call: Call, retrying: Kind, fault: Fault, delay: float, *, uncertain: 
         number = slot.compensation_attempts if call.is_compensation else slot.attempts
         yield Record(retrying, slot, number, json.dumps(told, separators=(",", ":")))
     yield from sleep(call, delay)
+
+
+def renew(call: Call) -> None:
+    """Have a call made with the arguments on record: an earlier attempt may have changed those it was given."""
+    slot = call.slot
+    if call.is_compensation:
+        again = compensation_call(slot, call.fault)
+        call.args, call.kwargs = again.args, again.kwargs
+    else:
+        call.args, call.kwargs = slot.spec.arguments(
+            call.function, slot.run.codec.decode(slot.arguments) | (slot.live or {})
+        )
 
 
 def sleep(call: Call, seconds: float) -> Flow[None]:
@@ -314,9 +327,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         LookupError: There is no such function any more, or a value that it needs.
     """
     run, wanted = slot.run, slot.facts["compensate"]
-    spec = slot.spec or run.find_step(slot.facts["module"], slot.name)
-    if spec is not None and slot.spec is None and json.loads(spec.definition).get("compensate") != wanted:
-        spec = None  # `using(compensate=...)`: only the body knows it
+    spec = slot.compensating_step()
     compensation: Compensation | None = spec.compensation if spec is not None else None
     receiver: Receiver | None = spec.receiver if spec is not None else None
     if spec is None or compensation is None or receiver is None:
@@ -339,9 +350,9 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     try:
         args, kwargs = receiver.arguments(values)
     except KeyError as error:
-        msg = f"step {slot.key}: {wanted} needs the live argument {error.args[0]!r}, which nobody supplied"
+        msg = f"step {slot.key}: {wanted} needs the argument {error.args[0]!r}, which the step was recorded without"
         raise LookupError(msg) from None
-    return Call(
+    call = Call(
         slot,
         compensation.function,
         args,
@@ -351,6 +362,8 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         compensation.timeout,
         is_compensation=True,
     )
+    call.fault = fault
+    return call
 
 
 def _compensated(scope: Scope) -> tuple[str, ...]:

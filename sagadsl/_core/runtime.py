@@ -13,9 +13,10 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
+from sagadsl._core.provided import PROVIDED, Provided, Source
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, as_time
@@ -145,6 +147,7 @@ class Runtime:
         jitter: A random number in [0, 1) for the back-off of retries.
         observers: Called with each `Entry` after it is durable.
         codec: Turns values into text; the process's own knows what was registered and annotated.
+        provide: What makes live arguments where nobody calls, by type; by default what `sagadsl.provide` was told.
         read_only: Look only: a file is never made, changed or migrated.
 
     Raises:
@@ -164,6 +167,7 @@ class Runtime:
         jitter: Callable[[], float] = random.random,
         observers: tuple[Callable[[Entry], None], ...] = (),
         codec: Codec | None = None,
+        provide: Mapping[Any, Any] | None = None,
         read_only: bool = False,
     ) -> None:
         self._store = store
@@ -174,6 +178,7 @@ class Runtime:
         self.jitter = jitter
         self.observers = tuple(contained(observer) for observer in observers)
         self.codec = codec or CODEC
+        self.provided = PROVIDED if provide is None else Provided(provide)
         self._read_only = read_only
         waits = {"sleep": sleep, "asleep": asleep}
         drivers = Drivers(attempt, **{n: w for n, w in waits.items() if w is not None})
@@ -240,10 +245,13 @@ class Runtime:
             raise unstorable_argument(spec.name, why) from None
         journal = self.journal(options.store if options.store is not None else spec.store)
         asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments))
-        run_id = self._id(spec, stored, options)
+        return begun(self._open(asked, self._id(spec, stored, options)))
+
+    def _open(self, asked: Asked, run_id: str | None) -> Opened:
+        spec = asked.spec
         if run_id is not None:
             return self._open_named(asked, run_id)
-        if (options.resume or spec.resume or self.resume) == "arguments":
+        if (asked.options.resume or spec.resume or self.resume) == "arguments":
             opened = self._adopt(asked)
             if opened is not None:
                 return opened
@@ -423,6 +431,7 @@ class Runtime:
         if run.log.number:
             run.journal.release(run.log.number)
         _open_runs.discard(run)
+        ended(run)
 
     # -- runs that are there ----------------------------------------------------------------------------------------
 
@@ -438,7 +447,7 @@ class Runtime:
         arguments = self.codec.decode(text) if spec is not None else {}
         if spec is not None and not compensate:
             asked = Asked(spec, options, journal, text, row.arguments_digest)
-            return self._reopen(asked, row), arguments
+            return begun(self._reopen(asked, row)), arguments
         if not journal.hold(row.number):
             raise self._locked(row, journal)
         scope = self._load(spec, row, journal)
@@ -449,25 +458,66 @@ class Runtime:
             journal.release(row.number)
             raise RunConflictError(row.id, "is completed; nothing of it is owed")
         if spec is None:
-            self._need_functions(scope)
+            try:
+                self._need_functions(scope)
+                self._lacking(scope)
+            except UsageError:
+                self.close(scope.run)
+                raise
         self._announce_compensation(scope)
         if scope.status is Status.COMPENSATING:
             self._queue(scope, Kind.TAKEN, owner())
         else:
             cause = scope.cause if scope.status is Status.COMPENSATION_FAILED else Cause.REQUEST
             self._queue(scope, Kind.COMPENSATING, json.dumps({"cause": cause or Cause.REQUEST}))
-        return Opened(scope), arguments
+        return begun(Opened(scope)), arguments
 
     def _need_functions(self, scope: Scope) -> None:
         """Refuse, before anything is written, to compensate by names that this program does not have."""
         for slot in scope.owed():
-            if self._step_of(slot) is None:
-                self.close(scope.run)
+            if slot.compensating_step() is None:
                 msg = (
-                    f"run {scope.run.id}: the saga {scope.name} is not in this program, nor is step {slot.name} of "
-                    f"module {slot.facts['module']}, which compensates by {slot.facts['compensate']}: import it"
+                    f"run {scope.run.id}: the body of {scope.name} cannot be run here, and step {slot.name} of module "
+                    f"{slot.facts['module']}, compensated by {slot.facts['compensate']}, is not to be found: import it"
                 )
                 raise UsageError(msg)
+
+    # -- live arguments that no body supplies -----------------------------------------------------------------------
+
+    def _lacking(self, scope: Scope) -> list[tuple[Slot, dict[str, Source]]]:
+        """Say where the live arguments come from that compensations want of calls which no body has made here.
+
+        Raises:
+            UsageError: One is to be had nowhere.
+        """
+        found = []
+        for slot in scope.owed():
+            spec = None if slot.spec is not None else slot.compensating_step()
+            if spec is not None and spec.receiver is not None:
+                wanted = set(spec.receiver.sources.values()) & spec.parameters.live
+                who = f"run {scope.run.id}: the compensation {slot.facts['compensate']} of step {slot.key}"
+                found.append((slot, self.provided.sources(spec, sorted(map(str, wanted)), who)))
+        return found
+
+    def supply(self, scope: Scope) -> None:
+        """Bind the live arguments that are provided to the calls which no body has made here.
+
+        Raises:
+            Stop: One is to be had nowhere, or cannot be made. Nothing was written; the run can go on later.
+        """
+        try:
+            for slot, sources in self._lacking(scope):
+                slot.live = self.provided.take(sources)
+        except Exception as error:
+            raise scope.run.halt(error) from error
+
+    async def asupply(self, scope: Scope) -> None:
+        """Bind the live arguments that are provided, as above."""
+        try:
+            for slot, sources in self._lacking(scope):
+                slot.live = await self.provided.atake(sources)
+        except Exception as error:
+            raise scope.run.halt(error) from error
 
     def _announce_compensation(self, scope: Scope) -> None:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
@@ -481,9 +531,10 @@ class Runtime:
         scope = opened.scope
         if scope is None:
             return self.find(run_id)
-        if any(spec is not None and spec.is_async for spec in map(self._step_of, scope.owed())):
+        if any(spec is not None and spec.is_async for spec in map(Slot.compensating_step, scope.owed())):
             return self._acompensate(scope)
         try:
+            self.supply(scope)
             self.drivers[0](settle(scope, None, None, pauses=False))
         except Stop as stop:
             raise stop.reason from None
@@ -494,15 +545,13 @@ class Runtime:
     async def _acompensate(self, scope: Scope) -> Run:
         """Compensate without a body where a compensation is to be awaited."""
         try:
+            await self.asupply(scope)
             await self.drivers[1](settle(scope, None, None, pauses=False))
         except Stop as stop:
             raise stop.reason from None
         finally:
             self.close(scope.run)
         return self.find(scope.run.id)
-
-    def _step_of(self, slot: Slot) -> StepSpec | None:
-        return registry.find_step(slot.facts["module"], slot.name)
 
     def _row(self, run_id: str, journal: Journal) -> RunRow:
         rows = journal.runs(id=run_id) or journal.runs(prefix=run_id)
@@ -572,11 +621,37 @@ def owner() -> str:
 _owner: str | None = None
 _open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
 
+threads_with_runs: dict[int, int] = {}
+"""How many runs each thread has open, by its identifier: empty where no saga is being run."""
+_threads_guard = threading.Lock()
+
+
+def begun(opened: Opened) -> Opened:
+    """Note in which thread a run is open."""
+    if opened.scope is not None:
+        run = opened.scope.run
+        run.thread = threading.get_ident()
+        with _threads_guard:
+            threads_with_runs[run.thread] = threads_with_runs.get(run.thread, 0) + 1
+    return opened
+
+
+def ended(run: OpenRun) -> None:
+    """Note that a run is no longer open."""
+    if run.thread:
+        with _threads_guard:
+            left = threads_with_runs.pop(run.thread, 1) - 1
+            if left:
+                threads_with_runs[run.thread] = left
+        run.thread = 0
+
 
 def _after_fork() -> None:
     """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here."""
-    global _owner  # noqa: PLW0603
+    global _owner, _threads_guard  # noqa: PLW0603
     _owner = None
+    _threads_guard = threading.Lock()
+    threads_with_runs.clear()
     for run in list(_open_runs):
         run.halt(RunLostError(run.id))
     _open_runs.clear()

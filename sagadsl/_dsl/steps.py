@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,10 +20,10 @@ from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, key_of, literal
 from sagadsl._core.effects import Call
-from sagadsl._core.flow import perform
-from sagadsl._core.parameters import Parameters, Receiver
+from sagadsl._core.flow import perform, renew
+from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import Retry, as_retry
-from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
+from sagadsl._core.runtime import CODEC, default_runtime, registry, threads_with_runs, unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
 from sagadsl.errors import UsageError
@@ -76,7 +77,10 @@ class BoundStep(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Step`
 
     def using(self, **options: Any) -> Any:
         """Return the same step with other options."""
-        return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
+        return self._self_parent.using(**options).__get__(self._self_instance, self._self_owner)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return getattr, (owner_of(self), self.__wrapped__.__name__)
 
 
 class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` has the types
@@ -108,6 +112,11 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
 
     def __deepcopy__(self, memo: Any) -> StepFunction:
         return self
+
+
+def owner_of(method: Any) -> Any:
+    """Return what a bound step or saga is an attribute of: an instance, or a class."""
+    return method._self_owner if method._self_instance is None else method._self_instance  # noqa: SLF001  # wrapt's names
 
 
 OPTIONS = frozenset({"compensate", "retries", "timeout", "key", "name", "title", "read_only", "live"})
@@ -208,19 +217,42 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
     if spec.read_only:
         msg = f"{spec.name} is read_only: a step that only looks has nothing to compensate"
         raise UsageError(msg)
-    if not callable(given) and not isinstance(given, Compensation):
+    if not callable(given) and not isinstance(given, Compensation | classmethod):
         msg = f"{spec.name}: compensate= takes a function, a Compensation, None or IRREVERSIBLE, not {given!r}"
         raise UsageError(msg)
+    given = plain_function(given) if isinstance(given, classmethod) else given
     compensation = given if isinstance(given, Compensation) else Compensation(given)
     function = compensation.function
-    function = function.plain if isinstance(function, StepFunction) else function
+    function = function.plain if isinstance(function, StepFunction | BoundStep) else function
+    function = plain_function(function) if isinstance(function, staticmethod | classmethod) else function
     if inspect.iscoroutinefunction(function) and not spec.is_async:
-        name = getattr(function, "__qualname__", function)
+        name = function_name(function)
         msg = f"{spec.name} is a def, its compensation {name} an async def: nobody could await it; make both one colour"
         raise UsageError(msg)
+    refuse_other_kind_of_method(spec, function)
     compensation = attrs.evolve(compensation, function=function)
     receiver = Receiver.of(function, spec.parameters, f"the compensation of {spec.name}")
     return {"compensation": compensation, "receiver": receiver, "standing": None, "decided": True}
+
+
+def refuse_other_kind_of_method(spec: StepSpec, function: Any) -> None:
+    """Refuse a compensation that wants the ``self`` (or ``cls``) of a class whose step has none to give.
+
+    A method of another class is fine: ``compensate=Reservation.release`` is called on the step's result.
+
+    Raises:
+        UsageError: There is none; without this it would be given the result.
+    """
+    owner = function_name(function).rpartition(".")[0]
+    if not owner or owner != function_name(plain_function(spec.function)).rpartition(".")[0] or owner.endswith(">"):
+        return
+    first = next(iter(getattr(getattr(function, "__code__", None), "co_varnames", ())), "")
+    if first in {"self", "cls"} and first not in spec.parameters.names and not inspect.ismethod(function):
+        msg = (
+            f"{spec.name} has no {first} that its compensation {function.__name__} could get: make both methods, both "
+            "class methods, or the compensation a static method. Above @classmethod and @staticmethod stands @step"
+        )
+        raise UsageError(msg)
 
 
 def caller(spec: StepSpec) -> Callable[..., Any]:
@@ -234,6 +266,8 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
         __tracebackhide__ = True
         scope = CURRENT.get()
         if scope is None:
+            if threads_with_runs:
+                notice_thread(spec)
             return wrapped(*args, **kwargs)
         if type(scope) is not Scope or (is_async and not is_async_body(scope)):
             raise misplaced(spec, scope)
@@ -251,14 +285,32 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
         key = None if spec.key is None else key_of(spec.key, stored, name)
         slot = scope.call(name, definition, text, key)
         slot.spec, slot.live = spec, live
+        call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
         if key is not None and slot.seq and run.codec.canonical(text) != run.codec.canonical(slot.arguments):
             log.warning(
                 "%s was recorded with %s and is called with %s: the record stands", slot.key, slot.arguments, text
             )
-        call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
+            renew(call)  # if it is entered again, what compensates it must get what it got
         return run.drivers[is_async](perform(call))
 
     return call
+
+
+_has_noticed = False
+
+
+def notice_thread(spec: StepSpec) -> None:
+    """Warn, once a process, of a step in a thread without a run: it may have been meant to be part of one elsewhere."""
+    global _has_noticed  # noqa: PLW0603
+    if not _has_noticed and threading.get_ident() not in threads_with_runs:
+        _has_noticed = True
+        log.warning(
+            "%s is called in a thread that has no run, while the program has one open in another thread. Here it is "
+            "the plain function: nothing of it is recorded or compensated. A saga's steps run in threads by "
+            "sagadsl.parallel(...), or by %s.map(...). This is said once.",
+            spec.name,
+            spec.name,
+        )
 
 
 def is_async_body(scope: Scope) -> bool:
