@@ -4,7 +4,7 @@ Every step is journaled in one SQLite file, a failure compensates what was done 
 where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 """
 
-from sagadsl._core.definition import IRREVERSIBLE, Compensation
+from sagadsl._core.definition import IRREVERSIBLE, PIVOT, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
 from sagadsl._core.provided import PROVIDED as _PROVIDED
@@ -19,12 +19,15 @@ from sagadsl._core.values import (
     Completed,
     Entry,
     Kind,
+    Landed,
+    NotLanded,
     Outcome,
     RunInfo,
     Status,
     StepInfo,
     StepStatus,
     Suspended,
+    Unknown,
 )
 from sagadsl._dsl.recorded import now, random, uuid4
 from sagadsl._dsl.sagas import Saga, saga
@@ -54,6 +57,7 @@ provide = _PROVIDED.provide
 
 __all__ = [
     "IRREVERSIBLE",
+    "PIVOT",
     "Cause",
     "Compensated",
     "Compensation",
@@ -66,7 +70,9 @@ __all__ = [
     "Journal",
     "JournalError",
     "Kind",
+    "Landed",
     "Live",
+    "NotLanded",
     "NotStorableError",
     "Outcome",
     "ReplayError",
@@ -87,6 +93,7 @@ __all__ = [
     "StepTimeout",
     "Suspended",
     "SuspendedError",
+    "Unknown",
     "UsageError",
     "configure",
     "current",

@@ -116,6 +116,12 @@ async def awaited(value: Any) -> Any:
     return await value
 
 
+async def until(holds: Any) -> None:
+    """Let the other tasks go on until something holds."""
+    while not holds():  # noqa: ASYNC110  # what it waits for has no event of its own
+        await asyncio.sleep(0)
+
+
 def here(act: Any) -> Any:
     """Call something of either colour, and wait for it."""
     value = act()
@@ -352,6 +358,50 @@ def test_an_asynchronous_context_manager_is_entered_once_a_loop_and_left_as_it_s
     assert log == ["enter", "undo", "leave None"]
 
 
+def test_an_asynchronous_context_manager_that_cannot_be_entered_is_asked_again(make_runtime):
+    """Its own exception comes out; whoever is cancelled meanwhile leaves nothing entered."""
+    Pool.log = log = []
+    gates = [asyncio.Event(), asyncio.Event()]
+
+    class Slow(Pool):
+        async def __aenter__(self):
+            log.append("begin")
+            if len(log) == 1:
+                raise ConnectionError("no pool")
+            await gates[0].wait()
+            return await super().__aenter__()
+
+    given = Provided({Pool: Slow})
+    sources = given.sources(pooled._self_spec, ["pool"], "x")
+
+    async def main():
+        with pytest.raises(ConnectionError, match="no pool"):
+            await given.atake(sources)
+        waiting = asyncio.create_task(given.atake(sources))
+        await until(lambda: len(log) == 2)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        waiting = asyncio.create_task(given.atake(sources))
+        await until(lambda: len(log) == 3)
+        gates[0].set()
+        first, second = await waiting, await given.atake(sources)
+        assert first["pool"] is second["pool"]
+
+    asyncio.run(main())
+    assert log == ["begin", "begin", "begin", "enter", "leave None", "enter", "leave None"]
+    del gates[0], log[:]
+    log += ["", "", ""]
+
+    async def fails():
+        waiting = asyncio.create_task(given.atake(sources))
+        await until(lambda: len(log) == 4)
+        waiting.cancel()
+
+    asyncio.run(fails())
+    assert log == ["", "", "", "begin"]
+
+
 def test_what_an_async_factory_gives_is_awaited(make_runtime, world):
     """Once a loop; a ``def`` is told that it cannot, before anything is written."""
     made = []
@@ -582,6 +632,37 @@ def test_async_compensation_by_names_gets_what_is_provided(make_runtime, world):
 
     assert asyncio.run(compensate()).status == "compensated"
     assert world == ["a@caller", "-a@entered", "left"]
+
+
+def ask(session, what):
+    """Look whether it was sent."""
+    session.add(f"?{what}@{session.name}")
+    return sagadsl.NotLanded()
+
+
+@step(compensate=undo, probe=ask, name="ship")
+def ship(session: Live[Session], what: str) -> None:
+    """Be killed."""
+    raise Cut
+
+
+def test_a_probe_gets_what_is_provided_too(make_runtime, world):
+    """Where no body binds it."""
+
+    def scope():
+        @saga(name="shipping", key="k")
+        def made() -> None:
+            send(Session("caller"), "a")
+            ship(Session("caller"), "b")
+
+        with pytest.raises(Cut):
+            made.using(runtime=make_runtime())()
+
+    scope()
+    forget("shipping")
+    sagadsl.provide(Session, lambda: Session("provided"))
+    assert make_runtime().find("shipping/k").compensate().status == "compensated"
+    assert world == ["a@caller", "?b@provided", "-a@provided"]
 
 
 @pytest.mark.parametrize("is_async", [False, True])

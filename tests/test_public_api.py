@@ -24,6 +24,7 @@ HEAVY = (
 
 PUBLIC = [
     "IRREVERSIBLE",
+    "PIVOT",
     "Cause",
     "Compensated",
     "Compensation",
@@ -36,7 +37,9 @@ PUBLIC = [
     "Journal",
     "JournalError",
     "Kind",
+    "Landed",
     "Live",
+    "NotLanded",
     "NotStorableError",
     "Outcome",
     "ReplayError",
@@ -57,6 +60,7 @@ PUBLIC = [
     "StepTimeout",
     "Suspended",
     "SuspendedError",
+    "Unknown",
     "UsageError",
     "configure",
     "current",
@@ -96,7 +100,8 @@ def options_of(function):
 
 def test_the_options_of_a_step_are_these():
     """What the decorator takes, and what one call may settle."""
-    options = {"compensate", "retries", "timeout", "key", "name", "title", "read_only", "live"}
+    options = {"compensate", "retries", "timeout", "probe", "on_uncertain", "key", "name", "title"}
+    options |= {"read_only", "live"}
     assert options == steps.OPTIONS == options_of(sagadsl.step)
     assert {"key", "compensate", "retries", "timeout"} == steps.USING
 

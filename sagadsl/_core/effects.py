@@ -74,8 +74,8 @@ class Call:
     """
 
     __slots__ = (
-        *("args", "attempt", "deadline", "fault", "function", "is_async", "is_compensation", "kwargs", "read_only"),
-        *("retry", "slot", "timeout"),
+        *("args", "attempt", "deadline", "fault", "function", "is_async", "is_compensation", "is_probe", "kwargs"),
+        *("read_only", "retry", "slot", "timeout"),
     )
     fault: Fault | None
 
@@ -93,7 +93,7 @@ class Call:
     ) -> None:
         self.slot, self.function, self.args, self.kwargs, self.is_async = slot, function, args, kwargs, is_async
         self.retry, self.timeout, self.is_compensation, self.read_only = retry, timeout, is_compensation, read_only
-        self.attempt = 0
+        self.attempt, self.is_probe = 0, False
         self.deadline: float | None = None
 
 

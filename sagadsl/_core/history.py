@@ -11,7 +11,9 @@ from collections import deque
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
 
-FORWARD = frozenset({Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED})
+FORWARD = frozenset(
+    {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
+)
 ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
 UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING})
 

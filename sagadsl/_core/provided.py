@@ -15,8 +15,8 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, suppress
 from types import UnionType
 from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
@@ -64,15 +64,14 @@ class Provision:
             self._by_loop = {each: held for each, held in self._by_loop.items() if not each.is_closed()}
             held = self._by_loop.setdefault(loop, Held())
         async with held.guard:
-            if held.keeper is None:
+            if not held.is_made:
                 if self._is_made:
                     return self._value
                 made = self.factory()
                 if not is_asynchronous(made):
                     return self._keep(made)
-                keeper = keep(made)
-                held.value = checked(self.wanted, made, await anext(keeper))
-                held.keeper = keeper
+                value = await (held.enter(made) if hasattr(type(made), "__aenter__") else made)
+                held.value, held.is_made = checked(self.wanted, made, value), True
             return held.value
 
     def _keep(self, made: Any) -> Any:
@@ -88,12 +87,19 @@ class Provision:
 
 
 class Held:
-    """What one event loop has of a provision: the *value*, and what keeps it entered until the loop shuts down."""
+    """What one event loop has of a provision."""
 
     def __init__(self) -> None:
         self.guard = asyncio.Lock()
-        self.value: Any = None
-        self.keeper: AsyncGenerator[Any, None] | None = None
+        self.is_made, self.value = False, None
+        self.keeper: asyncio.Task[None] | None = None
+
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
+        """Enter a context manager in a task of its own, which leaves it when the loop shuts down."""
+        entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.keeper = asyncio.create_task(keep(manager, entered))
+        self.keeper._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # as gather does
+        return await entered
 
 
 def is_asynchronous(made: Any) -> bool:
@@ -101,15 +107,19 @@ def is_asynchronous(made: Any) -> bool:
     return hasattr(type(made), "__aenter__") or hasattr(made, "__await__")
 
 
-async def keep(made: Any) -> AsyncGenerator[Any, None]:
-    """Await or enter what a factory gave; a loop that shuts down closes its generators, so this one leaves it then."""
-    is_manager = hasattr(type(made), "__aenter__")
-    value = await (made.__aenter__() if is_manager else made)
+async def keep(manager: AbstractAsyncContextManager[T], entered: asyncio.Future[T]) -> None:
+    """Enter a context manager, and leave it, in the same task, when that is cancelled: so loops shut down."""
     try:
-        yield value
-    finally:
-        if is_manager:
-            await made.__aexit__(None, None, None)
+        value = await manager.__aenter__()
+    except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+        if not entered.done():
+            entered.set_exception(error)
+        return
+    if not entered.done():
+        entered.set_result(value)
+        with suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+    await manager.__aexit__(None, None, None)
 
 
 def enter(manager: AbstractContextManager[T]) -> T:

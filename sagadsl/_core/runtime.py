@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from sagadsl._core.flow import Ended, attempt, settle
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.journal.sqlite import SqliteJournal
+from sagadsl._core.parameters import Receiver, function_name
 from sagadsl._core.provided import PROVIDED, Provided, Source
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
@@ -227,6 +228,8 @@ class Runtime:
         return journal
 
     def _file(self, path: Path) -> Journal:
+        from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # two milliseconds of every import
+
         if not self._read_only and not path.exists() and path.parent.is_dir():
             log.info("journal %s is new", path)
         return SqliteJournal(path, read_only=self._read_only)
@@ -304,7 +307,7 @@ class Runtime:
             journal.release(row.number)
             raise stuck(scope)
         self._announce(scope)
-        if scope.status is Status.PAUSED:
+        if any(each.status is Status.PAUSED for each in scope.tree()):
             scope = self._resumed(asked, row, scope)
         else:
             self._queue(scope, Kind.TAKEN, owner())
@@ -318,6 +321,8 @@ class Runtime:
         for each in list(paused.tree()):
             if each.status is Status.PAUSED:
                 self._queue(each, Kind.RESUMED, owner())
+            elif each.parent is None:  # it was killed while it paused
+                self._queue(each, Kind.TAKEN, owner())
         entries = asked.journal.entries(row.number)
         pending = paused.run.pending
         scope = self._load(asked.spec, row, asked.journal, asked.options, [*entries, *pending])
@@ -457,6 +462,10 @@ class Runtime:
         if scope.status is Status.COMPLETED:
             journal.release(row.number)
             raise RunConflictError(row.id, "is completed; nothing of it is owed")
+        pivot = scope.pivot()
+        if pivot is not None and pivot.done:
+            journal.release(row.number)
+            raise RunConflictError(row.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
         if spec is None:
             try:
                 self._need_functions(scope)
@@ -493,11 +502,24 @@ class Runtime:
         found = []
         for slot in scope.owed():
             spec = None if slot.spec is not None else slot.compensating_step()
-            if spec is not None and spec.receiver is not None:
-                wanted = set(spec.receiver.sources.values()) & spec.parameters.live
-                who = f"run {scope.run.id}: the compensation {slot.facts['compensate']} of step {slot.key}"
-                found.append((slot, self.provided.sources(spec, sorted(map(str, wanted)), who)))
+            if spec is None:
+                continue
+            sources = self._sources(slot, spec, "compensation", spec.receiver)
+            if slot.is_uncertain:
+                with suppress(UsageError):  # a probe that cannot be asked leaves the doubt
+                    sources |= self._sources(slot, spec, "probe", spec.probe)
+            found.append((slot, sources))
         return found
+
+    def _sources(self, slot: Slot, spec: StepSpec, role: str, receiver: Receiver | None) -> dict[str, Source]:
+        """Say where the live arguments come from that the compensation or probe of a call wants."""
+        if receiver is None:
+            return {}
+        wanted = [
+            name for name in spec.parameters.names if name in spec.parameters.live & set(receiver.sources.values())
+        ]
+        who = f"run {slot.run.id}: the {role} {function_name(receiver.function)} of step {slot.key}"
+        return self.provided.sources(spec, wanted, who)
 
     def supply(self, scope: Scope) -> None:
         """Bind the live arguments that are provided to the calls which no body has made here.

@@ -12,13 +12,16 @@ import attrs
 import sagadsl
 from sagadsl import (
     IRREVERSIBLE,
+    PIVOT,
     Compensated,
     Compensation,
     CompensationFailed,
     Completed,
     Current,
     Fault,
+    Landed,
     Live,
+    NotLanded,
     Outcome,
     Retry,
     Run,
@@ -27,6 +30,7 @@ from sagadsl import (
     Status,
     Step,
     Suspended,
+    Unknown,
     saga,
     step,
 )
@@ -69,6 +73,18 @@ def pay(item: str) -> None: ...
 
 @step(compensate=IRREVERSIBLE, key="{to}", name="mail", title="Send a mail")
 def mail(to: str) -> None: ...
+
+
+def find(order: str, idempotency_key: str) -> Landed | NotLanded | Unknown:
+    return Landed(Reservation(order)) if order else NotLanded() if idempotency_key else Unknown()
+
+
+@step(compensate=PIVOT, probe=find, on_uncertain="pause")
+def post(order: str) -> Reservation:
+    return Reservation(order)
+
+
+assert_type(post("o-1"), Reservation)
 
 
 @step(compensate=None, read_only=True, live=("verbose",))
