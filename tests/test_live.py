@@ -562,6 +562,73 @@ def test_a_runtime_of_its_own_can_have_providers_of_its_own(make_runtime, world)
     assert world == ["m1@caller", "m2@own"]
 
 
+def test_what_no_call_gave_by_stars_is_empty(make_runtime, world):
+    """``*sessions`` that are live are none, and positional-only ones are provided like others."""
+
+    @saga(key="k", name="starred", live=("named",))
+    def starred(first: Live[Session], /, item: str, *sessions: Live[Session], **named: Session) -> list[str]:
+        die()
+        return [first.name, item, *(each.name for each in sessions), *named]
+
+    with pytest.raises(Cut):
+        starred.using(runtime=make_runtime())(Session("a"), "lamp", Session("b"), more=Session("c"))
+    sagadsl.provide(Session, lambda: Session("provided"))
+    assert make_runtime().find("starred/k").resume() == ["provided", "lamp"]
+
+
+def test_threads_that_need_a_value_at_once_share_it():
+    """In either colour."""
+    made = []
+
+    def factory():
+        made.append(1)
+        gate.wait(30)
+        return Session()
+
+    gate = threading.Barrier(2)
+    given = Provided({Session: factory})
+    sources = given.sources(mailing._self_spec, ["session"], "x")
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(asyncio.run, given.atake(sources)) for _ in range(2)]
+        assert asked[0].result(30) == asked[1].result(30)
+    assert given.take(sources) == asked[0].result()
+    assert made == [1, 1]
+
+
+@pytest.mark.parametrize("made", [mailing, amailing])
+def test_an_argument_that_a_run_was_recorded_without_is_no_failure(make_runtime, world, made, monkeypatch):
+    """The saga takes more than when it began: it is told, and nothing is compensated."""
+    run_id = cut(make_runtime(), made)
+    entries = len(make_runtime().journal().entries(1))
+    parameters = made._self_spec.parameters
+    monkeypatch.setattr(parameters, "names", (*parameters.names, "colour"))
+    sagadsl.provide(Session, Session)
+    with pytest.raises(UsageError, match=f"run {run_id} was recorded without colour, which {made.__name__}"):
+        here(lambda: made.using(runtime=make_runtime()).resume(run_id))
+    assert len(make_runtime().journal().entries(1)) == entries
+    assert world == ["m1@caller"]
+
+
+@saga(key="k", name="mixed")
+async def mixed(session: Live[Session], token: Live[Token]) -> None:
+    """Call a step of the other colour, and be killed."""
+    send(session, "m")
+    raise Cut
+
+
+def test_an_async_saga_whose_body_cannot_run_is_awaited_all_the_same(make_runtime, world):
+    """Whatever the colour of what is owed."""
+    with pytest.raises(Cut):
+        asyncio.run(awaited(mixed.using(runtime=make_runtime())(Session("caller"), Token(MARKER))))
+    sagadsl.provide(Session, lambda: Session("provided"))
+
+    async def compensate():
+        return [str((await make_runtime().find("mixed/k").compensate()).status) for _ in range(2)]
+
+    assert asyncio.run(compensate()) == ["compensated", "compensated"]
+    assert world == ["m@caller", "-m@provided"]
+
+
 # -- compensation without, or with half, a body ---------------------------------------------------------------------
 
 

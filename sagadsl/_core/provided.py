@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, suppress
+from inspect import Parameter
 from types import UnionType
 from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
@@ -30,6 +31,9 @@ Manager = AbstractContextManager[T] | AbstractAsyncContextManager[T]
 Factory = Callable[[], T | AbstractContextManager[T] | AbstractAsyncContextManager[T] | Awaitable[T]]
 Source = Callable[[], Any]
 """What gives a live argument when it is called; in an ``async def``, a `Provision` is asked by its `aget`."""
+
+EMPTY: dict[Any, Source] = {Parameter.VAR_POSITIONAL: tuple, Parameter.VAR_KEYWORD: dict}
+"""What ``*args`` and ``**kwargs`` are where nobody calls."""
 
 UNSAID = (object, Any)
 """Annotations that every value fits say nothing about which one is meant."""
@@ -76,6 +80,8 @@ class Provision:
 
     def _keep(self, made: Any) -> Any:
         with self._guard:
+            if self._is_made:  # in another thread meanwhile
+                return self._value
             if hasattr(type(made), "__enter__"):
                 made = checked(self.wanted, made, enter(made))
             elif is_asynchronous(made):
@@ -222,6 +228,9 @@ class Provided:
             provision.forget()
 
     def _source(self, spec: StepSpec | SagaSpec, name: str, what: str) -> Source:
+        empty = EMPTY.get(spec.parameters.signature.parameters[name].kind)
+        if empty is not None:
+            return empty
         wanted = self._owners(spec) if name == spec.parameters.names[0] in {"self", "cls"} else said_of(spec, name)
         if name == "cls" == spec.parameters.names[0] and wanted:
             return lambda: wanted[0]

@@ -547,14 +547,18 @@ class Runtime:
         owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
         log.warning("compensating %s: %s", short_id(scope.run.id), owed, extra={"run": scope.run.id})
 
-    def compensate_without_body(self, run_id: str) -> Any:
-        """Compensate a run whose saga this program does not have, by functions found by their names."""
+    def compensate_without_body(self, run_id: str, *, is_async: bool = False) -> Any:
+        """Compensate a run whose saga this program does not have, or cannot run, by functions found by their names.
+
+        It is to be awaited if the saga is known to be async, or if one of them is.
+        """
         opened, _ = self.reopen(None, run_id, compensate=True)
         scope = opened.scope
+        steps = [] if scope is None else map(Slot.compensating_step, scope.owed())
+        if is_async or any(spec is not None and spec.is_async for spec in steps):
+            return self._acompensate(scope, run_id)
         if scope is None:
             return self.find(run_id)
-        if any(spec is not None and spec.is_async for spec in map(Slot.compensating_step, scope.owed())):
-            return self._acompensate(scope)
         try:
             self.supply(scope)
             self.drivers[0](settle(scope, None, None, pauses=False))
@@ -564,8 +568,10 @@ class Runtime:
             self.close(scope.run)
         return self.find(run_id)
 
-    async def _acompensate(self, scope: Scope) -> Run:
-        """Compensate without a body where a compensation is to be awaited."""
+    async def _acompensate(self, scope: Scope | None, run_id: str) -> Run:
+        """Compensate without a body where a compensation is to be awaited; a run without a scope is compensated."""
+        if scope is None:
+            return self.find(run_id)
         try:
             await self.asupply(scope)
             await self.drivers[1](settle(scope, None, None, pauses=False))
@@ -573,7 +579,7 @@ class Runtime:
             raise stop.reason from None
         finally:
             self.close(scope.run)
-        return self.find(scope.run.id)
+        return self.find(run_id)
 
     def _row(self, run_id: str, journal: Journal) -> RunRow:
         rows = journal.runs(id=run_id) or journal.runs(prefix=run_id)

@@ -558,47 +558,51 @@ def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Ru
         if not compensate:
             raise
         try:
-            return runtime.compensate_without_body(run_id)
+            return runtime.compensate_without_body(run_id, is_async=spec.is_async)
         except UsageError as error:
             raise error from missing
     opened, arguments = runtime.reopen(spec, run_id, compensate=compensate, options=options)
 
-    def bind(live: dict[str, Any]) -> Calling:
-        args, kwargs = parameters.spread(given | arguments | live)
-        body = functools.partial(plain_function(wrapped), *args, **kwargs)
-        return Calling(spec, options, runtime, body, as_compensated if compensate else as_call)
+    def bind(live: dict[str, Any]) -> Callable[[], Any]:
+        values = given | arguments | live
+        lacking = [name for name in parameters.names if name not in values and name not in parameters.defaults]
+        if lacking and not compensate:
+            names = ", ".join(lacking)
+            msg = f"run {run_id} was recorded without {names}, which {spec.name} takes now: give it a default"
+            raise UsageError(msg)
+        args, kwargs = parameters.spread(values)
+        return functools.partial(plain_function(wrapped), *args, **kwargs)
 
-    return (arun_reopened if spec.is_async else run_reopened)(opened, runtime, sources, bind)
+    calling = Calling(spec, options, runtime, wrapped, as_compensated if compensate else as_call)
+    return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
 
 
-def run_reopened(
-    opened: Opened, runtime: Runtime, sources: dict[str, Source], bind: Callable[[dict[str, Any]], Calling]
-) -> Any:
+Bind = Callable[[dict[str, Any]], Callable[[], Any]]
+"""What makes the body of a run that nobody calls, given its live arguments."""
+
+
+def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
     """Run a saga that nobody calls, in a ``def``: *sources* are where its live arguments come from."""
     __tracebackhide__ = True
-    live: dict[str, Any] = {}
     if opened.scope is not None:
         try:
-            live = runtime.provided.take(sources)
+            calling.body = bind(calling.runtime.provided.take(sources))
         except BaseException:
-            runtime.close(opened.scope.run)
+            calling.runtime.close(opened.scope.run)
             raise
-    return run_root(opened, bind(live))
+    return run_root(opened, calling)
 
 
-async def arun_reopened(
-    opened: Opened, runtime: Runtime, sources: dict[str, Source], bind: Callable[[dict[str, Any]], Calling]
-) -> Any:
+async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
     """Run a saga that nobody calls, in an ``async def``: *sources* are where its live arguments come from."""
     __tracebackhide__ = True
-    live: dict[str, Any] = {}
     if opened.scope is not None:
         try:
-            live = await runtime.provided.atake(sources)
+            calling.body = bind(await calling.runtime.provided.atake(sources))
         except BaseException:
-            runtime.close(opened.scope.run)
+            calling.runtime.close(opened.scope.run)
             raise
-    return await arun_opened(opened, bind(live))
+    return await arun_opened(opened, calling)
 
 
 def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:

@@ -207,3 +207,5 @@ def test_a_pool_whose_worker_is_killed_goes_on_in_another(tmp_path, method):
     with closing(sqlite3.connect(tmp_path / "sagadsl.db")) as database:
         assert database.execute("select distinct status from runs").fetchall() == [("completed",)]
         assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+        (defined,) = database.execute("select distinct definition ->> 'module' from entries where kind = 'opened'")
+        assert defined == ("pool",)
