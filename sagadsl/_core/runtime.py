@@ -82,7 +82,7 @@ class Run(RunInfo):
         """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
 
         Raises:
-            UsageError: The program has not imported the saga.
+            UsageError: The program has not imported the saga, or does not provide a live argument of it.
         """
         return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), compensate=False)
 

@@ -83,7 +83,7 @@ class Saga(Protocol[P, R]):
     @overload
     def outcome(self, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]: ...
     def resume(self, run_id: str) -> R:
-        """Go on with a stored run, with its stored arguments."""
+        """Go on with a stored run, with its stored arguments; live ones are those that `provide` was told of."""
 
     def using(
         self,
