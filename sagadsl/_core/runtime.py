@@ -12,41 +12,40 @@ import json
 import logging
 import os
 import random
-import socket
-import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
 
+from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
-from sagadsl._core.describe import describe, owner_of, resuming_line, stored_value, stuck
+from sagadsl._core.describe import describe, resuming_line, stored_value, stuck
 from sagadsl._core.drive import Drivers
 from sagadsl._core.flow import Ended, attempt, settle
 from sagadsl._core.history import restore
-from sagadsl._core.journal import Journal, Log
+from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.parameters import Receiver, function_name
-from sagadsl._core.provided import PROVIDED, Provided, Source
+from sagadsl._core.ownership import claim, hold, owner, owner_of
+from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, as_time
+from sagadsl._core.supply import asupply, lacking, supply
+from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status
 from sagadsl.errors import (
     JournalError,
     NotStorableError,
     RunConflictError,
-    RunLockedError,
     RunLostError,
     Stop,
     UsageError,
 )
 
+TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 log = logging.getLogger("sagadsl")
 
 
@@ -248,7 +247,7 @@ class Runtime:
             raise unstorable_argument(spec.name, why) from None
         journal = self.journal(options.store if options.store is not None else spec.store)
         asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments))
-        return begun(self._open(asked, self._id(spec, stored, options)))
+        return self._begun(self._open(asked, self._id(spec, stored, options)))
 
     def _open(self, asked: Asked, run_id: str | None) -> Opened:
         spec = asked.spec
@@ -296,24 +295,35 @@ class Runtime:
         journal, options = asked.journal, asked.options
         if options.resume == "never" and not options.steal:
             raise RunConflictError(row.id, "is unfinished, and resume='never' forbids to go on with it")
-        held = journal.hold(row.number)
-        if not held and not options.steal:
-            raise self._locked(row, journal)
-        scope = self._load(asked.spec, row, journal, options)
-        if scope.status in {Status.COMPLETED, Status.COMPENSATED}:
-            journal.release(row.number)
-            return scope
+        row, is_alive = claim(journal, row, steal=options.steal)
+        try:
+            while True:
+                scope = self._go_on(asked, row)
+                if scope.status in TERMINAL:
+                    journal.release(row.lock)
+                    return scope
+                try:
+                    if is_alive:  # its owner must collide before anything else happens
+                        journal.commit(scope.run.log, scope.run.pending, full=True, stolen=True)
+                        scope.run.pending = []
+                except Overtaken:
+                    continue  # it has written one entry more
+                return scope
+        except BaseException:
+            journal.release(row.lock)
+            raise
+
+    def _go_on(self, asked: Asked, row: RunRow) -> Scope:
+        """Fold a run that this process holds, the entry included that says so."""
+        scope = self._load(asked.spec, row, asked.journal, asked.options)
         if scope.status is Status.COMPENSATION_FAILED:
-            journal.release(row.number)
             raise stuck(scope)
-        self._announce(scope)
+        if scope.status not in TERMINAL:
+            self._announce(scope)
         if any(each.status is Status.PAUSED for each in scope.tree()):
-            scope = self._resumed(asked, row, scope)
-        else:
+            return self._resumed(asked, row, scope)
+        if scope.status not in TERMINAL:
             self._queue(scope, Kind.TAKEN, owner())
-        if not held:  # taken by force: the old owner must collide before anything else happens
-            journal.commit(scope.run.log, scope.run.pending, full=True)
-            scope.run.pending = []
         return scope
 
     def _resumed(self, asked: Asked, row: RunRow, paused: Scope) -> Scope:
@@ -333,10 +343,13 @@ class Runtime:
         """Adopt the oldest run that an earlier process of this program left with equal arguments."""
         spec, journal = asked.spec, asked.journal
         for row in journal.runs(saga=spec.name, digest=asked.digest, unfinished=True):
-            if row.program != spec.program or not journal.hold(row.number):
+            held = hold(journal, row) if row.program == spec.program else None
+            if held is None:
                 continue
-            scope = self._load(spec, row, journal)
-            journal.release(row.number)
+            try:
+                scope = self._load(spec, held, journal)
+            finally:
+                journal.release(held.lock)
             if scope.status is Status.COMPENSATION_FAILED:
                 log.warning("%s A new run starts beside it.", stuck(scope), extra={"run": row.id})
             else:
@@ -349,7 +362,7 @@ class Runtime:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
         for row in asked.journal.runs(unfinished=True):
-            if row.program == asked.spec.program and not asked.journal.is_held(row.number):
+            if row.program == asked.spec.program and not asked.journal.is_held(row.lock):
                 log.warning(
                     "%s of this program was interrupted, and another run of %s starts. A script that runs several "
                     "sagas calls them from one parent saga, or gives each a key: then what is done is not done again.",
@@ -427,16 +440,18 @@ class Runtime:
         reason = f"exists with other arguments ({shown}): give this call another id or key"
         return RunConflictError(row.id, reason, names)
 
-    def _locked(self, row: RunRow, journal: Journal) -> RunLockedError:
-        told = owner_of(journal.entries(row.number))
-        return RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
+    @staticmethod
+    def _begun(opened: Opened) -> Opened:
+        if opened.scope is not None:
+            threads.begin(opened.scope.run)
+        return opened
 
     def close(self, run: OpenRun) -> None:
         """Stop owning a run."""
         if run.log.number:
-            run.journal.release(run.log.number)
+            run.journal.release(run.row.lock)
         _open_runs.discard(run)
-        ended(run)
+        threads.end(run)
 
     # -- runs that are there ----------------------------------------------------------------------------------------
 
@@ -452,34 +467,37 @@ class Runtime:
         arguments = self.codec.decode(text) if spec is not None else {}
         if spec is not None and not compensate:
             asked = Asked(spec, options, journal, text, row.arguments_digest)
-            return begun(self._reopen(asked, row)), arguments
-        if not journal.hold(row.number):
-            raise self._locked(row, journal)
-        scope = self._load(spec, row, journal)
+            return self._begun(self._reopen(asked, row)), arguments
+        row, _ = claim(journal, row)
+        try:
+            opened = self._open_to_compensate(self._load(spec, row, journal))
+        except BaseException:
+            journal.release(row.lock)
+            raise
+        if opened.scope is None:
+            journal.release(row.lock)
+        return self._begun(opened), arguments
+
+    def _open_to_compensate(self, scope: Scope) -> Opened:
+        """Say what a request to compensate means for a run that this process holds."""
+        run = scope.run
         if scope.status is Status.COMPENSATED:
-            journal.release(row.number)
-            return Opened(ended=Ended(Status.COMPENSATED), run=scope.run), arguments
+            return Opened(ended=Ended(Status.COMPENSATED), run=run)
         if scope.status is Status.COMPLETED:
-            journal.release(row.number)
-            raise RunConflictError(row.id, "is completed; nothing of it is owed")
+            raise RunConflictError(run.id, "is completed; nothing of it is owed")
         pivot = scope.pivot()
         if pivot is not None and pivot.done:
-            journal.release(row.number)
-            raise RunConflictError(row.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
-        if spec is None:
-            try:
-                self._need_functions(scope)
-                self._lacking(scope)
-            except UsageError:
-                self.close(scope.run)
-                raise
+            raise RunConflictError(run.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
+        if scope.spec is None:
+            self._need_functions(scope)
+            lacking(scope, self.provided)
         self._announce_compensation(scope)
         if scope.status is Status.COMPENSATING:
             self._queue(scope, Kind.TAKEN, owner())
         else:
             cause = scope.cause if scope.status is Status.COMPENSATION_FAILED else Cause.REQUEST
             self._queue(scope, Kind.COMPENSATING, json.dumps({"cause": cause or Cause.REQUEST}))
-        return begun(Opened(scope)), arguments
+        return Opened(scope)
 
     def _need_functions(self, scope: Scope) -> None:
         """Refuse, before anything is written, to compensate by names that this program does not have."""
@@ -490,56 +508,6 @@ class Runtime:
                     f"{slot.facts['module']}, compensated by {slot.facts['compensate']}, is not to be found: import it"
                 )
                 raise UsageError(msg)
-
-    # -- live arguments that no body supplies -----------------------------------------------------------------------
-
-    def _lacking(self, scope: Scope) -> list[tuple[Slot, dict[str, Source]]]:
-        """Say where the live arguments come from that compensations want of calls which no body has made here.
-
-        Raises:
-            UsageError: One is to be had nowhere.
-        """
-        found = []
-        for slot in scope.owed():
-            spec = None if slot.spec is not None else slot.compensating_step()
-            if spec is None:
-                continue
-            sources = self._sources(slot, spec, "compensation", spec.receiver)
-            if slot.is_uncertain:
-                with suppress(UsageError):  # a probe that cannot be asked leaves the doubt
-                    sources |= self._sources(slot, spec, "probe", spec.probe)
-            found.append((slot, sources))
-        return found
-
-    def _sources(self, slot: Slot, spec: StepSpec, role: str, receiver: Receiver | None) -> dict[str, Source]:
-        """Say where the live arguments come from that the compensation or probe of a call wants."""
-        if receiver is None:
-            return {}
-        wanted = [
-            name for name in spec.parameters.names if name in spec.parameters.live & set(receiver.sources.values())
-        ]
-        who = f"run {slot.run.id}: the {role} {function_name(receiver.function)} of step {slot.key}"
-        return self.provided.sources(spec, wanted, who)
-
-    def supply(self, scope: Scope) -> None:
-        """Bind the live arguments that are provided to the calls which no body has made here.
-
-        Raises:
-            Stop: One is to be had nowhere, or cannot be made. Nothing was written; the run can go on later.
-        """
-        try:
-            for slot, sources in self._lacking(scope):
-                slot.live = self.provided.take(sources)
-        except Exception as error:
-            raise scope.run.halt(error) from error
-
-    async def asupply(self, scope: Scope) -> None:
-        """Bind the live arguments that are provided, as above."""
-        try:
-            for slot, sources in self._lacking(scope):
-                slot.live = await self.provided.atake(sources)
-        except Exception as error:
-            raise scope.run.halt(error) from error
 
     def _announce_compensation(self, scope: Scope) -> None:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
@@ -560,7 +528,7 @@ class Runtime:
         if scope is None:
             return self.find(run_id)
         try:
-            self.supply(scope)
+            supply(scope, self.provided)
             self.drivers[0](settle(scope, None, None, pauses=False))
         except Stop as stop:
             raise stop.reason from None
@@ -573,7 +541,7 @@ class Runtime:
         if scope is None:
             return self.find(run_id)
         try:
-            await self.asupply(scope)
+            await asupply(scope, self.provided)
             await self.drivers[1](settle(scope, None, None, pauses=False))
         except Stop as stop:
             raise stop.reason from None
@@ -619,7 +587,7 @@ class Runtime:
         entries = journal.entries(row.number)
         scope = self._load(None, row, journal, entries=entries)
         _open_runs.discard(scope.run)
-        is_live = journal.is_held(row.number)
+        is_live = journal.is_held(row.lock)
         facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
         told = owner_of(entries)
         facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
@@ -637,49 +605,12 @@ def unstorable_argument(step: str, why: Unstorable) -> NotStorableError:
     return NotStorableError(step, "argument", why.type, why.path, why.reason)
 
 
-def owner() -> str:
-    """Say which process this is, for the entry that opens or takes over a run."""
-    global _owner  # noqa: PLW0603  # made once a process
-    if _owner is None:
-        since = as_time(_microseconds()).isoformat(timespec="seconds")
-        _owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since})
-    return _owner
-
-
-_owner: str | None = None
 _open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
-
-threads_with_runs: dict[int, int] = {}
-"""How many runs each thread has open, by its identifier: empty where no saga is being run."""
-_threads_guard = threading.Lock()
-
-
-def begun(opened: Opened) -> Opened:
-    """Note in which thread a run is open."""
-    if opened.scope is not None:
-        run = opened.scope.run
-        run.thread = threading.get_ident()
-        with _threads_guard:
-            threads_with_runs[run.thread] = threads_with_runs.get(run.thread, 0) + 1
-    return opened
-
-
-def ended(run: OpenRun) -> None:
-    """Note that a run is no longer open."""
-    if run.thread:
-        with _threads_guard:
-            left = threads_with_runs.pop(run.thread, 1) - 1
-            if left:
-                threads_with_runs[run.thread] = left
-        run.thread = 0
 
 
 def _after_fork() -> None:
     """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here."""
-    global _owner, _threads_guard  # noqa: PLW0603
-    _owner = None
-    _threads_guard = threading.Lock()
-    threads_with_runs.clear()
+    threads.forget()
     for run in list(_open_runs):
         run.halt(RunLostError(run.id))
     _open_runs.clear()

@@ -33,6 +33,7 @@ from sagadsl._core.runtime import (
 )
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.settings import Options, checked_choice
+from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
 from sagadsl._dsl.steps import is_async_body, misplaced, owner_of
@@ -374,7 +375,7 @@ def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | Non
     """Settle a saga; return how it ended, or why its run stopped."""
     try:
         if lacks(scope, error):
-            calling.runtime.supply(scope)
+            supply(scope, calling.runtime.provided)
         flow = settle(scope, value, error, calling.pauses(scope))
         ended: Ended = scope.run.drivers[0](flow)
     except Stop as stop:
@@ -388,7 +389,7 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
     """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
     try:
         if lacks(scope, error):
-            await calling.runtime.asupply(scope)
+            await asupply(scope, calling.runtime.provided)
         flow = settle(scope, value, error, calling.pauses(scope))
         compensates = scope.status is Status.COMPENSATING if error is None else isinstance(error, Exception | Stop)
         work = scope.run.drivers[1](flow)

@@ -23,9 +23,10 @@ from sagadsl._core.effects import Call
 from sagadsl._core.flow import perform, renew
 from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import Retry, as_retry
-from sagadsl._core.runtime import CODEC, default_runtime, registry, threads_with_runs, unstorable_argument
+from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope
 from sagadsl._core.settings import checked_choice
+from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
 from sagadsl.errors import UsageError
 
