@@ -883,10 +883,10 @@ def test_an_interruption_caught_last_is_recorded_when_the_saga_ends(colour, make
 
 
 def test_a_live_argument_that_nobody_supplies_stops_the_compensation_loudly(make_runtime):
-    """A restart that has no body to run has no live arguments either."""
+    """A restart that has no body to run has no live arguments either: nothing is entered or written."""
     runtime = make_runtime()
     run = _left_with_live(runtime)
-    with pytest.raises(sagadsl.CompensationError, match="needs the live argument 'session', which nobody supplied"):
+    with pytest.raises(sagadsl.UsageError, match="step live_step needs the live argument session, and no annotation"):
         run.compensate()
 
 
