@@ -8,6 +8,8 @@ happened in the world and where the journal stands must be the same, and no step
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -1018,3 +1020,57 @@ def test_a_read_only_step_that_a_pause_had_entered_again_stands(colour, make_run
         colour.call(flow.using(runtime=make_runtime()))
     assert colour.call(flow.using(runtime=make_runtime())) == "seen2"
     assert world == ["look", "look"]
+
+
+def test_an_interruption_that_the_program_cannot_read_is_no_failure(make_runtime, world, monkeypatch):
+    """The run stays open, and says what is missing."""
+
+    @step(compensate=None)
+    def slow() -> None:
+        raise KeyboardInterrupt(sagadsl.Fault("a:B", "c"))
+
+    @step(compensate=None)
+    def cut() -> None:
+        raise Death
+
+    @saga(key="k")
+    def flow() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            slow()
+        cut()
+
+    with pytest.raises(Death):
+        flow.using(runtime=make_runtime())()
+    runtime = make_runtime()
+    decode = runtime.codec.decode
+
+    def refuse(text: str) -> Any:
+        if "$fault" in text:
+            raise ValueError("no such class")
+        return decode(text)
+
+    monkeypatch.setattr(runtime.codec, "decode", refuse)
+    with pytest.raises(sagadsl.JournalError, match="what slow gave cannot be read: no such class"):
+        flow.using(runtime=runtime)()
+
+
+def test_a_child_called_in_the_context_of_a_saga_that_has_ended_is_refused(make_runtime, world):
+    """A context outlives its saga; the saga does not."""
+    kept = []
+
+    @saga
+    def inner() -> None:
+        world.add("never")
+
+    @saga
+    def child() -> None:
+        kept.append(contextvars.copy_context())
+
+    @saga(runtime=make_runtime())
+    def flow() -> None:
+        child()
+        kept[0].run(inner)
+
+    with pytest.raises(RuntimeError, match="no further step of it starts"):
+        flow()
+    assert world == []

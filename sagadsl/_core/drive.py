@@ -286,6 +286,12 @@ def call_within(effect: Call, timeout: float, deadline: float) -> Any:
     left: list[bool] = []
     context = copy_context()
 
+    def note(what: list[Any], mark: Any) -> None:
+        with run.guard:  # whoever comes second keeps the outcome that nobody waits for
+            what.append(mark)
+            if ended and left:
+                keep(effect, *ended[0])
+
     def body() -> None:
         outcome: tuple[Any, BaseException | None]
         try:
@@ -297,10 +303,7 @@ def call_within(effect: Call, timeout: float, deadline: float) -> Any:
                 told.__cause__ = error
                 outcome = None, told
         try:
-            with run.guard:
-                ended.append(outcome)
-                if left:
-                    keep(effect, *outcome)
+            note(ended, outcome)
         finally:
             is_over.set()
             land(scope, flight)
@@ -312,11 +315,8 @@ def call_within(effect: Call, timeout: float, deadline: float) -> Any:
     try:
         thread.start()
         is_over.wait()
-    except BaseException:  # a Ctrl-C takes the caller away at once; whoever comes second keeps the outcome
-        with run.guard:
-            left.append(True)
-            if ended:
-                keep(effect, *ended[0])
+    except BaseException:  # a Ctrl-C takes the caller away at once
+        note(left, True)  # noqa: FBT003
         raise
     value, error = ended[0]
     if error is not None:
