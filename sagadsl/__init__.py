@@ -25,6 +25,7 @@ from sagadsl._core.values import (
     StepStatus,
     Suspended,
 )
+from sagadsl._dsl.outcomes import outcome
 from sagadsl._dsl.recorded import now, random, uuid4
 from sagadsl._dsl.sagas import Saga, saga
 from sagadsl._dsl.script import main
@@ -91,6 +92,7 @@ __all__ = [
     "find",
     "main",
     "now",
+    "outcome",
     "random",
     "register",
     "runs",

@@ -63,6 +63,7 @@ PUBLIC = [
     "find",
     "main",
     "now",
+    "outcome",
     "random",
     "register",
     "runs",

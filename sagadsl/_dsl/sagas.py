@@ -32,16 +32,14 @@ from sagadsl._core.runtime import (
 )
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.settings import Options, checked_choice
-from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
+from sagadsl._core.values import Outcome, Status
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
+from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
 from sagadsl._dsl.steps import is_async_body, misplaced
 from sagadsl.errors import (
     CompensationError,
     ReplayError,
-    RunConflictError,
-    StepError,
     Stop,
-    SuspendedError,
     UsageError,
 )
 
@@ -475,52 +473,6 @@ async def arun_child(slot: Slot, calling: Calling) -> Any:
     return calling.finish(calling.runtime, slot.run, await aleave(child, calling, *came))
 
 
-# -- what comes out ---------------------------------------------------------------------------------------------------
-
-
-def as_call(_: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
-    """Return a saga's value, or raise what it failed with."""
-    __tracebackhide__ = True
-    if isinstance(ended, BaseException):
-        raise ended
-    assert run is not None  # noqa: S101  # a run that has ended was open
-    if ended.warning:
-        log.warning(ended.warning, extra={"run": run.id})
-    if ended.status is Status.COMPLETED:
-        return ended.value
-    error = ended.error
-    if error is None:
-        raise RunConflictError(run.id, "was compensated on request; using(rerun=True) runs it afresh")
-    if CURRENT.get() is None and not run.is_new:
-        error.add_note(told(run, ended))
-    raise error
-
-
-def told(run: OpenRun, ended: Ended) -> str:
-    """Say in one line what became of a run that failed."""
-    done = f"compensated {', '.join(ended.compensated)}" if ended.compensated else "there was nothing to compensate"
-    standing = f"; still standing: {', '.join(ended.standing)}" if ended.standing else ""
-    return f"saga {run.id}: {done}{standing}. Look: sagadsl show {run.id}"
-
-
-def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
-    """Return how a saga ended, as one of four values; raise what is not about the business."""
-    __tracebackhide__ = True
-    if run is not None and isinstance(ended, Ended):
-        if ended.status is Status.COMPLETED:
-            return Completed(as_call(runtime, run, ended), run=runtime.info(run))
-        if ended.error is not None and not isinstance(ended.error, UsageError):
-            return Compensated(ended.error, ended.compensated, ended.standing, run=runtime.info(run))
-    if isinstance(ended, CompensationError):
-        why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
-        cause = ended.__cause__ or why
-        steps = (ended.step, ended.compensated, ended.pending)
-        return CompensationFailed(cause, why, *steps, run=runtime.find(ended.run))
-    if isinstance(ended, SuspendedError):
-        return Suspended(Status(ended.status), ended.reason, run=runtime.find(ended.run))
-    return as_call(runtime, run, ended)
-
-
 # -- stored runs ------------------------------------------------------------------------------------------------------
 
 
@@ -541,11 +493,3 @@ def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Ru
     body = functools.partial(wrapped, *(args if instance is None else args[1:]), **kwargs)
     calling = Calling(spec, options, runtime, body, as_compensated if compensate else as_call)
     return arun_opened(opened, calling) if spec.is_async else run_root(opened, calling)
-
-
-def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
-    """Return a run that was compensated on request."""
-    if isinstance(ended, BaseException):
-        raise ended
-    assert run is not None  # noqa: S101  # as above
-    return runtime.info(run)

@@ -92,6 +92,9 @@ def _attributes(error: BaseException) -> dict[str, Any]:
     if attrs.has(cls):
         names += [a.name for a in attrs.fields(cls)]
     found |= {name: value for name in names if (value := getattr(error, name, None)) is not None}
+    notes = found.get("__notes__")
+    if isinstance(notes, list):  # a note can be more than text in its own process
+        found["__notes__"] = [str(note) if isinstance(note, str) else note for note in notes]
     return {name: value for name, value in found.items() if name.isidentifier()}
 
 
