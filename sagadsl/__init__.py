@@ -4,6 +4,7 @@ Every step is journaled in one SQLite file, a failure compensates what was done 
 where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 """
 
+from sagadsl._core.codec.artifacts import Artifact
 from sagadsl._core.definition import IRREVERSIBLE, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
@@ -25,6 +26,7 @@ from sagadsl._core.values import (
     StepStatus,
     Suspended,
 )
+from sagadsl._dsl.archive import archive
 from sagadsl._dsl.outcomes import outcome
 from sagadsl._dsl.recorded import now, random, uuid4
 from sagadsl._dsl.sagas import Saga, saga
@@ -53,6 +55,7 @@ register = _CODEC.register
 
 __all__ = [
     "IRREVERSIBLE",
+    "Artifact",
     "Cause",
     "Compensated",
     "Compensation",
@@ -87,6 +90,7 @@ __all__ = [
     "Suspended",
     "SuspendedError",
     "UsageError",
+    "archive",
     "configure",
     "current",
     "find",

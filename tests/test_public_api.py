@@ -24,6 +24,7 @@ HEAVY = (
 
 PUBLIC = [
     "IRREVERSIBLE",
+    "Artifact",
     "Cause",
     "Compensated",
     "Compensation",
@@ -58,6 +59,7 @@ PUBLIC = [
     "Suspended",
     "SuspendedError",
     "UsageError",
+    "archive",
     "configure",
     "current",
     "find",

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 
+from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
+from sagadsl.errors import JournalError
 
 FORWARD = frozenset({Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED})
 ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
@@ -116,3 +118,31 @@ def past_of(scope: Scope) -> Past | None:
     if not order:
         return None
     return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped)
+
+
+def recorded_files(scope: Scope) -> dict[Artifact, str]:
+    """Return the files in what the steps of a run returned that goes on, each with the key of its step."""
+    found: dict[Artifact, str] = {}
+    if scope.status is not Status.OPEN:
+        return found
+    for each in scope.tree():
+        if any(around.status is Status.COMPENSATED for around in each.chain()):
+            continue  # a child that failed: its files may have been put away
+        for slot in each.slots:
+            text = slot.result if slot.child is None else slot.child.result
+            if text is not None and TAG in text and not slot.again:
+                found |= dict.fromkeys(artifacts_in(text), slot.key)
+    return found
+
+
+def altered(run: OpenRun, files: dict[Artifact, str]) -> JournalError | None:
+    """Return what is wrong when a file is no longer what a step made: what follows would build on something else."""
+    wrong = [
+        f"{file.path}, which {key} made, is {'no longer what it was' if file.path.exists() else 'not there'}"
+        for file, key in files.items()
+        if not file.is_intact()
+    ]
+    if not wrong:
+        return None
+    cure = f"put back what is missing, then go on: sagadsl resume {run.id}   Or compensate: sagadsl compensate {run.id}"
+    return JournalError(run.journal.name, f"run {run.id}: {'; '.join(wrong)}. Nothing was entered: {cure}")

@@ -21,6 +21,7 @@ from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.flow import Ended, descend, settle
+from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.runtime import (
     CODEC,
@@ -313,7 +314,9 @@ def run_root(opened: Opened, calling: Calling) -> Any:
     if scope is None:
         return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
     try:
-        ended = leave(scope, calling, *enter(scope, calling.body))
+        files = None if scope.run.is_new else recorded_files(scope)
+        wrong = altered(scope.run, files) if files else None
+        ended = wrong or leave(scope, calling, *enter(scope, calling.body))
     finally:
         calling.runtime.close(scope.run)
     return calling.finish(calling.runtime, scope.run, ended)
@@ -332,7 +335,9 @@ async def arun_opened(opened: Opened, calling: Calling) -> Any:
     if scope is None:
         return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
     try:
-        ended = await aleave(scope, calling, *await aenter(scope, calling.body))
+        files = None if scope.run.is_new else recorded_files(scope)
+        wrong = await asyncio.to_thread(altered, scope.run, files) if files else None
+        ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
     finally:
         calling.runtime.close(scope.run)
     return calling.finish(calling.runtime, scope.run, ended)

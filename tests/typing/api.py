@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, assert_never, assert_type
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import attrs
 import sagadsl
 from sagadsl import (
     IRREVERSIBLE,
+    Artifact,
     Compensated,
     Compensation,
     CompensationFailed,
@@ -65,6 +67,13 @@ async def charge(item: str, amount: int) -> float:
 
 @step(compensate=Compensation(undo, retries=1, even_if_failed=True), timeout=5.0)
 def pay(item: str) -> None: ...
+
+
+@step(compensate=sagadsl.archive("attic"))
+def export(item: str) -> Artifact:
+    with open(Artifact(item)) as file:  # noqa: PTH123  # any function that opens files
+        assert_type(file.read(), str)
+    return Artifact(item)
 
 
 @step(compensate=IRREVERSIBLE, key="{to}", name="mail", title="Send a mail")
@@ -197,5 +206,9 @@ assert_type(sagadsl.runs(saga="place_order"), list[Run])
 assert_type(sagadsl.find("o-1"), Run)
 assert_type(sagadsl.find("o-1").status, Status)
 assert_type(sagadsl.find("o-1").error, Fault | None)
+assert_type(Artifact("report.csv").path, Path)
+assert_type(Artifact(Path("report.csv")).size, int)
+assert_type(Artifact("report.csv").digest, str)
+assert_type(Artifact("report.csv").is_intact(), bool)
 assert_type(sagadsl.outcome(ValueError("caught")), Outcome[Any])
 assert_type(sagadsl.register(Session, lambda session: 1, lambda told: Session()), None)
