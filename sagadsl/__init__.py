@@ -5,7 +5,7 @@ where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 """
 
 from sagadsl._core.codec.artifacts import Artifact
-from sagadsl._core.definition import IRREVERSIBLE, Compensation
+from sagadsl._core.definition import IRREVERSIBLE, PIVOT, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
 from sagadsl._core.retry import Retry
@@ -19,12 +19,15 @@ from sagadsl._core.values import (
     Completed,
     Entry,
     Kind,
+    Landed,
+    NotLanded,
     Outcome,
     RunInfo,
     Status,
     StepInfo,
     StepStatus,
     Suspended,
+    Unknown,
 )
 from sagadsl._dsl.archive import archive
 from sagadsl._dsl.outcomes import outcome
@@ -55,6 +58,7 @@ register = _CODEC.register
 
 __all__ = [
     "IRREVERSIBLE",
+    "PIVOT",
     "Artifact",
     "Cause",
     "Compensated",
@@ -68,7 +72,9 @@ __all__ = [
     "Journal",
     "JournalError",
     "Kind",
+    "Landed",
     "Live",
+    "NotLanded",
     "NotStorableError",
     "Outcome",
     "ReplayError",
@@ -89,6 +95,7 @@ __all__ = [
     "StepTimeout",
     "Suspended",
     "SuspendedError",
+    "Unknown",
     "UsageError",
     "archive",
     "configure",

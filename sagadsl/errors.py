@@ -80,14 +80,20 @@ class UsageError(SagaError):
 
 
 class StepError(SagaError):
-    """A step failed with an exception whose class cannot be made again; *fault* tells what it was."""
+    """A step failed and its own exception cannot be raised: its class cannot be made again, or it was cut off.
+
+    *fault* tells what it was.
+    """
 
     step: str
     fault: Fault
 
     def __str__(self) -> str:
+        told = f"step {self.step} failed: {self.fault}"
+        if self.fault.type.startswith("builtins:"):
+            return told
         return (
-            f"step {self.step} failed: {self.fault}. The class {self.fault.type} cannot be rebuilt from the journal; "
+            f"{told}. The class {self.fault.type} cannot be rebuilt from the journal; "
             f"`sagadsl.register({self.fault.name}, dump, load)` makes it come back as itself."
         )
 

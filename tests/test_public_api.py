@@ -24,6 +24,7 @@ HEAVY = (
 
 PUBLIC = [
     "IRREVERSIBLE",
+    "PIVOT",
     "Artifact",
     "Cause",
     "Compensated",
@@ -37,7 +38,9 @@ PUBLIC = [
     "Journal",
     "JournalError",
     "Kind",
+    "Landed",
     "Live",
+    "NotLanded",
     "NotStorableError",
     "Outcome",
     "ReplayError",
@@ -58,6 +61,7 @@ PUBLIC = [
     "StepTimeout",
     "Suspended",
     "SuspendedError",
+    "Unknown",
     "UsageError",
     "archive",
     "configure",
@@ -98,7 +102,8 @@ def options_of(function):
 
 def test_the_options_of_a_step_are_these():
     """What the decorator takes, and what one call may settle."""
-    options = {"compensate", "retries", "timeout", "key", "name", "title", "read_only", "live"}
+    options = {"compensate", "retries", "timeout", "probe", "on_uncertain", "key", "name", "title"}
+    options |= {"read_only", "live"}
     assert options == steps.OPTIONS == options_of(sagadsl.step)
     assert {"key", "compensate", "retries", "timeout"} == steps.USING
 

@@ -80,6 +80,7 @@ def test_a_call_that_was_cut_off_anywhere_can_be_entered_again_or_compensated():
     """No state of a forward attempt is a dead end, except one that is done."""
     again = {before for before, kind in STEPS if kind is Kind.INTENT and before is not None}
     forward = {StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.FAILED, StepStatus.UNCERTAIN, StepStatus.CANCELLED}
+    forward.add(StepStatus.NOT_LANDED)
     assert again == forward
     assert set(OWED) == forward | {StepStatus.DONE, StepStatus.COMPENSATION_FAILED}
 

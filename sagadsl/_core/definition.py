@@ -20,10 +20,14 @@ class Standing(Enum):
     """What can be said instead of a compensation."""
 
     IRREVERSIBLE = "irreversible"
+    PIVOT = "pivot"
 
 
 IRREVERSIBLE: Final = Standing.IRREVERSIBLE
 """Nothing can undo the step: a failing run compensates around it and lists it as *standing*."""
+
+PIVOT: Final = Standing.PIVOT
+"""The point of no return: once the step is done, a failure is retried, then pauses the run, and never compensates."""
 
 
 def as_seconds(value: float | timedelta | None, what: str) -> float | None:
@@ -82,6 +86,9 @@ class StepSpec:
     standing: Standing | None = None
     decided: bool = False
     receiver: Receiver | None = None
+    probe: Receiver | None = None
+    on_uncertain: str = "retry"
+    titled: bool = False
     definition: str = ""
 
     def __attrs_post_init__(self) -> None:
@@ -94,6 +101,8 @@ class StepSpec:
             facts["read_only"] = True
         if self.standing is not None:
             facts["standing"] = self.standing.value
+        if self.titled:
+            facts["title"] = self.title
         self.definition = json.dumps(facts, separators=(",", ":"))
 
 

@@ -16,6 +16,7 @@ from sagadsl.errors import CompensationError, Fault
 
 def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
     """Return what is to be said of a scope and the calls in it."""
+    pivot = scope.pivot()
     assert scope.status is not None  # noqa: S101  # it is open at least
     slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
     return {
@@ -25,6 +26,7 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
         "cause": Cause(scope.cause) if scope.cause else None,
         "error": stored_fault(scope.fault, codec),
         "steps": tuple(step_info(slot, codec) for slot in slots),
+        "pivot": pivot.key if pivot is not None and pivot.done else None,
         "stack": tuple(step_info(slot, codec) for slot in scope.owed()),
         "result": stored_value(scope.result, codec),
         "started": as_time(scope.started),
@@ -39,6 +41,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         key=slot.key,
         name=slot.name,
         status=str((child.status if child else slot.status) or ""),
+        title=slot.facts.get("title", ""),
         saga=child is not None,
         attempts=slot.attempts,
         uncertain=slot.is_uncertain,

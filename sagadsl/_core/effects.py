@@ -73,8 +73,8 @@ class Call:
     """
 
     __slots__ = (
-        *("args", "attempt", "deadline", "function", "is_async", "is_compensation", "kwargs", "read_only", "retry"),
-        *("slot", "timeout"),
+        *("args", "attempt", "deadline", "function", "is_async", "is_compensation", "is_probe", "kwargs"),
+        *("read_only", "retry", "slot", "timeout"),
     )
 
     def __init__(  # noqa: PLR0917  # keywords cost
@@ -91,7 +91,7 @@ class Call:
     ) -> None:
         self.slot, self.function, self.args, self.kwargs, self.is_async = slot, function, args, kwargs, is_async
         self.retry, self.timeout, self.is_compensation, self.read_only = retry, timeout, is_compensation, read_only
-        self.attempt = 0
+        self.attempt, self.is_probe = 0, False
         self.deadline: float | None = None
 
 

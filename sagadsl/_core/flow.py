@@ -19,11 +19,12 @@ from typing import Any
 from attrs import define
 
 from sagadsl._core.codec import Unstorable, user_frames
-from sagadsl._core.definition import Compensation
+from sagadsl._core.definition import PIVOT, Compensation, StepSpec
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
 from sagadsl._core.parameters import Receiver, Source
+from sagadsl._core.retry import NEVER, Retry
 from sagadsl._core.scope import OpenRun, Scope, Slot
-from sagadsl._core.values import Cause, Kind, Status, StepStatus
+from sagadsl._core.values import Cause, Kind, Landed, NotLanded, Status, StepStatus, Unknown
 from sagadsl.errors import (
     CompensationError,
     Fault,
@@ -40,6 +41,9 @@ from sagadsl.errors import (
 K = Kind
 PRESSED = (KeyboardInterrupt, CancelledError)
 """What interrupts even a body that only runs to bind what a compensation needs; `sys.exit` is the body's own."""
+UNKNOWN = Unknown()
+FORWARD_RECOVERY = Retry(3)
+"""How a step after the pivot is tried again that has no retries of its own."""
 CLOSED = RuntimeError("this saga has ended, or begun to compensate: no further step of it starts")
 
 # -- one call of a step ---------------------------------------------------------------------------------------------
@@ -56,8 +60,14 @@ def perform(call: Call) -> Flow[Any]:
     refuse_when_closed(scope)
     if scope.run.cut:
         yield from survive(scope.run)
+    if slot.spec is not None and slot.spec.standing is PIVOT:
+        refuse_beside_others(slot)
     outcome: Done | Failed = yield Do(call)
-    return outcome.value if isinstance(outcome, Done) else Raise(outcome.error)
+    if isinstance(outcome, Done):
+        return outcome.value
+    if pauses_when_uncertain(slot):
+        yield from pause(scope, outcome.error)
+    return Raise(outcome.error)
 
 
 def refuse_when_closed(scope: Scope) -> None:
@@ -70,6 +80,29 @@ def refuse_when_closed(scope: Scope) -> None:
         raise Stop(scope.run.stop)
     if not scope.is_open:
         raise Stop(CLOSED)
+
+
+def refuse_beside_others(slot: Slot) -> None:
+    """Let a point of no return start only where it is alone: beside other branches nobody could say what precedes it.
+
+    Raises:
+        UsageError: Other calls of the run are under way.
+    """
+    *_, root = slot.scope.chain()
+    others = [call.slot.key for each in root.tree() for call in each.flying if isinstance(call, Call)]
+    if others:
+        msg = f"{slot.key} is a PIVOT and starts beside {', '.join(sorted(others))}: call it where nothing else runs"
+        raise UsageError(msg)
+
+
+def pauses_when_uncertain(slot: Slot) -> bool:
+    """Tell whether a person decides what to do about a step that ended uncertain."""
+    return (
+        slot.status is StepStatus.UNCERTAIN
+        and slot.spec is not None
+        and slot.spec.on_uncertain == "pause"
+        and slot.scope.is_open
+    )
 
 
 def survive(run: OpenRun) -> Flow[None]:
@@ -96,7 +129,7 @@ def replay(slot: Slot) -> Flow[Any]:
     """Return or raise what is on record for a call, without entering anything."""
     run = slot.run
     try:
-        if slot.done:
+        if slot.done and slot.fault is None:
             return run.codec.decode(slot.result) if slot.result is not None else None
         fault = run.codec.load_fault(slot.fault or "{}")
     except ValueError as error:  # no business of the body's: the program lacks what made the record
@@ -104,7 +137,10 @@ def replay(slot: Slot) -> Flow[Any]:
     if slot.status is StepStatus.CANCELLED and fault.name == "CancelledError":
         refuse_when_closed(slot.scope)
         yield Wait()  # the same cancellation arrives here again
-    return Raise(replayable(slot, fault, None))
+    again = replayable(slot, fault, None)
+    if pauses_when_uncertain(slot):  # cut off before the pause was on record
+        yield from pause(slot.scope, again)
+    return Raise(again)
 
 
 def unreadable(run: OpenRun, key: str, error: ValueError) -> JournalError:
@@ -135,23 +171,22 @@ def descend(slot: Slot) -> Flow[None]:
 
 # -- attempts -------------------------------------------------------------------------------------------------------
 
-FORWARD = (K.INTENT, K.DONE, K.RETRYING, K.FAILED)
-BACKWARD = (K.COMPENSATION_INTENT, K.COMPENSATION_DONE, K.COMPENSATION_RETRYING, K.COMPENSATION_ERROR)
+FORWARD = (K.INTENT, K.DONE)
+BACKWARD = (K.COMPENSATION_INTENT, K.COMPENSATION_DONE)
 
 
-def attempt(call: Call) -> Flow[Done | Failed]:
+def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it, to be read in one piece
     """Try a step, or its compensation, until it has an outcome.
 
     An attempt ends *done* (it returned), *failed* (it raised) or *uncertain* (a timeout; or it was cut off, when no
     outcome follows its intent). Anything but an `Exception` passes through: interruption is not failure.
     """
     slot, back = call.slot, call.is_compensation
-    run = slot.scope.run
-    intent, done, retrying, failed = BACKWARD if back else FORWARD
-    wait = slot.compensation_wait if back else slot.wait
-    if wait is not None:  # killed between two attempts: only the rest is waited for
-        since, seconds = wait
-        yield from sleep(call, min(seconds, max(0.0, since / 1e6 + seconds - run.clock() / 1e6)))
+    intent, done = BACKWARD if back else FORWARD
+    if slot.seq:
+        outcome = yield from go_on(call)
+        if outcome is not None:
+            return outcome
     while True:
         number = call.attempt = (slot.compensation_attempts if back else slot.attempts) + 1
         if not call.read_only:
@@ -159,28 +194,59 @@ def attempt(call: Call) -> Flow[Done | Failed]:
         try:
             value = yield call
         except Exception as error:  # noqa: BLE001  # whatever the user's function raises
-            fault, uncertain, delay = judge(call, error)
-            if delay is not None:
-                yield from retry(call, retrying, fault, delay, uncertain=uncertain)
-                continue
-            kind = K.UNCERTAIN if uncertain and not back else failed
-            text = run.codec.dump_fault(fault)
-            yield Record(kind, slot, number, text)
-            return Failed(replayable(slot, fault, error), fault)
+            outcome = yield from attempt_failed(call, error)
+            if outcome is not None:
+                return outcome
+            continue
         except BaseException as error:
             cut_off(call, error)
             raise
-        if back:
-            if hasattr(value, "__await__"):
-                return (yield from not_awaited(call, number, value))
-            yield Record(done, slot, number)
-            return Done(None)
-        try:
-            text, copy = run.codec.encode_and_copy(value)
-        except Unstorable as why:
-            return (yield from keep_unstorable(slot, number, value, why))
+        text = copy = None
+        if not back:
+            try:
+                text, copy = slot.scope.run.codec.encode_and_copy(value)
+            except Unstorable as why:
+                return (yield from keep_unstorable(slot, number, value, why))
+        elif hasattr(value, "__await__"):
+            return (yield from not_awaited(call, number, value))
         yield Record(done, slot, number, text)
         return Done(copy)
+
+
+def go_on(call: Call) -> Flow[Done | Failed | None]:
+    """Do what precedes another attempt of a call that is on record; return an outcome where that settles it."""
+    slot, back = call.slot, call.is_compensation
+    if call.is_probe:
+        answer: Done | Failed = yield from ask(call)
+        return answer
+    if not back:
+        outcome = yield from decide_cut_off(slot)
+        if outcome is not None:
+            return outcome
+    wait = slot.compensation_wait if back else slot.wait
+    if wait is not None:  # killed between two attempts: only the rest is waited for
+        since, seconds = wait
+        yield from sleep(call, min(seconds, max(0.0, since / 1e6 + seconds - slot.run.clock() / 1e6)))
+    return None
+
+
+def attempt_failed(call: Call, error: Exception) -> Flow[Done | Failed | None]:
+    """Put on record how an attempt ended that raised; `None` where another one follows."""
+    slot, run, number, back = call.slot, call.slot.run, call.attempt, call.is_compensation
+    uncertain = isinstance(error, StepTimeout) and error.step == slot.key and not back
+    if uncertain:
+        answer = yield from ask_of(slot, run.codec.encode_fault(error)[1])
+        if isinstance(answer, Done | Failed):
+            return answer
+        uncertain = not isinstance(answer, NotLanded)
+    delay = delay_after(call, error, uncertain=uncertain)
+    text, fault = run.codec.encode_fault(error)
+    if delay is not None:
+        yield from retry(call, text, delay, uncertain=uncertain)
+        return None
+    kind = K.COMPENSATION_ERROR if back else K.UNCERTAIN if uncertain else K.FAILED
+    yield Record(kind, slot, number, text)
+    return Failed(replayable(slot, fault, error), fault)
 
 
 def not_awaited(call: Call, number: int, value: Any) -> Flow[Failed]:
@@ -202,29 +268,41 @@ def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flo
     return Failed(replayable(slot, fault, error), fault)
 
 
-def judge(call: Call, error: Exception) -> tuple[Fault, bool, float | None]:
-    """Return an exception as a fault, whether it leaves the effect uncertain, and when to try again (or `None`)."""
-    slot = call.slot
-    failures = (slot.compensation_failures if call.is_compensation else slot.failures) + 1
-    uncertain = isinstance(error, StepTimeout) and error.step == slot.key
-    delay = None
-    if call.retry.retries and not isinstance(error, UsageError):
-        try:
-            delay = call.retry.delay(failures, error, slot.run.jitter())
-        except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
-            error.add_note(f"its Retry could not be asked: {type(bug).__name__}: {bug}")
-    return slot.run.codec.encode_fault(error)[1], uncertain, delay
+def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | None:
+    """Return the seconds to wait before another attempt, or `None` where the step is given up."""
+    slot, back = call.slot, call.is_compensation
+    if isinstance(error, UsageError):
+        return None
+    if uncertain and not back and slot.spec is not None and slot.spec.on_uncertain != "retry":
+        return None
+    again = call.retry
+    if not again.retries and not back and is_past_pivot(slot.scope):
+        again = FORWARD_RECOVERY
+    if not again.retries:
+        return None
+    try:
+        failures = (slot.compensation_failures if back else slot.failures) + 1
+        return again.delay(failures, error, slot.run.jitter())
+    except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
+        error.add_note(f"its Retry could not be asked: {type(bug).__name__}: {bug}")
+        return None
 
 
-def retry(call: Call, retrying: Kind, fault: Fault, delay: float, *, uncertain: bool) -> Flow[None]:
-    """Record that another attempt follows, and wait for its time."""
+def is_past_pivot(scope: Scope) -> bool:
+    """Tell whether the run around a scope can only go forward."""
+    *_, root = scope.chain()
+    pivot = root.pivot()
+    return pivot is not None and pivot.done
+
+
+def retry(call: Call, text: str, delay: float, *, uncertain: bool) -> Flow[None]:
+    """Record that another attempt follows, because of the fault that *text* tells, and wait for its time."""
     slot = call.slot
     if call.read_only:
         slot.failures += 1
     else:
-        told = {"wait": delay, "uncertain": uncertain, "fault": json.loads(slot.run.codec.dump_fault(fault))}
-        number = slot.compensation_attempts if call.is_compensation else slot.attempts
-        yield Record(retrying, slot, number, json.dumps(told, separators=(",", ":")))
+        told = f'{{"wait":{delay!r},"uncertain":{"true" if uncertain else "false"},"fault":{text}}}'
+        yield Record(K.COMPENSATION_RETRYING if call.is_compensation else K.RETRYING, slot, call.attempt, told)
     yield from sleep(call, delay)
 
 
@@ -241,6 +319,96 @@ def cut_off(call: Call, error: BaseException) -> None:
     """Note an interrupted attempt. Whether it has an end depends on whether the body survives (`survive`)."""
     if not call.is_compensation and not isinstance(error, Stop):
         call.slot.run.cut.append((call.slot, error))
+
+
+# -- uncertainty ----------------------------------------------------------------------------------------------------
+
+
+def decide_cut_off(slot: Slot) -> Flow[Done | Failed | None]:
+    """Decide about an attempt that was cut off: its outcome, or `None` where the step is entered again.
+
+    Whoever resumes a run that it paused has decided already.
+    """
+    if not slot.is_uncertain or slot.status is StepStatus.RETRYING:
+        return None
+    answer = yield from ask_of(slot, None)
+    if isinstance(answer, Done | Failed):
+        return answer
+    spec = slot.spec
+    if isinstance(answer, NotLanded) or slot.again or spec is None or spec.on_uncertain == "retry":
+        return None
+    reason = f"it was cut off, and on_uncertain={spec.on_uncertain!r} forbids to try it again"
+    error = StepError(slot.key, Fault("builtins:InterruptedError", reason))
+    text, fault = slot.run.codec.encode_fault(error)
+    yield Record(K.UNCERTAIN, slot, slot.attempts, text)
+    return Failed(replayable(slot, fault, error), fault)
+
+
+def ask_of(slot: Slot, fault: Fault | None) -> Flow[Any]:
+    """Ask the step's probe, if it has one, whether the effect happened; *fault* is the timeout, `None` after a kill."""
+    probing = probe_call(slot, fault)
+    return UNKNOWN if probing is None else (yield from ask(probing))
+
+
+def ask(probing: Call) -> Flow[Any]:
+    """Ask a probe, and put its answer on record.
+
+    *Landed* is the step's outcome (`Done`, or `Failed` where its value cannot be stored). `NotLanded` clears all
+    doubt, about earlier attempts too. A probe that raises cannot tell; one that answers something else is a mistake.
+    """
+    slot = probing.slot
+    number = probing.attempt = slot.attempts
+    try:
+        answer = yield probing
+    except Exception:  # noqa: BLE001  # what it asks is out of reach too
+        return UNKNOWN
+    except BaseException as error:
+        cut_off(probing, error)
+        raise
+    if isinstance(answer, NotLanded):
+        yield Record(K.NOT_LANDED, slot, number)
+    if isinstance(answer, NotLanded | Unknown):
+        return answer
+    if not isinstance(answer, Landed):
+        name = getattr(probing.function, "__qualname__", probing.function)
+        wrong = UsageError(f"{name}, the probe of {slot.key}, answered {answer!r:.80}: Landed, NotLanded or Unknown")
+        text, fault = slot.run.codec.encode_fault(wrong)
+        yield Record(K.UNCERTAIN, slot, number, text)
+        return Failed(replayable(slot, fault, wrong), fault)
+    try:
+        text, copy = slot.run.codec.encode_and_copy(answer.value)
+    except Unstorable as why:
+        return (yield from keep_unstorable(slot, number, answer.value, why))
+    yield Record(K.DONE, slot, number, text)
+    return Done(copy)
+
+
+def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
+    """Return how a step's probe is called, if it has one that this program can call."""
+    spec = spec_of(slot)
+    if spec is None or spec.probe is None:
+        return None
+    try:
+        args, kwargs = spec.probe.arguments(what_is_known(slot, fault))
+    except KeyError:
+        return None  # a live argument that nobody supplied: it cannot be asked
+    probing = Call(slot, spec.probe.function, args, kwargs, spec.is_async, NEVER, spec.timeout)
+    probing.is_probe = True
+    return probing
+
+
+def spec_of(slot: Slot) -> StepSpec | None:
+    """Return a step's definition: as the body bound it, else by its name."""
+    spec: StepSpec | None = slot.spec or slot.run.find_step(slot.facts["module"], slot.name)
+    return spec
+
+
+def what_is_known(slot: Slot, fault: Fault | None) -> dict[str | Source, Any]:
+    """Return what a compensation or probe can be given of a call, but for its result."""
+    values: dict[str | Source, Any] = {Source.ERROR: fault, Source.IDEMPOTENCY_KEY: slot.idempotency_key}
+    values.update(slot.run.codec.decode(slot.arguments))
+    values.update(slot.live or {})
+    return values
 
 
 # -- compensation ---------------------------------------------------------------------------------------------------
@@ -297,6 +465,11 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
 
 def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
     """Have one step compensated; what cannot even be entered is a failure of the compensation."""
+    if slot.is_uncertain and slot.status is not StepStatus.COMPENSATING:
+        probing = probe_call(slot, fault)
+        answer = UNKNOWN if probing is None else (yield Do(probing))
+        if isinstance(answer, NotLanded) and not slot.is_owed:
+            return Done(None)
     try:
         call = compensation_call(slot, fault)
     except Exception as error:  # noqa: BLE001  # no function, no result, no live argument: all end here, loudly
@@ -314,7 +487,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         LookupError: There is no such function any more, or a value that it needs.
     """
     run, wanted = slot.run, slot.facts["compensate"]
-    spec = slot.spec or run.find_step(slot.facts["module"], slot.name)
+    spec = spec_of(slot)
     if spec is not None and slot.spec is None and json.loads(spec.definition).get("compensate") != wanted:
         spec = None  # `using(compensate=...)`: only the body knows it
     compensation: Compensation | None = spec.compensation if spec is not None else None
@@ -323,9 +496,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         where = f"module {slot.facts['module']}"
         msg = f"the compensation {wanted} of step {slot.key} is not to be found: {where} must be imported and have it"
         raise LookupError(msg)
-    values: dict[str | Source, Any] = {Source.ERROR: fault, Source.IDEMPOTENCY_KEY: slot.idempotency_key}
-    values.update(run.codec.decode(slot.arguments))
-    values.update(slot.live or {})
+    values = what_is_known(slot, fault)
     if slot.done:
         values[Source.RESULT] = run.codec.decode(slot.result) if slot.result is not None else None
     elif slot in run.unstorable:
@@ -395,7 +566,7 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
         yield from survive(run)
     if error is None:
         return (yield from complete(scope, value))
-    if pauses:
+    if pauses or scope.pivot() is not None:
         return (yield from pause(scope, error))
     text, fault = run.codec.encode_fault(run.genuine(error))
     ended = yield from compensate(scope, Cause.FAILURE, text, error)
@@ -452,7 +623,7 @@ def complete_again(scope: Scope, value: Any, error: BaseException | None) -> End
         raise run.halt(unreadable(run, scope.path, why)) from why
 
 
-def pause(scope: Scope, error: Exception) -> Flow[Ended]:
+def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     """Record that a person decides, and stop the whole tree; resuming enters the step that failed once more."""
     run = scope.run
     text, fault = run.codec.encode_fault(run.genuine(error))
@@ -460,7 +631,9 @@ def pause(scope: Scope, error: Exception) -> Flow[Ended]:
     for each in scope.chain():
         yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = [each.seq]  # seen from around it, the child is what failed
-    suspended = SuspendedError(run.id, Status.PAUSED, str(fault))
+    pivot = scope.pivot()
+    reason = str(fault) if pivot is None else f"{fault}; {pivot.key} is past, from where nothing is compensated"
+    suspended = SuspendedError(run.id, Status.PAUSED, reason)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)
 

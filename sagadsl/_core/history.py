@@ -13,7 +13,9 @@ from sagadsl._core.scope import OpenRun, Past, Scope, Slot
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
 from sagadsl.errors import JournalError
 
-FORWARD = frozenset({Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED})
+FORWARD = frozenset(
+    {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
+)
 ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
 UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING})
 

@@ -30,7 +30,6 @@ from sagadsl._core.flow import Ended, attempt, settle
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, as_time
@@ -222,6 +221,8 @@ class Runtime:
         return journal
 
     def _file(self, path: Path) -> Journal:
+        from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # two milliseconds of every import
+
         if not self._read_only and not path.exists() and path.parent.is_dir():
             log.info("journal %s is new", path)
         return SqliteJournal(path, read_only=self._read_only)
@@ -296,7 +297,7 @@ class Runtime:
             journal.release(row.number)
             raise stuck(scope)
         self._announce(scope)
-        if scope.status is Status.PAUSED:
+        if any(each.status is Status.PAUSED for each in scope.tree()):
             scope = self._resumed(asked, row, scope)
         else:
             self._queue(scope, Kind.TAKEN, owner())
@@ -310,6 +311,8 @@ class Runtime:
         for each in list(paused.tree()):
             if each.status is Status.PAUSED:
                 self._queue(each, Kind.RESUMED, owner())
+            elif each.parent is None:  # it was killed while it paused
+                self._queue(each, Kind.TAKEN, owner())
         entries = asked.journal.entries(row.number)
         pending = paused.run.pending
         scope = self._load(asked.spec, row, asked.journal, asked.options, [*entries, *pending])
@@ -448,6 +451,10 @@ class Runtime:
         if scope.status is Status.COMPLETED:
             journal.release(row.number)
             raise RunConflictError(row.id, "is completed; nothing of it is owed")
+        pivot = scope.pivot()
+        if pivot is not None and pivot.done:
+            journal.release(row.number)
+            raise RunConflictError(row.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
         if spec is None:
             self._need_functions(scope)
         self._announce_compensation(scope)

@@ -60,6 +60,7 @@ TABLES: Final = (
 
 _TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', {} / 1000000.0, 'unixepoch')"
 _SCOPE_KINDS = "('resumed', 'paused', 'completed', 'compensating', 'compensated', 'compensation_failed')"
+_STEP_KINDS = "('intent', 'done', 'retrying', 'failed', 'uncertain', 'cancelled', 'not_landed')"
 
 VIEWS: Final = {
     # A run, and each child saga inside one: its status is the last thing said of its scope.
@@ -105,7 +106,7 @@ VIEWS: Final = {
             {_TIME.format("begun.at")} as started,
             case last.kind when 'intent' then null else {_TIME.format("last.at")} end as ended
         from (select number, coalesce(ref, seq) as call, max(seq) as last, sum(kind = 'intent') as attempts
-                from entries where kind in ('intent', 'done', 'retrying', 'failed', 'uncertain', 'cancelled')
+                from entries where kind in {_STEP_KINDS}
                 group by number, coalesce(ref, seq)) as calls
             join run using (number)
             join entries begun on begun.number = calls.number and begun.seq = calls.call

@@ -37,7 +37,12 @@ SCOPES: Final[dict[tuple[Status | None, Kind], Status]] = {
     (S.COMPLETED, K.COMPENSATED): S.COMPENSATED,  # a child, with its parent
 }
 
-OWED: Final = (P.ENTERED, P.RETRYING, P.DONE, P.FAILED, P.UNCERTAIN, P.CANCELLED, P.COMPENSATION_FAILED)
+OWED: Final = (
+    *(P.ENTERED, P.RETRYING, P.DONE, P.FAILED, P.UNCERTAIN, P.CANCELLED, P.NOT_LANDED),
+    P.COMPENSATION_FAILED,
+)
+OPEN_TO_DOUBT: Final = (P.ENTERED, P.RETRYING, P.FAILED, P.UNCERTAIN, P.CANCELLED, P.COMPENSATION_FAILED)
+"""Where an effect may have happened that no outcome tells of, so that a probe is asked."""
 
 STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (None, K.INTENT): P.ENTERED,
@@ -48,19 +53,21 @@ STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (P.ENTERED, K.DONE): P.DONE,
     (P.ENTERED, K.RETRYING): P.RETRYING,
     (P.ENTERED, K.FAILED): P.FAILED,
-    (P.ENTERED, K.UNCERTAIN): P.UNCERTAIN,
     (P.ENTERED, K.CANCELLED): P.CANCELLED,
     (P.RETRYING, K.INTENT): P.ENTERED,
     (P.RETRYING, K.CANCELLED): P.CANCELLED,  # cut off between two attempts
     (P.FAILED, K.INTENT): P.ENTERED,  # its failure paused the run, which was resumed
     (P.UNCERTAIN, K.INTENT): P.ENTERED,
     (P.CANCELLED, K.INTENT): P.ENTERED,
-    (P.FAILED, K.DONE): P.DONE,  # as above, read-only
     (P.FAILED, K.FAILED): P.FAILED,
-    (P.FAILED, K.UNCERTAIN): P.UNCERTAIN,
-    (P.UNCERTAIN, K.DONE): P.DONE,
     (P.UNCERTAIN, K.FAILED): P.FAILED,
-    (P.UNCERTAIN, K.UNCERTAIN): P.UNCERTAIN,
+    **{(open_, K.DONE): P.DONE for open_ in OPEN_TO_DOUBT},  # the probe says so
+    **{(open_, K.NOT_LANDED): P.NOT_LANDED for open_ in OPEN_TO_DOUBT},
+    **{(open_, K.UNCERTAIN): P.UNCERTAIN for open_ in OPEN_TO_DOUBT},
+    (P.NOT_LANDED, K.INTENT): P.ENTERED,
+    (P.NOT_LANDED, K.RETRYING): P.RETRYING,
+    (P.NOT_LANDED, K.FAILED): P.FAILED,
+    (P.NOT_LANDED, K.CANCELLED): P.CANCELLED,
     **{(owed, K.COMPENSATION_INTENT): P.COMPENSATING for owed in OWED},
     **{(owed, K.COMPENSATION_ERROR): P.COMPENSATION_FAILED for owed in OWED},  # it could not even be entered
     (P.COMPENSATING, K.COMPENSATION_INTENT): P.COMPENSATING,

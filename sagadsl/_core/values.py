@@ -35,6 +35,7 @@ class Kind(StrEnum):
     FAILED = "failed"
     UNCERTAIN = "uncertain"
     CANCELLED = "cancelled"
+    NOT_LANDED = "not_landed"  # the probe says that what was uncertain has had no effect
 
     COMPENSATION_INTENT = "compensation_intent"
     COMPENSATION_DONE = "compensation_done"
@@ -68,6 +69,7 @@ class StepStatus(StrEnum):
     FAILED = "failed"
     UNCERTAIN = "uncertain"
     CANCELLED = "cancelled"
+    NOT_LANDED = "not_landed"
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"
@@ -136,12 +138,13 @@ class StepInfo:
     """What the journal says of one call of a step (or of a child saga, then *saga* is true).
 
     *attempts* counts entries into the body, *arguments* and *result* are the stored copies, *started* and *ended* are
-    aware times. *compensation* is the name of the function that compensates it, or `None`.
+    aware times. *title* is what ``title=`` says, *compensation* the name of the function that compensates it.
     """
 
     key: str
     name: str
     status: str
+    title: str = ""
     saga: bool = False
     attempts: int = 0
     uncertain: bool = False
@@ -161,7 +164,8 @@ class RunInfo:
     """What the journal says of one run, or of a child saga inside it (then *parent* is the enclosing run's id).
 
     *stack* is what would be compensated now, the first to be compensated first. *owner* is the process that opened or
-    last took the run over; *is_live* says whether a living process holds it.
+    last took the run over; *is_live* says whether a living process holds it. *pivot* is the step from which the run can
+    only go forward, once it is done.
     """
 
     id: str
@@ -173,6 +177,7 @@ class RunInfo:
     parent: str | None = None
     steps: tuple[StepInfo, ...] = ()
     stack: tuple[StepInfo, ...] = ()
+    pivot: str | None = None
     arguments: dict[str, Any] = field(factory=dict)
     result: Any = None
     program: str = ""
@@ -185,6 +190,23 @@ class RunInfo:
     def is_interrupted(self) -> bool:
         """Unfinished, and no living process holds it."""
         return self.status in {Status.OPEN, Status.COMPENSATING} and not self.is_live
+
+
+@frozen
+class Landed:
+    """A probe's answer: the effect happened, and *value* is what the step would have returned."""
+
+    value: Any = None
+
+
+@frozen
+class NotLanded:
+    """A probe's answer: the effect has not happened, and will not."""
+
+
+@frozen
+class Unknown:
+    """A probe's answer: it cannot tell."""
 
 
 @frozen

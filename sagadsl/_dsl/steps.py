@@ -24,6 +24,7 @@ from sagadsl._core.parameters import Parameters, Receiver
 from sagadsl._core.retry import Retry, as_retry
 from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope
+from sagadsl._core.settings import checked_choice
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
 from sagadsl.errors import UsageError
 
@@ -110,7 +111,9 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
         return self
 
 
-OPTIONS = frozenset({"compensate", "retries", "timeout", "key", "name", "title", "read_only", "live"})
+OPTIONS = frozenset(
+    {"compensate", "retries", "timeout", "probe", "on_uncertain", "key", "name", "title", "read_only", "live"}
+)
 USING = frozenset({"key", "compensate", "retries", "timeout"})
 
 
@@ -122,6 +125,8 @@ def step(
     compensate: Compensate = ...,
     retries: int | Retry = ...,
     timeout: float | timedelta | None = ...,
+    probe: Callable[..., Any] | None = ...,
+    on_uncertain: str = ...,
     key: str | Callable[..., Any] | None = ...,
     name: str | None = ...,
     title: str | None = ...,
@@ -137,10 +142,14 @@ def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
     Args:
         function: A function, coroutine function, method, static or class method.
         compensate: The function that undoes the step, or a `Compensation`; `None`: nothing to undo, by decision;
-            `IRREVERSIBLE`: nothing can undo it.
+            `IRREVERSIBLE`: nothing can undo it; `PIVOT`: once done, the run only goes forward.
         retries: Extra attempts after a failure, or a `Retry`.
         timeout: Seconds, or a `timedelta`, for one attempt. An async attempt is cancelled; a sync one runs in a thread,
             and nothing follows until it has really ended.
+        probe: Asked about an attempt that was cut off or timed out, before anything is decided: returns
+            ``Landed(value)``, ``NotLanded()`` or ``Unknown()``. Its parameters are bound like a compensation's.
+        on_uncertain: What follows where nobody can tell: ``"retry"`` (after a timeout it uses up one of the retries),
+            ``"compensate"``: the step has failed, or ``"pause"``: a person decides.
         key: A template of ``{argument}`` fields, or a function of arguments: an explicit identity for each call.
         name: The stable name, by default the qualified name.
         title: What people read, by default the docstring's first line.
@@ -173,7 +182,10 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
         parameters=parameters,
         read_only=bool(options.get("read_only", False)),
         key=options.get("key"),
+        on_uncertain=checked_choice("on_uncertain", options.get("on_uncertain", "retry")) or "retry",
+        titled=options.get("title") is not None,
     )
+    spec.probe = probe_of(spec, options.get("probe"))
     spec = respecified(spec, {n: options[n] for n in USING & options.keys()})
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
@@ -197,6 +209,43 @@ def respecified(spec: StepSpec, options: dict[str, Any]) -> StepSpec:
     return attrs.evolve(spec, **changes)
 
 
+def probe_of(spec: StepSpec, probe: Any) -> Receiver | None:
+    """Return what ``probe=`` means for a step.
+
+    Raises:
+        UsageError: It cannot be called for this step.
+    """
+    if spec.read_only and (probe is not None or spec.on_uncertain != "retry"):
+        msg = f"{spec.name} is read_only: a step that only looks is never uncertain; leave out probe= and on_uncertain="
+        raise UsageError(msg)
+    if probe is None:
+        return None
+    function = probe.plain if isinstance(probe, StepFunction) else probe
+    receiver = receiver_of(spec, function, "probe")
+    if receiver.needs_result:
+        msg = (
+            f"{spec.name}: its probe wants {receiver.result_parameter!r}, but there is no result: that is the question"
+        )
+        raise UsageError(msg)
+    return receiver
+
+
+def receiver_of(spec: StepSpec, function: Any, role: str) -> Receiver:
+    """Return what the compensation or probe of a step receives.
+
+    Raises:
+        UsageError: It is no function, it would have to be awaited where nobody can, or it cannot be bound.
+    """
+    if not callable(function):
+        msg = f"{spec.name}: {role}= takes a function, not {function!r}"
+        raise UsageError(msg)
+    if inspect.iscoroutinefunction(function) and not spec.is_async:
+        name = getattr(function, "__qualname__", function)
+        msg = f"{spec.name} is a def, its {role} {name} an async def: nobody could await it; make both one colour"
+        raise UsageError(msg)
+    return Receiver.of(function, spec.parameters, f"the {role} of {spec.name}")
+
+
 def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
     """Return what ``compensate=`` means for a step: its compensation, bound, or why there is none.
 
@@ -209,17 +258,13 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
         msg = f"{spec.name} is read_only: a step that only looks has nothing to compensate"
         raise UsageError(msg)
     if not callable(given) and not isinstance(given, Compensation):
-        msg = f"{spec.name}: compensate= takes a function, a Compensation, None or IRREVERSIBLE, not {given!r}"
+        msg = f"{spec.name}: compensate= takes a function, a Compensation, None, IRREVERSIBLE or PIVOT, not {given!r}"
         raise UsageError(msg)
     compensation = given if isinstance(given, Compensation) else Compensation(given)
     function = compensation.function
     function = function.plain if isinstance(function, StepFunction) else function
-    if inspect.iscoroutinefunction(function) and not spec.is_async:
-        name = getattr(function, "__qualname__", function)
-        msg = f"{spec.name} is a def, its compensation {name} an async def: nobody could await it; make both one colour"
-        raise UsageError(msg)
+    receiver = receiver_of(spec, function, "compensation")
     compensation = attrs.evolve(compensation, function=function)
-    receiver = Receiver.of(function, spec.parameters, f"the compensation of {spec.name}")
     return {"compensation": compensation, "receiver": receiver, "standing": None, "decided": True}
 
 
@@ -273,7 +318,7 @@ def misplaced(spec: Any, here: Any) -> UsageError:
             f"{spec.name} is an async def, the saga around it ({here.name}) a def that cannot await it; make the saga "
             "an async def"
         )
-    where = "the compensation of step" if here.is_compensation else "step"
+    where = "the compensation of step" if here.is_compensation else "the probe of step" if here.is_probe else "step"
     return UsageError(
         f"{spec.name} is called inside {where} {here.slot.key}: a step is a leaf. Call it from the saga, or call "
         f"the undecorated function, {spec.name}.plain(...)"

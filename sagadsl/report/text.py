@@ -20,6 +20,7 @@ SIGNS: dict[str, str] = {
     StepStatus.FAILED: "x",
     StepStatus.UNCERTAIN: "?",
     StepStatus.CANCELLED: "?",
+    StepStatus.NOT_LANDED: "x",
     StepStatus.COMPENSATING: "<",
     StepStatus.COMPENSATED: "-",
     StepStatus.COMPENSATION_FAILED: "!",
@@ -238,6 +239,8 @@ def _step_cells(step: StepInfo, run: RunInfo) -> list[str]:
 
 
 def _notes(step: StepInfo) -> Iterator[str]:
+    if step.title:
+        yield printable(step.title, 80)
     if step.started and step.ended:
         yield span((step.ended - step.started).total_seconds())
     if step.attempts > 1:
@@ -280,4 +283,5 @@ def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
         yield "carry on", back
     else:
         yield "go on", on
-        yield "compensate", back
+        if run.pivot is None:
+            yield "compensate", back

@@ -13,6 +13,7 @@ import attrs
 import sagadsl
 from sagadsl import (
     IRREVERSIBLE,
+    PIVOT,
     Artifact,
     Compensated,
     Compensation,
@@ -20,7 +21,9 @@ from sagadsl import (
     Completed,
     Current,
     Fault,
+    Landed,
     Live,
+    NotLanded,
     Outcome,
     Retry,
     Run,
@@ -29,6 +32,7 @@ from sagadsl import (
     Status,
     Step,
     Suspended,
+    Unknown,
     saga,
     step,
 )
@@ -78,6 +82,18 @@ def export(item: str) -> Artifact:
 
 @step(compensate=IRREVERSIBLE, key="{to}", name="mail", title="Send a mail")
 def mail(to: str) -> None: ...
+
+
+def find(order: str, idempotency_key: str) -> Landed | NotLanded | Unknown:
+    return Landed(Reservation(order)) if order else NotLanded() if idempotency_key else Unknown()
+
+
+@step(compensate=PIVOT, probe=find, on_uncertain="pause")
+def post(order: str) -> Reservation:
+    return Reservation(order)
+
+
+assert_type(post("o-1"), Reservation)
 
 
 @step(compensate=None, read_only=True, live=("verbose",))
