@@ -32,6 +32,7 @@ from sagadsl._core.values import (
 from sagadsl._dsl.archive import archive
 from sagadsl._dsl.outcomes import outcome
 from sagadsl._dsl.recorded import now, random, uuid4
+from sagadsl._dsl.resuming import resume_all
 from sagadsl._dsl.sagas import Saga, saga
 from sagadsl._dsl.script import main
 from sagadsl._dsl.steps import Current, Step, current, step
@@ -106,6 +107,7 @@ __all__ = [
     "outcome",
     "random",
     "register",
+    "resume_all",
     "runs",
     "saga",
     "step",

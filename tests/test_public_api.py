@@ -72,6 +72,7 @@ PUBLIC = [
     "outcome",
     "random",
     "register",
+    "resume_all",
     "runs",
     "saga",
     "step",

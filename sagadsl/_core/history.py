@@ -17,6 +17,8 @@ FORWARD = frozenset(
     {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
 )
 ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
+STANDSTILL = frozenset({Kind.TAKEN, Kind.INTENT, Kind.RETRYING, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_RETRYING})
+"""What is written again each time a run is interrupted at the same place."""
 UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING})
 
 
@@ -120,6 +122,16 @@ def past_of(scope: Scope) -> Past | None:
     if not order:
         return None
     return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped)
+
+
+def interruptions(entries: list[Entry]) -> int:
+    """Return how often an interrupted run was interrupted since it last got any further."""
+    count = 1
+    for entry in reversed(entries):
+        if entry.kind not in STANDSTILL:
+            break
+        count += entry.kind is Kind.TAKEN
+    return count
 
 
 def recorded_files(scope: Scope) -> dict[Artifact, str]:

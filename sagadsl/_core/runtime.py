@@ -25,9 +25,9 @@ from attrs import define, field, frozen
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
 from sagadsl._core.describe import describe, owner_of, resuming_line, stored_value, stuck
-from sagadsl._core.drive import Drivers
-from sagadsl._core.flow import Ended, attempt, settle
-from sagadsl._core.history import restore
+from sagadsl._core.drive import Drivers, contained
+from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
+from sagadsl._core.history import interruptions, restore
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
@@ -482,6 +482,29 @@ class Runtime:
         owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
         log.warning("compensating %s: %s", short_id(scope.run.id), owed, extra={"run": scope.run.id})
 
+    def hold_back(self, run_id: str, times: int) -> BaseException | None:
+        """Leave a run to a person if it was interrupted this often at one step; return what says so, `None` if not.
+
+        Raises:
+            RunLockedError: Somebody has it.
+        """
+        journal = self.journal()
+        row = self._row(run_id, journal)
+        if not journal.hold(row.number):
+            raise self._locked(row, journal)
+        reason = None
+        try:
+            entries = journal.entries(row.number)
+            scope = self._load(None, row, journal, entries=entries)
+            if interruptions(entries) >= times and scope.status in {Status.OPEN, Status.COMPENSATING}:
+                self._queue(scope, Kind.TAKEN, owner())
+                self.drivers[0](leave_to_a_person(scope, times))
+        except Stop as stop:
+            reason = stop.reason
+        finally:
+            journal.release(row.number)
+        return reason
+
     def compensate_without_body(self, run_id: str) -> Any:
         """Compensate a run whose saga this program does not have, by functions found by their names."""
         opened, _ = self.reopen(None, run_id, compensate=True)
@@ -592,18 +615,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
-    """Return an observer that changes nothing, even if it raises."""
-
-    def observe(entry: Entry) -> None:
-        try:
-            observer(entry)
-        except Exception:
-            log.exception("an observer failed; the run goes on")
-
-    return observe
 
 
 default_runtime = Runtime()
