@@ -659,13 +659,13 @@ def leave_to_a_person(scope: Scope, times: int) -> Flow[None]:
     at = next((slot for slot in reversed(slots) if slot.status in under_way), owed[0] if owed else None)
     where = f" at {at.key}" if at is not None else ""
     error = InterruptedError(f"interrupted {times} times{where} without getting any further")
-    if at is None or not owed:
+    if at is not None and owed:
+        text, fault = scope.run.codec.encode_fault(error)
+        yield Record(K.COMPENSATION_ERROR, at, None, text)
+        cause = scope.run.codec.exception(scope.run.codec.load_fault(scope.fault)) if scope.fault else None
+        yield from stay_stuck(scope, scope.cause or Cause.FAILURE, {at: fault}, cause)
+    else:
         yield from pause(scope, error)
-        return
-    text, fault = scope.run.codec.encode_fault(error)
-    yield Record(K.COMPENSATION_ERROR, at, None, text)
-    cause = scope.run.codec.exception(scope.run.codec.load_fault(scope.fault)) if scope.fault else None
-    yield from stay_stuck(scope, scope.cause or Cause.FAILURE, {at: fault}, cause)
 
 
 def settle_compensating(scope: Scope) -> Flow[Ended]:

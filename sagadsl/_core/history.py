@@ -7,6 +7,7 @@ needs beside the state: which calls overlapped, which failure paused the run, an
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot
@@ -126,12 +127,8 @@ def past_of(scope: Scope) -> Past | None:
 
 def interruptions(entries: list[Entry]) -> int:
     """Return how often an interrupted run was interrupted since it last got any further."""
-    count = 1
-    for entry in reversed(entries):
-        if entry.kind not in STANDSTILL:
-            break
-        count += entry.kind is Kind.TAKEN
-    return count
+    since = takewhile(lambda entry: entry.kind in STANDSTILL, reversed(entries))
+    return 1 + sum(entry.kind is Kind.TAKEN for entry in since)
 
 
 def recorded_files(scope: Scope) -> dict[Artifact, str]:

@@ -244,7 +244,7 @@ class Runtime:
         run_id = self._id(spec, stored, options)
         if run_id is not None:
             return self._open_named(asked, run_id)
-        if (options.resume or spec.resume or self.resume) == "arguments":
+        if self._resumes(asked) == "arguments":
             opened = self._adopt(asked)
             if opened is not None:
                 return opened
@@ -267,7 +267,15 @@ class Runtime:
             raise RunConflictError(run_id, reason)
         if row.arguments_digest != asked.digest:
             raise self._other_arguments(row, asked)
+        if row.finished is None and self._resumes(asked) == "never" and not asked.options.steal:
+            raise RunConflictError(
+                run_id, "is unfinished, and resume='never' forbids a call to go on with it; resume it"
+            )
         return self._reopen(asked, row)
+
+    def _resumes(self, asked: Asked) -> str:
+        """Return what a call says of going on, else its saga, else this runtime."""
+        return asked.options.resume or asked.spec.resume or self.resume
 
     def _reopen(self, asked: Asked, row: RunRow) -> Opened:
         """Say what a call means whose run exists."""
@@ -284,8 +292,6 @@ class Runtime:
     def _take(self, asked: Asked, row: RunRow) -> Scope:
         """Become the owner of an unfinished run, and make it go on; it may have been finished meanwhile."""
         journal, options = asked.journal, asked.options
-        if options.resume == "never" and not options.steal:
-            raise RunConflictError(row.id, "is unfinished, and resume='never' forbids to go on with it")
         held = journal.hold(row.number)
         if not held and not options.steal:
             raise self._locked(row, journal)
