@@ -84,12 +84,12 @@ def test_a_run_that_a_living_process_has_is_not_adopted(colour, make_runtime, ac
     leave(colour, trip.using(runtime=runtime), "a")
     (row,) = runtime.journal().runs()
     owner = make_runtime().journal()
-    assert owner.hold(row.number)
+    assert owner.hold(row.lock)
     assert colour.call(trip.using(runtime=runtime), "a") == "A"
     assert [str(run.status) for run in runtime.runs()] == ["completed", "open"]
     with pytest.raises(RunLockedError, match="is being run by process"):
         colour.call(trip.using(runtime=runtime, id=row.id), "a")
-    owner.release(row.number)
+    owner.release(row.lock)
     assert world == ["a", "a"]
 
 

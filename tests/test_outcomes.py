@@ -393,10 +393,10 @@ def test_a_script_that_could_not_run_its_saga_ends_with_the_code_of_the_error(co
     assert script(flow, "lost") == RunLostError.exit_code == 4
     assert script(flow.using(store=world.path / "s.db"), "x") == sagadsl.JournalError.exit_code == 5
     assert isinstance(caught(colour, flow, "cut"), Cut)
-    owner, number = make_runtime().journal(), runtime.journal().runs(id="flow/cut")[0].number
-    assert owner.hold(number)
+    owner, lock = make_runtime().journal(), runtime.journal().runs(id="flow/cut")[0].lock
+    assert owner.hold(lock)
     assert script(flow, "cut") == RunLockedError.exit_code == 4
-    owner.release(number)
+    owner.release(lock)
     changed[0] = True
     assert script(flow, "cut") == ReplayError.exit_code == 7
     assert "never" not in world.effects

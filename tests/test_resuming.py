@@ -122,7 +122,7 @@ def test_what_a_person_decides_or_somebody_has_is_left_alone(colour, make_runtim
     assert isinstance(colour.call(flow.using(on_failure="pause").outcome, "paused"), Suspended)
     leave(colour, flow, "owned")
     owner, row = make_runtime().journal(), runtime.journal().runs(id="trip/owned")[0]
-    assert owner.hold(row.number)
+    assert owner.hold(row.lock)
     dies["cut"] = 1
     leave(colour, flow, "never")
     before = world.effects
@@ -137,7 +137,7 @@ def test_what_a_person_decides_or_somebody_has_is_left_alone(colour, make_runtim
     assert resume_all(flow.using(resume="never")) == ()
     assert told(resume_all(flow)) == [("Completed", "trip/never")]
     assert world.effects[len(before) :] == ["cut"]
-    owner.release(row.number)
+    owner.release(row.lock)
     assert told(resume_all(flow)) == [("Completed", "trip/owned")]
     assert {(run.id, str(run.status)) for run in runtime.runs()} == {
         *(("trip/well", "completed"), ("trip/stuck", "compensation_failed"), ("trip/paused", "paused")),

@@ -10,7 +10,7 @@ from typing import Any
 
 from sagadsl._core.codec import Codec
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.values import Cause, Entry, Kind, Status, StepInfo, StepStatus, as_time
+from sagadsl._core.values import Cause, Status, StepInfo, StepStatus, as_time
 from sagadsl.errors import CompensationError, Fault
 
 
@@ -84,13 +84,6 @@ def stuck(scope: Scope) -> CompensationError:
         tuple(slot.key for slot in slots if slot.status is StepStatus.COMPENSATED),
         tuple(slot.key for slot in scope.owed() if slot is not failed),
     )
-
-
-def owner_of(entries: list[Entry]) -> dict[str, Any]:
-    """Return what the last entry that opened or took over a run says of its owner."""
-    kinds = {Kind.OPENED, Kind.TAKEN, Kind.RESUMED}
-    told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in kinds and e.result) or "{}")
-    return told
 
 
 def resuming_line(scope: Scope, now: int) -> str:

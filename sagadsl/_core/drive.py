@@ -16,7 +16,7 @@ from contextvars import copy_context
 from threading import Event, Thread
 from typing import Any
 
-from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Record, Sleep
+from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Record, Sleep, Wait
 from sagadsl._core.journal import Overtaken, Taken
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.state import SCOPES, STEPS
@@ -39,67 +39,62 @@ class Drivers:
         asleep: Callable[[float], Any] = asyncio.sleep,
     ) -> None:
         self._attempt, self._sleep, self._asleep = attempt, sleep, asleep
+        self._answers: dict[type, Callable[[Any], Any]] = {
+            Record: write,
+            Call: call,
+            Do: self._fly,
+            Sleep: lambda effect: sleep(effect.seconds),
+            Gather: lambda effect: settled(effect.scope),
+        }
+        self._async_answers: dict[type, Callable[[Any], Any]] = {
+            Record: write,
+            Call: acall,
+            Do: self._afly,
+            Sleep: lambda effect: asleep(effect.seconds),
+            Gather: lambda effect: asettled(effect.scope),
+            Wait: lambda _: asyncio.get_running_loop().create_future(),
+        }
 
     def drive(self, flow: Flow[Any]) -> Any:
         """Run a flow to its end, in a ``def``."""
-        send, throw = flow.send, flow.throw
+        send, answers = flow.send, self._answers
         answer: Any = None
         error: BaseException | None = None
         while True:
             try:
-                effect, answer = send(answer) if error is None else throw(error), None
+                effect = send(answer) if error is None else flow.throw(error)
             except StopIteration as end:
                 if type(end.value) is not Raise:
                     return end.value
                 last = end.value.error
                 break
             error = None
-            cls = type(effect)
             try:
-                if cls is Record:
-                    write(effect)
-                elif cls is Call:
-                    answer = call(effect)
-                elif cls is Do:
-                    answer = self._fly(effect)
-                elif cls is Sleep:
-                    self._sleep(effect.seconds)
-                else:  # Gather: a ``def`` has others beside it only in threads; nothing in it is ever cancelled
-                    settled(effect.scope)
+                answer = answers[type(effect)](effect)
             except BaseException as raised:  # noqa: BLE001  # the flow decides
-                error = raised
+                answer, error = None, raised
         raise last
 
     async def adrive(self, flow: Flow[Any]) -> Any:
         """Run a flow to its end, in an ``async def``."""
-        send, throw = flow.send, flow.throw
+        send, answers = flow.send, self._async_answers
         answer: Any = None
         error: BaseException | None = None
         while True:
             try:
-                effect, answer = send(answer) if error is None else throw(error), None
+                effect = send(answer) if error is None else flow.throw(error)
             except StopIteration as end:
                 if type(end.value) is not Raise:
                     return end.value
                 last = end.value.error
                 break
             error = None
-            cls = type(effect)
             try:
-                if cls is Record:
-                    write(effect)
-                elif cls is Call:
-                    answer = await acall(effect)
-                elif cls is Do:
-                    answer = await self._afly(effect)
-                elif cls is Sleep:
-                    await self._asleep(effect.seconds)
-                elif cls is Gather:
-                    await asettled(effect.scope)
-                else:
-                    await asyncio.get_running_loop().create_future()
+                answer = answers[type(effect)](effect)
+                if answer is not None:
+                    answer = await answer
             except BaseException as raised:  # noqa: BLE001  # the flow decides
-                error = raised
+                answer, error = None, raised
         raise last
 
     def _fly(self, effect: Do) -> Any:

@@ -61,7 +61,10 @@ class Record:
     __slots__ = ("attempt", "kind", "of", "result")
 
     def __init__(self, kind: Kind, of: Any, attempt: int | None = None, result: str | None = None) -> None:
-        self.kind, self.of, self.attempt, self.result = kind, of, attempt, result
+        self.kind = kind
+        self.of = of
+        self.attempt = attempt
+        self.result = result
 
 
 class Call:
@@ -89,9 +92,17 @@ class Call:
         is_compensation: bool = False,  # noqa: FBT001, FBT002
         read_only: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
-        self.slot, self.function, self.args, self.kwargs, self.is_async = slot, function, args, kwargs, is_async
-        self.retry, self.timeout, self.is_compensation, self.read_only = retry, timeout, is_compensation, read_only
-        self.attempt, self.is_probe = 0, False
+        self.slot = slot
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.is_async = is_async
+        self.retry = retry
+        self.timeout = timeout
+        self.is_compensation = is_compensation
+        self.read_only = read_only
+        self.attempt = 0
+        self.is_probe = False
         self.deadline: float | None = None
 
 

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import random
-import socket
 import time
 import weakref
 from collections.abc import Awaitable, Callable
@@ -24,25 +23,26 @@ from attrs import define, field, frozen
 
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
-from sagadsl._core.describe import describe, owner_of, resuming_line, stored_value, stuck
+from sagadsl._core.describe import describe, resuming_line, stored_value, stuck
 from sagadsl._core.drive import Drivers, contained
 from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
 from sagadsl._core.history import interruptions, restore
-from sagadsl._core.journal import Journal, Log
+from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
+from sagadsl._core.ownership import claim, hold, owner, owner_of
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, as_time
+from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status
 from sagadsl.errors import (
     JournalError,
     NotStorableError,
     RunConflictError,
-    RunLockedError,
     RunLostError,
     Stop,
     UsageError,
 )
 
+TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 log = logging.getLogger("sagadsl")
 
 
@@ -292,24 +292,35 @@ class Runtime:
     def _take(self, asked: Asked, row: RunRow) -> Scope:
         """Become the owner of an unfinished run, and make it go on; it may have been finished meanwhile."""
         journal, options = asked.journal, asked.options
-        held = journal.hold(row.number)
-        if not held and not options.steal:
-            raise self._locked(row, journal)
-        scope = self._load(asked.spec, row, journal, options)
-        if scope.status in {Status.COMPLETED, Status.COMPENSATED}:
-            journal.release(row.number)
-            return scope
+        row, is_alive = claim(journal, row, steal=options.steal)
+        try:
+            while True:
+                scope = self._go_on(asked, row)
+                if scope.status in TERMINAL:
+                    journal.release(row.lock)
+                    return scope
+                try:
+                    if is_alive:  # its owner must collide before anything else happens
+                        journal.commit(scope.run.log, scope.run.pending, full=True, stolen=True)
+                        scope.run.pending = []
+                except Overtaken:
+                    continue  # it has written one entry more
+                return scope
+        except BaseException:
+            journal.release(row.lock)
+            raise
+
+    def _go_on(self, asked: Asked, row: RunRow) -> Scope:
+        """Fold a run that this process holds, the entry included that says so."""
+        scope = self._load(asked.spec, row, asked.journal, asked.options)
         if scope.status is Status.COMPENSATION_FAILED:
-            journal.release(row.number)
             raise stuck(scope)
-        self._announce(scope)
+        if scope.status not in TERMINAL:
+            self._announce(scope)
         if any(each.status is Status.PAUSED for each in scope.tree()):
-            scope = self._resumed(asked, row, scope)
-        else:
+            return self._resumed(asked, row, scope)
+        if scope.status not in TERMINAL:
             self._queue(scope, Kind.TAKEN, owner())
-        if not held:  # taken by force: the old owner must collide before anything else happens
-            journal.commit(scope.run.log, scope.run.pending, full=True)
-            scope.run.pending = []
         return scope
 
     def _resumed(self, asked: Asked, row: RunRow, paused: Scope) -> Scope:
@@ -329,10 +340,13 @@ class Runtime:
         """Adopt the oldest run that an earlier process of this program left with equal arguments."""
         spec, journal = asked.spec, asked.journal
         for row in journal.runs(saga=spec.name, digest=asked.digest, unfinished=True):
-            if row.program != spec.program or not journal.hold(row.number):
+            held = hold(journal, row) if row.program == spec.program else None
+            if held is None:
                 continue
-            scope = self._load(spec, row, journal)
-            journal.release(row.number)
+            try:
+                scope = self._load(spec, held, journal)
+            finally:
+                journal.release(held.lock)
             if scope.status is Status.COMPENSATION_FAILED:
                 log.warning("%s A new run starts beside it.", stuck(scope), extra={"run": row.id})
             else:
@@ -345,7 +359,7 @@ class Runtime:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
         for row in asked.journal.runs(unfinished=True):
-            if row.program == asked.spec.program and not asked.journal.is_held(row.number):
+            if row.program == asked.spec.program and not asked.journal.is_held(row.lock):
                 log.warning(
                     "%s of this program was interrupted, and another run of %s starts. A script that runs several "
                     "sagas calls them from one parent saga, or gives each a key: then what is done is not done again.",
@@ -423,14 +437,10 @@ class Runtime:
         reason = f"exists with other arguments ({shown}): give this call another id or key"
         return RunConflictError(row.id, reason, names)
 
-    def _locked(self, row: RunRow, journal: Journal) -> RunLockedError:
-        told = owner_of(journal.entries(row.number))
-        return RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
-
     def close(self, run: OpenRun) -> None:
         """Stop owning a run."""
         if run.log.number:
-            run.journal.release(run.log.number)
+            run.journal.release(run.row.lock)
         _open_runs.discard(run)
 
     # -- runs that are there ----------------------------------------------------------------------------------------
@@ -448,20 +458,27 @@ class Runtime:
         if spec is not None and not compensate:
             asked = Asked(spec, options, journal, text, row.arguments_digest)
             return self._reopen(asked, row), arguments
-        if not journal.hold(row.number):
-            raise self._locked(row, journal)
-        scope = self._load(spec, row, journal)
+        row, _ = claim(journal, row)
+        try:
+            opened = self._open_to_compensate(self._load(spec, row, journal))
+        except BaseException:
+            journal.release(row.lock)
+            raise
+        if opened.scope is None:
+            journal.release(row.lock)
+        return opened, arguments
+
+    def _open_to_compensate(self, scope: Scope) -> Opened:
+        """Say what a request to compensate means for a run that this process holds."""
+        run = scope.run
         if scope.status is Status.COMPENSATED:
-            journal.release(row.number)
-            return Opened(ended=Ended(Status.COMPENSATED), run=scope.run), arguments
+            return Opened(ended=Ended(Status.COMPENSATED), run=run)
         if scope.status is Status.COMPLETED:
-            journal.release(row.number)
-            raise RunConflictError(row.id, "is completed; nothing of it is owed")
+            raise RunConflictError(run.id, "is completed; nothing of it is owed")
         pivot = scope.pivot()
         if pivot is not None and pivot.done:
-            journal.release(row.number)
-            raise RunConflictError(row.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
-        if spec is None:
+            raise RunConflictError(run.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
+        if scope.spec is None:
             self._need_functions(scope)
         self._announce_compensation(scope)
         if scope.status is Status.COMPENSATING:
@@ -469,13 +486,12 @@ class Runtime:
         else:
             cause = scope.cause if scope.status is Status.COMPENSATION_FAILED else Cause.REQUEST
             self._queue(scope, Kind.COMPENSATING, json.dumps({"cause": cause or Cause.REQUEST}))
-        return Opened(scope), arguments
+        return Opened(scope)
 
     def _need_functions(self, scope: Scope) -> None:
         """Refuse, before anything is written, to compensate by names that this program does not have."""
         for slot in scope.owed():
             if self._step_of(slot) is None:
-                self.close(scope.run)
                 msg = (
                     f"run {scope.run.id}: the saga {scope.name} is not in this program, nor is step {slot.name} of "
                     f"module {slot.facts['module']}, which compensates by {slot.facts['compensate']}: import it"
@@ -495,9 +511,7 @@ class Runtime:
             RunLockedError: Somebody has it.
         """
         journal = self.journal()
-        row = self._row(run_id, journal)
-        if not journal.hold(row.number):
-            raise self._locked(row, journal)
+        row, _ = claim(journal, self._row(run_id, journal))
         reason = None
         try:
             entries = journal.entries(row.number)
@@ -508,7 +522,7 @@ class Runtime:
         except Stop as stop:
             reason = stop.reason
         finally:
-            journal.release(row.number)
+            journal.release(row.lock)
         return reason
 
     def compensate_without_body(self, run_id: str) -> Any:
@@ -578,7 +592,7 @@ class Runtime:
         entries = journal.entries(row.number)
         scope = self._load(None, row, journal, entries=entries)
         _open_runs.discard(scope.run)
-        is_live = journal.is_held(row.number)
+        is_live = journal.is_held(row.lock)
         facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
         told = owner_of(entries)
         facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
@@ -596,23 +610,11 @@ def unstorable_argument(step: str, why: Unstorable) -> NotStorableError:
     return NotStorableError(step, "argument", why.type, why.path, why.reason)
 
 
-def owner() -> str:
-    """Say which process this is, for the entry that opens or takes over a run."""
-    global _owner  # noqa: PLW0603  # made once a process
-    if _owner is None:
-        since = as_time(_microseconds()).isoformat(timespec="seconds")
-        _owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since})
-    return _owner
-
-
-_owner: str | None = None
 _open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here."""
-    global _owner  # noqa: PLW0603
-    _owner = None
     for run in list(_open_runs):
         run.halt(RunLostError(run.id))
     _open_runs.clear()

@@ -28,6 +28,7 @@ TABLES: Final = (
         arguments_digest text not null,
         started integer not null,
         finished integer,
+        thefts integer not null default 0,
         unique (id, generation)
     ) strict""",
     "create index run_unfinished on run (saga, arguments_digest) where finished is null",

@@ -110,7 +110,11 @@ class Entry:
 
 @define(eq=False, repr=False)
 class RunRow:
-    """What identifies a run in the file: one row of table ``run``."""
+    """What identifies a run in the file: one row of table ``run``.
+
+    *thefts* counts take-overs by force from a living owner. Each moves the lock to another place: the old owner keeps
+    the old one, which means nothing any more.
+    """
 
     number: int
     id: str
@@ -120,6 +124,12 @@ class RunRow:
     arguments_digest: str
     started: int
     finished: int | None = None
+    thefts: int = 0
+
+    @property
+    def lock(self) -> int:
+        """Where the run is locked."""
+        return self.number + (self.thefts << 40)
 
     @property
     def key_prefix(self) -> str:

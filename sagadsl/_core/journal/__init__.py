@@ -55,11 +55,18 @@ class Journal(Protocol):
         """
 
     def commit(
-        self, log: Log, entries: Iterable[Entry], *, full: bool, row: RunRow | None = None, finished: bool | None = None
+        self,
+        log: Log,
+        entries: Iterable[Entry],
+        *,
+        full: bool,
+        row: RunRow | None = None,
+        finished: bool | None = None,
+        stolen: bool = False,
     ) -> None:
-        """Write several entries at once, after opening the run of *row* and marking the run finished or not.
+        """Write several entries at once, after opening the run of *row* and marking the run finished or not, or stolen.
 
-        The number of a run that is opened is held (see `hold`) before anybody can see it.
+        A run that is opened is held (see `hold`) before anybody can see it.
 
         Raises:
             Overtaken: The log's next place is taken.
@@ -86,13 +93,13 @@ class Journal(Protocol):
     def letters(self, number: int) -> list[Letter]:
         """Return the letters of a run, oldest first."""
 
-    def hold(self, number: int) -> bool:
-        """Become the one owner of a run, or learn that another thread or process is."""
+    def hold(self, lock: int) -> bool:
+        """Become the one owner of a run by its row's *lock*, or learn that another thread or process is."""
 
-    def release(self, number: int) -> None:
+    def release(self, lock: int) -> None:
         """Stop being the owner of a run."""
 
-    def is_held(self, number: int) -> bool:
+    def is_held(self, lock: int) -> bool:
         """Tell whether any living thread or process owns a run."""
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ class MemoryJournal:
         full: bool,
         row: RunRow | None = None,
         finished: bool | None = None,
+        stolen: bool = False,
     ) -> None:
         """Write several entries at once."""
         entries = list(entries)
@@ -58,6 +59,7 @@ class MemoryJournal:
                 raise Overtaken
             for entry in entries:
                 self.append(log, entry, full)
+            self._runs[log.number].thefts += stolen
             if finished is not None:
                 self._runs[log.number].finished = entries[-1].at if finished else None
 
@@ -98,22 +100,22 @@ class MemoryJournal:
         with self._guard:
             return [attrs.evolve(letter) for letter in self._letters if letter.number == number]
 
-    def hold(self, number: int) -> bool:
+    def hold(self, lock: int) -> bool:
         """Own a run."""
         with self._guard:
-            if number in self._held:
+            if lock in self._held:
                 return False
-            self._held.add(number)
+            self._held.add(lock)
             return True
 
-    def release(self, number: int) -> None:
+    def release(self, lock: int) -> None:
         """Stop owning a run."""
         with self._guard:
-            self._held.discard(number)
+            self._held.discard(lock)
 
-    def is_held(self, number: int) -> bool:
+    def is_held(self, lock: int) -> bool:
         """Tell whether a thread owns a run."""
-        return number in self._held
+        return lock in self._held
 
     def close(self) -> None:
         """Keep everything: the object is the store."""

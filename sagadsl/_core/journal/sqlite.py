@@ -38,7 +38,7 @@ SMALLEST: Final = 512
 """Bytes; no SQLite database is smaller, and SQLite takes what is for an empty one."""
 
 INSERT: Final = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, 0)"
 
 
 class SqliteJournal:
@@ -109,6 +109,7 @@ class SqliteJournal:
         full: bool,
         row: RunRow | None = None,
         finished: bool | None = None,
+        stolen: bool = False,
     ) -> None:
         """Write several entries at once, in one transaction."""
         before = Log(log.number, log.seq)
@@ -119,6 +120,8 @@ class SqliteJournal:
                 for entry in entries:
                     self.append(log, entry, full)
                     ended = entry.at
+                if stolen:
+                    self._execute("update run set thefts = thefts + 1 where number = ?", (log.number,))
                 if finished is not None:
                     value = ended if finished else None
                     self._execute("update run set finished = ? where number = ?", (value, log.number))
@@ -189,19 +192,19 @@ class SqliteJournal:
         """Return the letters of a run, oldest first."""
         return [Letter(*row) for row in self._read("select * from letters where number = ? order by letter", (number,))]
 
-    def hold(self, number: int) -> bool:
+    def hold(self, lock: int) -> bool:
         """Become the one owner of a run."""
         with self._explained_lock():
-            return self._locks.hold(number)
+            return self._locks.hold(lock)
 
-    def release(self, number: int) -> None:
+    def release(self, lock: int) -> None:
         """Stop being the owner of a run."""
-        self._locks.release(number)
+        self._locks.release(lock)
 
-    def is_held(self, number: int) -> bool:
+    def is_held(self, lock: int) -> bool:
         """Tell whether any living thread or process owns a run."""
         with self._explained_lock():
-            return self._locks.is_held(number)
+            return self._locks.is_held(lock)
 
     @contextlib.contextmanager
     def _explained_lock(self) -> Iterator[None]:

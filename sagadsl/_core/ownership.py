@@ -1,0 +1,67 @@
+"""Who may run a run: one living owner at a time, known to the kernel and told in the journal.
+
+The kernel's lock says *who may*: it dies with its process. The journal says *who does*: taking over is an entry, so
+whoever was overtaken collides with it at its next write and halts. A run that is taken by force from a living owner is
+locked at another place from then on (`RunRow.lock`), for the old owner keeps the old one as long as it lives.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from sagadsl._core.journal import Journal
+from sagadsl._core.values import Entry, Kind, RunRow
+from sagadsl.errors import RunLockedError
+
+
+def hold(journal: Journal, row: RunRow) -> RunRow | None:
+    """Hold a run; return its row as it then is, or `None`: a living thread or process has it."""
+    while journal.hold(row.lock):
+        now = next(each for each in journal.runs(id=row.id) if each.number == row.number)
+        if now.lock == row.lock:
+            return now
+        journal.release(row.lock)  # taken by force since the row was read
+        row = now
+    return None
+
+
+def claim(journal: Journal, row: RunRow, *, steal: bool = False) -> tuple[RunRow, bool]:
+    """Hold a run, if need be by force; return its row as it then is, and whether a living owner has to be overtaken.
+
+    Raises:
+        RunLockedError: A living thread or process has it.
+    """
+    held = hold(journal, row)
+    if held is not None:
+        return held, False
+    row = next(each for each in journal.runs(id=row.id) if each.number == row.number)
+    place = attrs.evolve(row, thefts=row.thefts + 1)
+    if not steal or not journal.hold(place.lock):  # two that take it by force: one wins
+        told = owner_of(journal.entries(row.number))
+        raise RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
+    return place, True
+
+
+def owner() -> str:
+    """Say which process this is, for the entry that opens or takes over a run."""
+    return _process(os.getpid())
+
+
+@functools.cache
+def _process(pid: int) -> str:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return json.dumps({"host": socket.gethostname(), "pid": pid, "since": since})
+
+
+def owner_of(entries: list[Entry]) -> dict[str, Any]:
+    """Return what the last entry that opened or took over a run says of its owner."""
+    kinds = {Kind.OPENED, Kind.TAKEN, Kind.RESUMED}
+    told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in kinds and e.result) or "{}")
+    return told
