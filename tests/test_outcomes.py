@@ -317,6 +317,25 @@ def test_an_exception_that_no_saga_raised_is_a_usage_error(colour, runtime, act)
             sagadsl.outcome(error)
 
 
+def test_a_note_reaches_an_exception_that_is_frozen(colour, runtime, world):
+    """What is to be added to a failure never takes its place."""
+
+    @colour.step(compensate=lambda: world.add("-a"), retries=sagadsl.Retry(1, on=lambda _: 1 / 0))
+    def act() -> None:
+        world.add("a")
+        raise FrozenError(1)
+
+    @colour.saga(runtime=runtime)
+    def flow():
+        yield act()
+
+    error = caught(colour, flow)
+    assert isinstance(error, FrozenError)
+    assert error.__notes__[0] == "its Retry could not be asked: ZeroDivisionError: division by zero"
+    assert sagadsl.outcome(error).exit_code == 3
+    assert runtime.runs()[0].steps[0].status == "failed"
+
+
 # -- exit codes -------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from attrs import define
 
 from sagadsl._core.codec import Unstorable, user_frames
+from sagadsl._core.codec.faults import add_note
 from sagadsl._core.definition import PIVOT, Compensation, StepSpec
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
 from sagadsl._core.parameters import Receiver, Source
@@ -284,7 +285,7 @@ def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | Non
         failures = (slot.compensation_failures if back else slot.failures) + 1
         return again.delay(failures, error, slot.run.jitter())
     except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
-        error.add_note(f"its Retry could not be asked: {type(bug).__name__}: {bug}")
+        add_note(error, f"its Retry could not be asked: {type(bug).__name__}: {bug}")
         return None
 
 

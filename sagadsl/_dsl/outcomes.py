@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import attrs
 
+from sagadsl._core.codec.faults import add_note
 from sagadsl._core.flow import Ended
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun
@@ -67,12 +68,6 @@ def outcome(error: BaseException, /) -> Outcome[Any]:
         "interruptions are no outcome, and say themselves what to do"
     )
     raise UsageError(msg)
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Leave a note on an exception, past a ``__setattr__`` that freezes."""
-    notes = vars(error).get("__notes__", ())
-    vars(error)["__notes__"] = [*notes, note]
 
 
 def as_call(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:

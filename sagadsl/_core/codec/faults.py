@@ -85,6 +85,12 @@ def rebuild(fault: Fault, cls: type) -> BaseException | None:
     return error if type(error) is cls else None
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Leave a note on an exception, past a ``__setattr__`` that freezes."""
+    notes = vars(error).get("__notes__", ())
+    vars(error)["__notes__"] = [*notes, note]
+
+
 def _attributes(error: BaseException) -> dict[str, Any]:
     found = own_attributes(error)
     names = [name for native, known in NATIVE.items() if isinstance(error, native) for name in known]
