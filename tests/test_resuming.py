@@ -257,6 +257,25 @@ def test_what_gets_further_each_time_is_never_paused(colour, make_runtime, act, 
     assert world == [name for name in steps for _ in range(3)]
 
 
+def test_a_probe_that_says_no_each_time_is_no_way_to_get_further(colour, make_runtime, world):
+    """It is asked again, and the step is entered again, and the count goes on."""
+
+    @colour.step(compensate=None, probe=lambda: sagadsl.NotLanded())
+    def act() -> None:
+        world.add("act")
+        raise Cut
+
+    @colour.saga(key="k", name="trip")
+    def trip():
+        yield act()
+
+    leave(colour, trip.using(runtime=make_runtime()))
+    for _ in range(4):
+        assert resume_all(trip.using(runtime=make_runtime())) == ()
+    assert isinstance(resume_all(trip.using(runtime=make_runtime()))[0], Suspended)
+    assert world == ["act"] * 5
+
+
 def test_a_compensation_that_is_interrupted_again_and_again_has_failed(colour, make_runtime, act, dies, world):
     """A run that compensates cannot pause; a person finds it where a failed compensation is found."""
     dies["-b"] = 5

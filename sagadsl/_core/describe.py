@@ -96,7 +96,7 @@ def resuming_line(scope: Scope, now: int) -> str:
     line = f"resuming {short_id(scope.run.id)}, "
     line += "paused by a failure" if scope.status is Status.PAUSED else "cut off"
     line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
-    cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}]
+    cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED}]
     if scope.status is Status.PAUSED:
         cut = [slot for slot in slots if slot.seq in scope.paused_by]
     if scope.status is Status.COMPENSATING:
