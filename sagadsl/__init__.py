@@ -8,6 +8,7 @@ from sagadsl._core.codec.artifacts import Artifact
 from sagadsl._core.definition import IRREVERSIBLE, PIVOT, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
+from sagadsl._core.provided import PROVIDED as _PROVIDED
 from sagadsl._core.retry import Retry
 from sagadsl._core.runtime import CODEC as _CODEC
 from sagadsl._core.runtime import Run, Runtime
@@ -56,6 +57,7 @@ configure = _default.configure
 runs = _default.runs
 find = _default.find
 register = _CODEC.register
+provide = _PROVIDED.provide
 
 __all__ = [
     "IRREVERSIBLE",
@@ -105,6 +107,7 @@ __all__ = [
     "main",
     "now",
     "outcome",
+    "provide",
     "random",
     "register",
     "resume_all",

@@ -70,6 +70,7 @@ PUBLIC = [
     "main",
     "now",
     "outcome",
+    "provide",
     "random",
     "register",
     "resume_all",

@@ -180,7 +180,7 @@ def test_a_run_that_cannot_go_on_is_said_and_does_not_stop_the_others(colour, ma
         "lost", "lives/k", "trip/changed", "trip/exits",
     ]  # fmt: skip
     for line, says in zip(
-        lines, ("JournalError", "live arguments client", "ReplayError", "SystemExit: 3"), strict=True
+        lines, ("JournalError", "needs the live argument client", "ReplayError", "SystemExit: 3"), strict=True
     ):
         assert says in line
     assert world.effects[-2:] == ["cut", "cut"]  # of trip/exits and trip/well
