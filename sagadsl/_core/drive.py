@@ -9,6 +9,7 @@ like a failing step.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,8 @@ from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, RunLockedError, RunLostError, StepTimeout, Stop
+
+log = logging.getLogger("sagadsl")
 
 
 class Drivers:
@@ -214,6 +217,18 @@ def write(effect: Record) -> None:
         of.apply(entry)
     for observer in run.observers:
         observer(entry)
+
+
+def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
+    """Return an observer that changes nothing, even if it raises."""
+
+    def observe(entry: Entry) -> None:
+        try:
+            observer(entry)
+        except Exception:
+            log.exception("an observer failed; the run goes on")
+
+    return observe
 
 
 def commit(run: OpenRun, entry: Entry, full: bool, finished: bool | None) -> None:  # noqa: FBT001
