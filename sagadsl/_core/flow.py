@@ -21,10 +21,11 @@ from typing import Any
 from attrs import define
 
 from sagadsl._core.codec import Unstorable, user_frames
+from sagadsl._core.codec.classes import class_name
 from sagadsl._core.codec.faults import add_note
 from sagadsl._core.definition import PIVOT, Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
-from sagadsl._core.parameters import Receiver, Source, function_name
+from sagadsl._core.parameters import AsGiven, Receiver, Source, function_name
 from sagadsl._core.retry import NEVER, Retry
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.values import Cause, Kind, Landed, NotLanded, Status, StepStatus, Unknown
@@ -44,6 +45,7 @@ from sagadsl.errors import (
 K = Kind
 PRESSED = (KeyboardInterrupt, CancelledError)
 """What interrupts even a body that only runs to bind what a compensation needs; `sys.exit` is the body's own."""
+CANCELLATION = class_name(CancelledError)
 UNKNOWN = Unknown()
 FORWARD_RECOVERY = Retry(3)
 """How a step after the pivot is tried again that has no retries of its own."""
@@ -60,7 +62,7 @@ def perform(call: Call) -> Flow[Any]:
         scope.admit(slot)
         if slot.has_outcome:
             return (yield from replay(slot))
-    refuse_when_closed(scope)
+    refuse_when_closed(slot)
     if scope.run.cut:
         yield from survive(scope.run)
     if slot.spec is not None and slot.spec.standing is PIVOT:
@@ -73,15 +75,18 @@ def perform(call: Call) -> Flow[Any]:
     return Raise(outcome.error)
 
 
-def refuse_when_closed(scope: Scope) -> None:
-    """Let no forward step start in a run that stopped, or in a scope that began to compensate.
+def refuse_when_closed(slot: Slot) -> None:
+    """Let no forward step start in a run that stopped, or in a scope that has ended or began to compensate.
 
     Raises:
         Stop: It must not start.
     """
+    scope = slot.scope
     if scope.run.stop is not None:
         raise Stop(scope.run.stop)
     if not scope.is_open:
+        if scope.completed and scope.is_forward:  # its end is on record, not just reached
+            raise scope.run.halt(scope.beyond(slot))
         raise Stop(CLOSED)
 
 
@@ -138,8 +143,9 @@ def replay(slot: Slot) -> Flow[Any]:
         fault = run.codec.load_fault(slot.fault or "{}")
     except ValueError as error:  # no business of the body's: the program lacks what made the record
         raise run.halt(unreadable(run, slot.key, error)) from error
-    if fault.type == "asyncio.exceptions:CancelledError":
-        refuse_when_closed(slot.scope)
+    if fault.type == CANCELLATION:
+        if run.stop is not None or not slot.scope.is_forward:
+            raise Stop(run.stop or CLOSED)
         yield Wait()  # the same cancellation arrives here again
     again = replayable(slot, fault, None)
     if pauses_when_uncertain(slot, again):  # cut off before the pause was on record
@@ -167,7 +173,7 @@ def descend(slot: Slot) -> Flow[None]:
     run = slot.run
     slot.scope.admit(slot)
     if not slot.seq:
-        refuse_when_closed(slot.scope)
+        refuse_when_closed(slot)
         if run.cut:
             yield from survive(run)
         yield Record(K.OPENED, slot, None)
@@ -506,9 +512,9 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     run, wanted = slot.run, slot.facts["compensate"]
     spec = slot.compensating_step()
     compensation: Compensation | None = spec.compensation if spec is not None else None
-    receiver: Receiver | None = spec.receiver if spec is not None else None
+    receiver: Receiver | AsGiven | None = spec.receiver if spec is not None else None
     if spec is None or compensation is None or receiver is None:
-        where = f"module {slot.facts['module']}"
+        where = f"module {slot.facts.get('compensate_module', slot.facts['module'])}"
         msg = f"the compensation {wanted} of step {slot.key} is not to be found: {where} must be imported and have it"
         raise LookupError(msg)
     values = what_is_known(slot, fault)
@@ -532,7 +538,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         compensation.function,
         args,
         kwargs,
-        spec.is_async,
+        spec.compensates_async,
         compensation.retries,
         compensation.timeout,
         is_compensation=True,
@@ -543,7 +549,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
 
 def _compensated(scope: Scope) -> tuple[str, ...]:
     slots = [s for each in scope.tree() for s in each.slots if s.status is StepStatus.COMPENSATED]
-    return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.seq))
+    return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.place))
 
 
 def _standing(scope: Scope) -> tuple[str, ...]:
@@ -565,7 +571,7 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     """
     run = scope.run
     yield from leave_when_stopped(scope, error)
-    if scope.completed and scope.parent is not None:
+    if scope.status is Status.COMPLETED or (scope.completed and scope.parent is not None):
         return complete_again(scope, value, error)
     if scope.status in {Status.COMPENSATING, Status.COMPENSATED}:
         return (yield from settle_compensating(scope))
@@ -625,9 +631,9 @@ def complete(scope: Scope, value: Any) -> Flow[Ended]:
 
 
 def complete_again(scope: Scope, value: Any, error: BaseException | None) -> Ended:
-    """Leave a child whose value is on record: its body ran again only to bind what it called."""
+    """Leave a child, or a block, whose value is on record: its body ran again only to bind what it called."""
     run = scope.run
-    if scope.parent is not None and scope.parent.is_open:
+    if scope.parent is None or scope.parent.is_open:
         wrong = scope.leftover()
         if wrong is None and error is not None:
             wrong = ReplayError(run.id, scope.path, (), (), f"it raised {error!r} where its value is recorded")
