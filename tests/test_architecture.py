@@ -26,8 +26,8 @@ FLOORS = {
     "llm": 8, "testing": 8, "check": 8, "engines": 8, "examples": 8, "plan": 8,
     "cli": 9, "notebook": 9,
 }  # fmt: skip
-SAME_ROOM = {"__main__": "cli"}
-"""``python -m sagadsl`` is the command line."""
+SAME_ROOM = {"__main__": "cli", "aio": ""}
+"""``python -m sagadsl`` is the command line, and ``aio`` a part of the front door."""
 
 FRONT_DOOR, OUTSIDE, FACES = 7, 8, 9
 

@@ -366,6 +366,27 @@ class Scope:
         going_on = (Status.OPEN, Status.COMPLETED)
         return all(each.status in going_on and not each.closing for each in self.chain())
 
+    @property
+    def is_branch(self) -> bool:
+        """It is no saga of its own, but a branch of one, or what holds its branches."""
+        return self.slot is not None and "branch" in self.slot.facts
+
+    def is_pending(self, here: set[Scope]) -> bool:
+        """Tell whether it belongs to a branch that *here* is not part of and whose neighbours may be under way."""
+        return any(
+            each.is_branch and each not in here and each.parent is not None and not each.parent.closing
+            for each in self.chain()
+            if each.parent is not None and each.parent.is_branch
+        )
+
+    @property
+    def home(self) -> Scope:
+        """The saga that it is a branch of, or itself."""
+        scope = self
+        while scope.is_branch and scope.parent is not None:
+            scope = scope.parent
+        return scope
+
     def chain(self) -> Iterator[Scope]:
         """Yield this scope and those around it, innermost first."""
         scope: Scope | None = self

@@ -30,7 +30,7 @@ def perform(call: Call) -> Flow[Any]:
     if scope.run.stop is not None or not scope.is_open:
         return Raise((yield from barred(scope, slot)))
     if scope.run.cut:
-        yield from survive(scope.run)
+        yield from survive(scope)
     if slot.spec is not None and slot.spec.standing is PIVOT:
         refuse_beside_others(slot)
     outcome: Done | Failed = yield Do(call)
@@ -81,6 +81,6 @@ def descend(slot: Slot) -> Flow[Raise | None]:
     if run.stop is not None or not slot.scope.is_open:
         return Raise((yield from barred(slot.scope, slot)))
     if run.cut:
-        yield from survive(run)
+        yield from survive(slot.scope)
     yield Record(K.OPENED, slot, None)
     return None

@@ -52,7 +52,7 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     scope.closing = True
     yield Gather(scope)
     if run.cut:
-        yield from survive(run)
+        yield from survive(scope)
     if error is None:
         return (yield from complete(scope, value))
     if pauses or scope.pivot() is not None or scope.only_goes_forward:
@@ -60,6 +60,25 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     text, fault = run.codec.encode_fault(run.genuine(error))
     ended = yield from compensate(scope, Cause.FAILURE, text, error)
     return fail(scope, ended, error, fault)
+
+
+def settle_branch(scope: Scope, error: BaseException | None) -> Flow[None]:
+    """Leave a branch, which is no saga: what it did stands or falls with the one around it.
+
+    Raises:
+        Stop: The run must not go on.
+    """
+    run = scope.run
+    if run.stop is not None:
+        raise Stop(run.stop)
+    if (error is None or isinstance(error, Exception)) and scope.is_forward:
+        wrong = scope.leftover()
+        if wrong is not None:
+            wrong.__cause__ = error
+            raise run.halt(wrong)
+        if error is None and not scope.completed:
+            yield Record(K.COMPLETED, scope)
+    scope.closing = True
 
 
 def complete(scope: Scope, value: Any) -> Flow[Ended]:

@@ -12,7 +12,7 @@ from asyncio import CancelledError
 from sagadsl._core.effects import Call, Flow, Gather, Record
 from sagadsl._core.flow.compensation import Ended
 from sagadsl._core.flow.record import interruption
-from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
     NotStorableError,
@@ -48,6 +48,9 @@ def refuse_beside_others(slot: Slot) -> None:
         UsageError: Other calls of the run are under way.
     """
     *_, root = slot.scope.chain()
+    if any(each.is_branch for each in slot.scope.chain()):
+        msg = f"{slot.key} is a PIVOT in a parallel branch: call it where nothing else runs"
+        raise UsageError(msg)
     others = [call.slot.key for each in root.tree() for call in each.flying if isinstance(call, Call)]
     if others:
         msg = f"{slot.key} is a PIVOT and starts beside {', '.join(sorted(others))}: call it where nothing else runs"
@@ -73,8 +76,10 @@ def leave_when_stopped(scope: Scope, error: BaseException | None) -> Flow[None]:
         raise error
 
 
-def survive(run: OpenRun) -> Flow[None]:
-    """Give the attempts that were cut off an end: the body has outlived the interruption.
+def survive(scope: Scope) -> Flow[None]:
+    """Give the attempts that were cut off an end: the body of *scope* has outlived the interruption.
+
+    One in a parallel branch has not, as long as its neighbours are still under way.
 
     While the interruption itself passes through the body (``finally``, ``except BaseException``), it has not: no step
     starts there, so that what cleans up after a Ctrl-C is not taken for what the saga does.
@@ -82,14 +87,16 @@ def survive(run: OpenRun) -> Flow[None]:
     Raises:
         Stop: The interruption is still under way.
     """
+    run, here = scope.run, set(scope.chain())
     passing = sys.exc_info()[1]
     if passing is not None and not isinstance(passing, Exception):
         raise run.halt(passing)
     standing = None
-    for slot, _ in run.cut:
+    ours = [cut for cut in run.cut if not cut[0].scope.is_pending(here)]
+    for slot, _ in ours:
         standing = yield Gather(slot.scope)  # a thread that could not be interrupted ends first
-    cut, run.cut = run.cut, []
-    for slot, error in cut:
+    run.cut = [cut for cut in run.cut if cut not in ours]
+    for slot, error in ours:
         told = json.loads(run.codec.encode_fault(error)[0])
         if isinstance(error, CancelledError) and slot.cancellations > (standing or 0):
             told["comes_again"] = True  # somebody took it back: a timeout or a group, which does so each time
@@ -115,7 +122,7 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     """Record that a person decides, and stop the whole tree; resuming enters the step that failed once more."""
     run = scope.run
     text, fault = run.codec.encode_fault(run.genuine(error))
-    again = [slot.seq for slot in run.origins(error) if slot.scope is scope]
+    again = [slot.seq for slot in run.origins(error) if slot.scope.home is scope]
     for each in scope.chain():
         yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = [each.seq]  # seen from around it, the child is what failed
