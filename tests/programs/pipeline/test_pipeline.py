@@ -1,0 +1,36 @@
+"""A pipeline over files that are too large for a journal: half-written ones are never taken for whole ones."""
+
+import pytest
+
+ROWS = 20_000
+
+
+@pytest.fixture
+def measured(program):
+    """Give the program with two folders of measurements, the second with a row that cannot be."""
+    numbers = [row * 7919 % ROWS for row in range(ROWS)]
+    for name, rows in (("good", numbers), ("bad", [*numbers, -1])):
+        (program.folder / name).mkdir()
+        for part in range(4):
+            text = "".join(f"{row}\n" for row in rows[part::4])
+            (program.folder / name / f"{part}.txt").write_text(text)
+    return program
+
+
+def test_a_table_is_published_whole_wherever_it_is_killed(measured):
+    """Each step is tried again from its beginning; the table is sorted and complete."""
+    for point in ("join", "join:done", "sort", "sort:done", "check:done", "publish"):
+        measured.run("pipeline.py", "good", kill=point)
+    assert f"{ROWS} rows" in measured.run("pipeline.py", "good")
+    assert measured.text("published/sorted.txt").split() == [str(row) for row in range(ROWS)]
+    assert measured.journal == [["completed", "join done", "sort done", "check done", "publish done"]]
+    assert measured.store.stat().st_size < 200_000
+
+
+def test_a_table_that_is_wrong_is_not_published(measured):
+    """What was written on the way is removed, though compensation is killed too."""
+    for point in ("sort:done", "remove", "remove:done:2"):
+        measured.run("pipeline.py", "bad", kill=point)
+    assert "has negative rows" in measured.run("pipeline.py", "bad", ends=1)
+    assert measured.names("work/*") == measured.names("published/*") == []
+    assert measured.journal == [["compensated", "join done", "sort done", "check failed", "-sort", "-join"]]
