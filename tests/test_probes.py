@@ -29,6 +29,7 @@ from sagadsl import (
     Unknown,
     UsageError,
 )
+from sagadsl._core.codec import Codec
 from sagadsl.report import text as report
 
 LATE, KILLED = "timed out", "killed"
@@ -525,6 +526,34 @@ def test_a_body_that_raises_after_the_pivot_pauses_too(colour, world, steps, mak
     assert world == ["first", "pivot", "last"]
 
 
+def test_a_pivot_that_is_done_counts_beside_one_that_may_be(colour, world, steps, make_runtime):
+    """The body went on after the doubtful one; from the other there is no way back."""
+    first, pivot, last, failures = steps
+
+    @colour.step(compensate=PIVOT, name="doubtful")
+    def doubtful() -> None:
+        raise StepTimeout("doubtful", 5.0)
+
+    @colour.saga(name="pivotal")
+    def pivotal():
+        yield first()
+        try:
+            yield doubtful()
+        except StepTimeout:
+            world.add("caught")
+        yield pivot()
+        failures.extend(["last"] * 4)
+        yield last()
+
+    with pytest.raises(SuspendedError, match="pivot is past"):
+        colour.call(pivotal.using(runtime=make_runtime()))
+    run = make_runtime().runs()[0]
+    assert run.pivot == "pivot"
+    with pytest.raises(RunConflictError, match="can only go forward"):
+        colour.run(run.compensate())
+    assert world == ["first", "caught", "pivot"]
+
+
 def test_a_pivot_in_a_child_binds_the_parent(colour, world, steps, make_runtime):
     """A completed child's pivot cannot be undone by compensating the parent."""
     first, pivot, last, failures = steps
@@ -642,3 +671,268 @@ def test_a_title_is_what_people_read(colour, make_runtime):
     run = make_runtime().runs()[0]
     assert run.steps[0].title == "Charge the customer's card"
     assert "Charge the customer's card" in report.run_text(run)
+
+
+def killed_at(make_runtime, kinds):
+    """Return a runtime whose process dies as soon as an entry of one of these kinds is durable, and the entries."""
+    seen = []
+
+    def die(entry):
+        if entry.kind in kinds and not seen:
+            seen.append(entry)
+            raise Cut
+
+    runtime = make_runtime()
+    runtime.observers = (die,)
+    return runtime, seen
+
+
+def test_an_answer_that_cannot_even_be_shown_is_a_mistake_too(colour, world, charge, play, make_runtime):
+    """The step has an outcome all the same."""
+
+    class Answer:
+        def __repr__(self):
+            raise AssertionError
+
+    order = order_with(colour, world, charge(probe=Answer))
+    with pytest.raises(UsageError, match="Landed, NotLanded or Unknown"):
+        play(order, "o-1")
+    assert world == ["charge1", "-None"]
+    assert "uncertain" in kinds(make_runtime())
+
+
+@pytest.mark.parametrize("answer", [Landed("p-1"), True])
+def test_what_a_probe_says_of_a_resumed_step_is_its_outcome(colour, world, charge, play, make_runtime, answer):
+    """On record, it survives the process that resumed the run: nothing is asked or entered again because of it."""
+    asked = []
+
+    def find():
+        asked.append(1)
+        return Unknown() if len(asked) == 1 else answer
+
+    order = order_with(colour, world, charge(on_uncertain="pause", probe=find))
+    with pytest.raises(SuspendedError):
+        play(order, "o-1")
+    dying, seen = killed_at(make_runtime, {"done", "uncertain"})
+    with pytest.raises(Cut):
+        colour.call(order.using(runtime=dying), "o-1")
+    assert [entry.kind for entry in seen] == ["uncertain" if answer is True else "done"]
+    if answer is True:
+        with pytest.raises(SuspendedError, match="answered True"):
+            colour.call(order.using(runtime=make_runtime()), "o-1")
+        assert world == ["charge1"]
+    else:
+        assert colour.call(order.using(runtime=make_runtime()), "o-1") == "p-1"
+        assert world == ["charge1", "paid:p-1"]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("answer", [True, Landed(threading.Lock())])
+def test_what_a_probe_gets_wrong_while_compensating_is_not_told_to_the_body(
+    colour, world, charge, play, make_runtime, answer
+):
+    """The body that runs again to bind is told what it was told."""
+    answers = iter([Unknown(), answer])
+    step = charge(on_uncertain="compensate", probe=lambda: next(answers))
+    caught = []
+
+    def undo():
+        world.add("-first")
+        if world.effects.count("-first") == 1:
+            raise Cut
+
+    @colour.step(compensate=undo, name="first")
+    def first() -> None:
+        world.add("first")
+
+    @colour.saga(name="order")
+    def order(name: str):
+        yield first()
+        try:
+            yield step(name)
+        except Exception as error:
+            caught.append((type(error), str(error)))
+            raise
+
+    with pytest.raises(Cut):
+        play(order, "o-1")
+    with pytest.raises((StepTimeout, StepError)):
+        colour.call(order.using(runtime=make_runtime()), "o-1")
+    assert len(caught) == 2
+    assert caught[0] == caught[1]
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_probe_or_the_wait_after_it_may_be_cancelled(make_runtime, world, clock, asks):
+    """A body that survives it took the fallback: so it does on replay, and the step is neither asked nor entered."""
+    asked = []
+
+    async def find():
+        asked.append(1)
+        if asks:
+            await asyncio.Event().wait()
+        return NotLanded()
+
+    @sagadsl.step(name="charge", probe=find, retries=Retry(3, wait=5), compensate=None)
+    async def charge() -> None:
+        attempt = sagadsl.current().attempt
+        world.add(f"charge{attempt}")
+        if attempt == 1:
+            raise OSError("refused")
+        raise Cut
+
+    @sagadsl.step(name="fallback", compensate=None)
+    async def fallback() -> None:
+        world.add("fallback")
+        if world.effects.count("fallback") == 1:
+            raise Cut
+
+    @sagadsl.saga(name="order")
+    async def order() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await charge()
+        except TimeoutError:
+            await fallback()
+            return "fell back"
+        return "charged"
+
+    async def forever(seconds):
+        await asyncio.Event().wait()
+
+    with pytest.raises(Cut):
+        asyncio.run(order.using(runtime=make_runtime())())
+    clock.microseconds -= 20_000_000  # so that there is a wait left
+    with pytest.raises(Cut):
+        asyncio.run(order.using(runtime=make_runtime(asleep=forever))())
+    assert asyncio.run(order.using(runtime=make_runtime())()) == "fell back"
+    assert world == ["charge1", "charge2", "fallback", "fallback"]
+    assert len(asked) == 1
+
+
+def test_a_probe_of_a_resumed_step_may_be_cancelled(make_runtime, world):
+    """What paused the run is on record, and yet the replay tells what came after."""
+    asked = []
+
+    async def find():
+        asked.append(1)
+        if len(asked) == 2:
+            await asyncio.Event().wait()
+        return Unknown()
+
+    @sagadsl.step(name="charge", probe=find, on_uncertain="pause", compensate=None)
+    async def charge() -> None:
+        world.add("charge")
+        raise StepTimeout("charge", 5.0)
+
+    @sagadsl.step(name="fallback", compensate=None)
+    async def fallback() -> None:
+        world.add("fallback")
+        if world.effects.count("fallback") == 1:
+            raise Cut
+
+    @sagadsl.saga(name="order")
+    async def order() -> None:
+        try:
+            async with asyncio.timeout(0.01):
+                await charge()
+        except TimeoutError:
+            await fallback()
+
+    with pytest.raises(SuspendedError):
+        asyncio.run(order.using(runtime=make_runtime())())
+    with pytest.raises(Cut):
+        asyncio.run(order.using(runtime=make_runtime())())
+    asyncio.run(order.using(runtime=make_runtime())())
+    assert world == ["charge", "fallback", "fallback"]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("options", [{"on_uncertain": "pause"}, {"probe": lambda: NotLanded()}])
+def test_a_result_that_cannot_be_stored_leaves_no_doubt(colour, world, make_runtime, options):
+    """The effect has happened: no person is asked, nor the probe; the step is compensated with the live result."""
+    thing = threading.Lock()
+
+    @colour.step(name="charge", compensate=lambda result: world.add(f"-{result is thing}"), **options)
+    def charge():
+        world.add("charge")
+        return thing
+
+    @colour.saga(runtime=make_runtime())
+    def order():
+        yield charge()
+
+    with pytest.raises(NotStorableError):
+        colour.call(order)
+    assert world == ["charge", "-True"]
+
+
+def test_a_probe_whose_arguments_cannot_be_read_cannot_tell(make_runtime, world, monkeypatch):
+    """Nor can the compensation: it has failed, on record, for a person to mend."""
+    shop = types.ModuleType("unreadable_shop")
+    monkeypatch.setitem(sys.modules, "unreadable_shop", shop)
+    shop.world, shop.Cut = world, Cut
+    source = """
+import attrs, sagadsl
+@attrs.frozen
+class Order:
+    name: str
+def ask(order): raise AssertionError
+def undo(result=None): raise AssertionError
+@sagadsl.step(compensate=undo, probe=ask)
+def charge(order):
+    world.add("charge")
+    raise Cut
+@sagadsl.saga
+def flow():
+    charge(Order("o-1"))
+"""
+    exec(compile(source, "unreadable_shop.py", "exec"), vars(shop))  # noqa: S102  # a module of its own
+    with pytest.raises(Cut):
+        shop.flow.using(runtime=make_runtime())()
+    monkeypatch.delitem(sys.modules, "unreadable_shop")
+    elsewhere = make_runtime(codec=Codec())
+    with pytest.raises(CompensationError, match="not imported"):
+        elsewhere.compensate_without_body(elsewhere.runs()[0].id)
+    assert elsewhere.runs()[0].status == "compensation_failed"
+
+
+def test_a_step_that_has_not_landed_is_tried_again_and_said_so(colour, world, charge, make_runtime, caplog):
+    """Killed between the probe's answer and the next attempt: that one is still to come."""
+    order = order_with(colour, world, charge(landed=False, probe=lambda: NotLanded()))
+    dying, seen = killed_at(make_runtime, {"not_landed"})
+    for _ in range(2):
+        if not seen:
+            with pytest.raises(Cut):
+                colour.call(order.using(runtime=dying), "o-1")
+    assert seen
+    caplog.clear()
+    assert colour.call(order.using(runtime=make_runtime()), "o-1") == "p-2"
+    assert "1 charge is tried again" in caplog.text
+    assert world == ["charge2", "paid:p-2"]
+
+
+def test_a_pivot_of_which_nobody_can_tell_pauses_and_says_so(colour, world, play, make_runtime, how):
+    """It may be past, so nothing is compensated by itself; a person may resume it, or have the rest compensated."""
+
+    @colour.step(compensate=lambda: world.add("-first"), name="first")
+    def first() -> None:
+        world.add("first")
+
+    @colour.step(compensate=PIVOT, name="pivot", on_uncertain="compensate")
+    def pivot() -> None:
+        world.add("pivot")
+        raise StepTimeout("pivot", 5.0) if how == LATE else Cut
+
+    @colour.saga(name="order")
+    def order():
+        yield first()
+        yield pivot()
+
+    with pytest.raises(SuspendedError, match="pivot is perhaps past"):
+        play(order)
+    assert world == ["first", "pivot"]
+    assert make_runtime().runs()[0].pivot is None
+    run = colour.run(make_runtime().runs()[0].compensate())
+    assert run.status == "compensated"
+    assert world == ["first", "pivot", "-first"]

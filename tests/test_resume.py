@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import sagadsl
-from sagadsl import ReplayError, RunConflictError, RunLockedError, RunLostError
+from sagadsl import ReplayError, RunConflictError, RunLockedError, RunLostError, SuspendedError
 
 
 class Cut(BaseException):
@@ -1416,3 +1416,159 @@ def test_a_sync_saga_waits_for_steps_in_its_threads_before_it_compensates(make_r
     with pytest.raises(ValueError, match="no"):
         flow()
     assert world == ["slow", "-slow"]
+
+
+def test_what_a_resumed_step_that_only_looks_found_is_on_record(colour, make_runtime, cut, world):
+    """Its failure paused the run and it was tried again: from then on it is a recorded step like any other."""
+
+    @colour.step(read_only=True, name="look")
+    def look() -> str:
+        world.add("look")
+        if world == ["look"]:
+            raise ValueError("no")
+        return f"saw{len(world.effects)}"
+
+    @colour.saga(name="trip", on_failure="pause")
+    def trip():
+        seen = yield look()
+        yield cut()
+        return seen
+
+    with pytest.raises(SuspendedError):
+        colour.call(trip.using(runtime=make_runtime()))
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    assert colour.call(trip.using(runtime=make_runtime())) == "saw2"
+    assert world == ["look", "look", "cut1", "cut2"]
+
+
+def test_a_child_that_paused_and_then_completed_is_not_run_again(colour, make_runtime, cut, world):
+    """Going on with it was what the resumption asked for, once."""
+
+    @colour.step(compensate=None, name="fails_once")
+    def fails_once() -> None:
+        world.add("try")
+        if world == ["try"]:
+            raise ValueError("no")
+
+    @colour.saga(name="inner", on_failure="pause")
+    def inner():
+        yield fails_once()
+
+    @colour.saga(name="outer")
+    def outer():
+        yield inner()
+        yield cut()
+
+    with pytest.raises(SuspendedError):
+        colour.call(outer.using(runtime=make_runtime()))
+    with pytest.raises(Cut):
+        colour.call(outer.using(runtime=make_runtime()))
+    colour.call(outer.using(runtime=make_runtime()))
+    assert world == ["try", "try", "cut1", "cut2"]
+
+
+def test_compensating_goes_on_over_a_cancelled_step_that_is_compensated(make_runtime, world):
+    """On record it was cancelled, whatever came of it since: nothing cancels the body that only runs to bind."""
+    tries = []
+
+    def undo():
+        tries.append(1)
+        if len(tries) == 1:
+            raise Cut
+        world.add("-first")
+
+    @sagadsl.step(compensate=undo, name="first")
+    async def first() -> None:
+        world.add("first")
+
+    @sagadsl.step(compensate=lambda result=None: world.add("-slow"), name="slow")
+    async def slow() -> None:
+        world.add("slow")
+        await asyncio.Event().wait()
+
+    @sagadsl.saga(name="trip")
+    async def trip():
+        await first()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await slow()
+        raise ValueError("no")
+
+    with pytest.raises(Cut):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    assert world == ["first", "slow", "-slow", "-first"]
+
+
+def test_a_look_that_was_resumed_and_cancelled_ends_cancelled(make_runtime, world):
+    """It has a failure on record, so the replay must be told that it was cancelled since."""
+
+    @sagadsl.step(read_only=True, name="look")
+    async def look() -> None:
+        world.add("look")
+        if world == ["look"]:
+            raise ValueError("no")
+        if world == ["look", "look"]:
+            await asyncio.Event().wait()
+
+    @sagadsl.step(compensate=None, name="last")
+    async def last() -> None:
+        world.add("last")
+        if world == ["look", "look", "last"]:
+            raise Cut
+
+    @sagadsl.saga(name="trip", on_failure="pause")
+    async def trip() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await look()
+        except TimeoutError:
+            await last()
+            return "fallback"
+        return "seen"
+
+    with pytest.raises(SuspendedError):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    with pytest.raises(Cut):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    assert asyncio.run(trip.using(runtime=make_runtime())()) == "fallback"
+    assert world == ["look", "look", "last", "last"]
+
+
+def test_what_is_compensating_is_not_resumed_with_the_child_that_paused(colour, make_runtime, act, world):
+    """Compensated by request, killed, called again: it goes on compensating, and the journal says nothing else."""
+
+    def undo():
+        world.add("-paid")
+        if world.effects.count("-paid") == 1:
+            raise Cut
+
+    @colour.step(compensate=undo, name="pay")
+    def pay() -> None:
+        world.add("paid")
+
+    @colour.step(compensate=None, name="fail")
+    def fail() -> None:
+        raise ValueError("no")
+
+    @colour.saga(name="inner", on_failure="pause")
+    def inner():
+        yield pay()
+        yield fail()
+
+    @colour.saga(name="outer")
+    def outer():
+        yield act("a")
+        yield inner()
+
+    with pytest.raises(SuspendedError):
+        colour.call(outer.using(runtime=make_runtime()))
+    with pytest.raises(Cut):
+        colour.run(make_runtime().runs()[0].compensate())
+    with pytest.raises(ValueError, match="no"):
+        colour.call(outer.using(runtime=make_runtime()))
+    assert world == ["a", "paid", "-paid", "-paid", "-a"]
+    journal = make_runtime().journal()
+    assert "resumed" not in [entry.kind for entry in journal.entries(1)]

@@ -94,7 +94,7 @@ def resuming_line(scope: Scope, now: int) -> str:
     ages = age(max(0, now - max([scope.started, *(max(s.started, s.ended) for s in slots)])) / 1e6)
     line = f"resuming {short_id(scope.run.id)}, "
     line += "paused by a failure" if scope.status is Status.PAUSED else "cut off"
-    cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}]
+    cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED}]
     if scope.status is Status.PAUSED:
         cut = [slot for slot in slots if slot.seq in scope.paused_by]
     recorded = sum(slot.has_outcome and slot not in cut for slot in slots)

@@ -1,8 +1,9 @@
 """What must happen: the saga itself, as generators that yield effects and never act.
 
 ``perform`` is one call of a step: what is on record comes back, anything else is done. ``attempt`` does it: intent
-before the effect, outcome after it, again as long as its `Retry` says. ``settle`` leaves a saga: its value is recorded,
-or what it owes is compensated. Each rule of the contract about order, replay and failure stands here, once, for both
+before the effect, outcome after it, again as long as its `Retry` says. ``ask`` puts to a probe whether an attempt
+without outcome had its effect, before anything is decided about it. ``settle`` leaves a saga: its value is recorded, or
+what it owes is compensated. Each rule of the contract about order, replay and failure stands here, once, for both
 colours and every engine.
 
 Three words of reading help: ``yield`` hands an effect to the driver, ``yield from`` runs another flow, and what the
@@ -12,6 +13,7 @@ driver throws in at a ``yield`` is what the user's function raised, or the `Stop
 from __future__ import annotations
 
 import json
+import reprlib
 import sys
 from asyncio import CancelledError
 from typing import Any
@@ -65,7 +67,7 @@ def perform(call: Call) -> Flow[Any]:
     outcome: Done | Failed = yield Do(call)
     if isinstance(outcome, Done):
         return outcome.value
-    if pauses_when_uncertain(slot):
+    if pauses_when_uncertain(slot, outcome.error):
         yield from pause(scope, outcome.error)
     return Raise(outcome.error)
 
@@ -95,10 +97,11 @@ def refuse_beside_others(slot: Slot) -> None:
         raise UsageError(msg)
 
 
-def pauses_when_uncertain(slot: Slot) -> bool:
-    """Tell whether a person decides what to do about a step that ended uncertain."""
+def pauses_when_uncertain(slot: Slot, error: BaseException) -> bool:
+    """Tell whether a person decides about a step that ended uncertain; one whose result cannot be kept was done."""
     return (
         slot.status is StepStatus.UNCERTAIN
+        and not isinstance(error, NotStorableError)
         and slot.spec is not None
         and slot.spec.on_uncertain == "pause"
         and slot.scope.is_open
@@ -121,7 +124,7 @@ def survive(run: OpenRun) -> Flow[None]:
         yield Gather(slot.scope)  # a thread that could not be interrupted ends first
     cut, run.cut = run.cut, []
     for slot, error in cut:
-        if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING}:
+        if slot.seq and not slot.has_outcome:
             yield Record(K.CANCELLED, slot, slot.attempts, run.codec.encode_fault(error)[0])
 
 
@@ -134,11 +137,11 @@ def replay(slot: Slot) -> Flow[Any]:
         fault = run.codec.load_fault(slot.fault or "{}")
     except ValueError as error:  # no business of the body's: the program lacks what made the record
         raise run.halt(unreadable(run, slot.key, error)) from error
-    if slot.status is StepStatus.CANCELLED and fault.name == "CancelledError":
+    if fault.type == "asyncio.exceptions:CancelledError":
         refuse_when_closed(slot.scope)
         yield Wait()  # the same cancellation arrives here again
     again = replayable(slot, fault, None)
-    if pauses_when_uncertain(slot):  # cut off before the pause was on record
+    if pauses_when_uncertain(slot, again):  # cut off before the pause was on record
         yield from pause(slot.scope, again)
     return Raise(again)
 
@@ -208,7 +211,7 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
             except Unstorable as why:
                 return (yield from keep_unstorable(slot, number, value, why))
         elif hasattr(value, "__await__"):
-            return (yield from not_awaited(call, number, value))
+            return (yield from not_awaited(call, value))
         yield Record(done, slot, number, text)
         return Done(copy)
 
@@ -232,40 +235,41 @@ def go_on(call: Call) -> Flow[Done | Failed | None]:
 
 def attempt_failed(call: Call, error: Exception) -> Flow[Done | Failed | None]:
     """Put on record how an attempt ended that raised; `None` where another one follows."""
-    slot, run, number, back = call.slot, call.slot.run, call.attempt, call.is_compensation
+    slot, back = call.slot, call.is_compensation
     uncertain = isinstance(error, StepTimeout) and error.step == slot.key and not back
     if uncertain:
-        answer = yield from ask_of(slot, run.codec.encode_fault(error)[1])
+        answer = yield from ask_of(slot, slot.run.codec.encode_fault(error)[1])
         if isinstance(answer, Done | Failed):
             return answer
         uncertain = not isinstance(answer, NotLanded)
     delay = delay_after(call, error, uncertain=uncertain)
-    text, fault = run.codec.encode_fault(error)
     if delay is not None:
-        yield from retry(call, text, delay, uncertain=uncertain)
+        yield from retry(call, error, delay, uncertain=uncertain)
         return None
     kind = K.COMPENSATION_ERROR if back else K.UNCERTAIN if uncertain else K.FAILED
+    return (yield from give_up(slot, kind, call.attempt, error))
+
+
+def give_up(slot: Slot, kind: Kind, number: int | None, error: Exception) -> Flow[Failed]:
+    """Record that no further attempt follows, and why; return what comes out, the same as after a restart."""
+    text, fault = slot.run.codec.encode_fault(error)
     yield Record(kind, slot, number, text)
     return Failed(replayable(slot, fault, error), fault)
 
 
-def not_awaited(call: Call, number: int, value: Any) -> Flow[Failed]:
+def not_awaited(call: Call, value: Any) -> Flow[Failed]:
     """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
     getattr(value, "close", lambda: None)()  # a coroutine that nobody will await
     name = getattr(call.function, "__qualname__", call.function)
     error = UsageError(f"{name}, the compensation of {call.slot.key}, gave an awaitable where nobody can await it")
-    text, fault = call.slot.run.codec.encode_fault(error)
-    yield Record(K.COMPENSATION_ERROR, call.slot, number, text)
-    return Failed(error, fault)
+    return (yield from give_up(call.slot, K.COMPENSATION_ERROR, call.attempt, error))
 
 
 def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flow[Failed]:
     """Record that a step was done but its result cannot be kept: it is owed its compensation, and it fails."""
     slot.run.unstorable[slot] = value
     error = NotStorableError(slot.key, "result", why.type, why.path, why.reason)
-    text, fault = slot.run.codec.encode_fault(error)
-    yield Record(K.UNCERTAIN, slot, number, text)
-    return Failed(replayable(slot, fault, error), fault)
+    return (yield from give_up(slot, K.UNCERTAIN, number, error))
 
 
 def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | None:
@@ -276,7 +280,7 @@ def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | Non
     if uncertain and not back and slot.spec is not None and slot.spec.on_uncertain != "retry":
         return None
     again = call.retry
-    if not again.retries and not back and is_past_pivot(slot.scope):
+    if not again.retries and not back and only_goes_forward(slot.scope):
         again = FORWARD_RECOVERY
     if not again.retries:
         return None
@@ -288,19 +292,20 @@ def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | Non
         return None
 
 
-def is_past_pivot(scope: Scope) -> bool:
+def only_goes_forward(scope: Scope) -> bool:
     """Tell whether the run around a scope can only go forward."""
     *_, root = scope.chain()
     pivot = root.pivot()
     return pivot is not None and pivot.done
 
 
-def retry(call: Call, text: str, delay: float, *, uncertain: bool) -> Flow[None]:
-    """Record that another attempt follows, because of the fault that *text* tells, and wait for its time."""
+def retry(call: Call, error: Exception, delay: float, *, uncertain: bool) -> Flow[None]:
+    """Record that another attempt follows, because of *error*, and wait for its time."""
     slot = call.slot
     if call.read_only:
         slot.failures += 1
     else:
+        text, _ = slot.run.codec.encode_fault(error)
         told = f'{{"wait":{delay!r},"uncertain":{"true" if uncertain else "false"},"fault":{text}}}'
         yield Record(K.COMPENSATION_RETRYING if call.is_compensation else K.RETRYING, slot, call.attempt, told)
     yield from sleep(call, delay)
@@ -339,9 +344,7 @@ def decide_cut_off(slot: Slot) -> Flow[Done | Failed | None]:
         return None
     reason = f"it was cut off, and on_uncertain={spec.on_uncertain!r} forbids to try it again"
     error = StepError(slot.key, Fault("builtins:InterruptedError", reason))
-    text, fault = slot.run.codec.encode_fault(error)
-    yield Record(K.UNCERTAIN, slot, slot.attempts, text)
-    return Failed(replayable(slot, fault, error), fault)
+    return (yield from give_up(slot, K.UNCERTAIN, slot.attempts, error))
 
 
 def ask_of(slot: Slot, fault: Fault | None) -> Flow[Any]:
@@ -371,10 +374,9 @@ def ask(probing: Call) -> Flow[Any]:
         return answer
     if not isinstance(answer, Landed):
         name = getattr(probing.function, "__qualname__", probing.function)
-        wrong = UsageError(f"{name}, the probe of {slot.key}, answered {answer!r:.80}: Landed, NotLanded or Unknown")
-        text, fault = slot.run.codec.encode_fault(wrong)
-        yield Record(K.UNCERTAIN, slot, number, text)
-        return Failed(replayable(slot, fault, wrong), fault)
+        said = reprlib.repr(answer)  # never fails
+        wrong = UsageError(f"{name}, the probe of {slot.key}, answered {said}: Landed, NotLanded or Unknown")
+        return (yield from give_up(slot, K.UNCERTAIN, number, wrong))
     try:
         text, copy = slot.run.codec.encode_and_copy(answer.value)
     except Unstorable as why:
@@ -390,8 +392,8 @@ def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
         return None
     try:
         args, kwargs = spec.probe.arguments(what_is_known(slot, fault))
-    except KeyError:
-        return None  # a live argument that nobody supplied: it cannot be asked
+    except (KeyError, ValueError):
+        return None  # a live argument that nobody supplied, or one that this program cannot read: it cannot be asked
     probing = Call(slot, spec.probe.function, args, kwargs, spec.is_async, NEVER, spec.timeout)
     probing.is_probe = True
     return probing
@@ -465,7 +467,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
 
 def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
     """Have one step compensated; what cannot even be entered is a failure of the compensation."""
-    if slot.is_uncertain and slot.status is not StepStatus.COMPENSATING:
+    if slot.is_uncertain and slot.status is not StepStatus.COMPENSATING and slot not in slot.run.unstorable:
         probing = probe_call(slot, fault)
         answer = UNKNOWN if probing is None else (yield Do(probing))
         if isinstance(answer, NotLanded) and not slot.is_owed:
@@ -473,9 +475,7 @@ def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
     try:
         call = compensation_call(slot, fault)
     except Exception as error:  # noqa: BLE001  # no function, no result, no live argument: all end here, loudly
-        text, told = slot.run.codec.encode_fault(error)
-        yield Record(K.COMPENSATION_ERROR, slot, None, text)
-        return Failed(error, told)
+        return (yield from give_up(slot, K.COMPENSATION_ERROR, None, error))
     outcome: Done | Failed = yield Do(call)
     return outcome
 
@@ -631,8 +631,9 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     for each in scope.chain():
         yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = [each.seq]  # seen from around it, the child is what failed
-    pivot = scope.pivot()
-    reason = str(fault) if pivot is None else f"{fault}; {pivot.key} is past, from where nothing is compensated"
+    reason, pivot = str(fault), scope.pivot()
+    if pivot is not None:
+        reason += f"; {pivot.key} is {'' if pivot.done else 'perhaps '}past, from where nothing is compensated"
     suspended = SuspendedError(run.id, Status.PAUSED, reason)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)

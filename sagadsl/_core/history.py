@@ -14,8 +14,7 @@ from sagadsl._core.values import Entry, Kind, Status, StepStatus
 FORWARD = frozenset(
     {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
 )
-ENDED = frozenset({Status.COMPLETED, Status.COMPENSATED})
-UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING})
+UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED})
 
 
 def restore(run: OpenRun, entries: list[Entry]) -> Scope:
@@ -76,7 +75,8 @@ class Reader:
             self.busy = {each: set() for each in self.busy}
         if entry.kind is Kind.RESUMED:
             for seq in scope.paused_by:
-                self.slots[seq].again = True
+                slot = self.slots[seq]  # a child that paused itself goes on; one that was compensated is run afresh
+                slot.again = slot.child is None or slot.child.status is Status.COMPENSATED
         if scope.slot is not None and scope.status is not Status.OPEN:
             self.busy[scope.slot.scope].discard(scope.slot)
 
@@ -108,8 +108,8 @@ def past_of(scope: Scope) -> Past | None:
         if not occurrence.isdigit() or not base:
             base, occurrence = slot.local_key, "1"
         scope.counts[base] = max(scope.counts.get(base, 0), int(occurrence))
-        if slot.again and slot.child is not None and slot.child.status in ENDED:
-            continue  # it failed, was compensated, and is to be run afresh
+        if slot.again and slot.child is not None:
+            continue  # it is run afresh
         order[slot] = None
         if base.startswith(f"{slot.name}:"):
             keyed.setdefault(base, deque()).append(slot)

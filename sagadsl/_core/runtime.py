@@ -310,12 +310,12 @@ class Runtime:
         scope = self._load(asked.spec, row, asked.journal, asked.options)
         if scope.status is Status.COMPENSATION_FAILED:
             raise stuck(scope)
-        if scope.status not in TERMINAL:
-            self._announce(scope)
-        if any(each.status is Status.PAUSED for each in scope.tree()):
+        if scope.status in TERMINAL:
+            return scope
+        self._announce(scope)
+        if scope.status is not Status.COMPENSATING and any(each.status is Status.PAUSED for each in scope.tree()):
             return self._resumed(asked, row, scope)
-        if scope.status not in TERMINAL:
-            self._queue(scope, Kind.TAKEN, owner())
+        self._queue(scope, Kind.TAKEN, owner())
         return scope
 
     def _resumed(self, asked: Asked, row: RunRow, paused: Scope) -> Scope:

@@ -164,8 +164,8 @@ class Slot:
             return
         if kind is Kind.DONE:
             self.done, self.result, self.ended = True, entry.result, entry.at
-            if self.fault is not None and self.scope.is_open:
-                self.fault = None  # while it compensates, what the body was told stays what it is told
+            if self.again:
+                self.fault, self.again = None, False
         elif kind is Kind.NOT_LANDED:
             self.uncertain = False
         elif kind is Kind.COMPENSATION_INTENT:
@@ -187,7 +187,9 @@ class Slot:
         elif kind is Kind.COMPENSATION_ERROR:
             self.compensation_fault, self.compensation_failures = entry.result, 0
         else:
-            self.fault, self.ended, self.failures, self.wait = entry.result, entry.at, 0, None
+            if self.fault is None or self.again:  # else the body was told, and that stays what it is told
+                self.fault, self.again = entry.result, False
+            self.ended, self.failures, self.wait = entry.at, 0, None
             self.uncertain = self.uncertain or kind is Kind.UNCERTAIN or cut_off
 
     @property
@@ -331,8 +333,9 @@ class Scope:
                 yield from slot.child.tree()
 
     def pivot(self) -> Slot | None:
-        """Return the point of no return that has been passed, in this scope or those inside it."""
-        return next((slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot), None)
+        """Return the point of no return that is passed, in this scope or those inside it; else one that may be."""
+        pivots = [slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot]
+        return min(pivots, key=lambda slot: not slot.done, default=None)
 
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""

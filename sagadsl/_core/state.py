@@ -43,6 +43,8 @@ OWED: Final = (
 )
 OPEN_TO_DOUBT: Final = (P.ENTERED, P.RETRYING, P.FAILED, P.UNCERTAIN, P.CANCELLED, P.COMPENSATION_FAILED)
 """Where an effect may have happened that no outcome tells of, so that a probe is asked."""
+CUT_OFF: Final = (P.ENTERED, P.RETRYING, P.NOT_LANDED, P.FAILED, P.UNCERTAIN, P.CANCELLED)
+"""Where a call can be cut off: in an attempt, between two, or before another one, while its probe is asked."""
 
 STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (None, K.INTENT): P.ENTERED,
@@ -53,9 +55,7 @@ STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (P.ENTERED, K.DONE): P.DONE,
     (P.ENTERED, K.RETRYING): P.RETRYING,
     (P.ENTERED, K.FAILED): P.FAILED,
-    (P.ENTERED, K.CANCELLED): P.CANCELLED,
     (P.RETRYING, K.INTENT): P.ENTERED,
-    (P.RETRYING, K.CANCELLED): P.CANCELLED,  # cut off between two attempts
     (P.FAILED, K.INTENT): P.ENTERED,  # its failure paused the run, which was resumed
     (P.UNCERTAIN, K.INTENT): P.ENTERED,
     (P.CANCELLED, K.INTENT): P.ENTERED,
@@ -67,7 +67,7 @@ STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (P.NOT_LANDED, K.INTENT): P.ENTERED,
     (P.NOT_LANDED, K.RETRYING): P.RETRYING,
     (P.NOT_LANDED, K.FAILED): P.FAILED,
-    (P.NOT_LANDED, K.CANCELLED): P.CANCELLED,
+    **{(cut, K.CANCELLED): P.CANCELLED for cut in CUT_OFF},
     **{(owed, K.COMPENSATION_INTENT): P.COMPENSATING for owed in OWED},
     **{(owed, K.COMPENSATION_ERROR): P.COMPENSATION_FAILED for owed in OWED},  # it could not even be entered
     (P.COMPENSATING, K.COMPENSATION_INTENT): P.COMPENSATING,

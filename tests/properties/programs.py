@@ -31,9 +31,12 @@ from sagadsl import (
     CompensationError,
     Fault,
     JournalError,
+    Landed,
+    NotLanded,
     Retry,
     Runtime,
     StepError,
+    Unknown,
     current,
     saga,
     step,
@@ -47,7 +50,7 @@ from sagadsl._core.values import Entry, Kind
 
 @frozen
 class Act:
-    """Call a step. *kind* is one of `KINDS`; *fates* and *back* tell how its attempts, and its compensation's, end.
+    """Call a step of a *kind* of `KINDS` or `PROBED`; *fates* and *back* tell how it and its compensation are tried.
 
     Fates: ``yes`` and ``no`` return (and decide an `If`), ``boom`` and ``odd`` raise before the effect, ``late`` leaves
     it open whether the effect happened. With *keyed* the call has an explicit key.
@@ -111,10 +114,12 @@ class Both:
     eager: bool = False
 
 
-COMPENSATED_KINDS = ("undo", "needy", "even")
-KINDS = (*COMPENSATED_KINDS, "plain", "mail", "look")
+KINDS = ("undo", "needy", "even", "plain", "mail", "look")
 """``undo`` can do without the result, ``needy`` cannot, ``even`` is also called for a step that failed; ``plain`` has
 no compensation, ``mail`` is irreversible, ``look`` only reads."""
+PROBED = ("asked", "unsure")
+"""``asked`` has a probe that always knows; that of ``unsure`` never does, and the step is then given up."""
+COMPENSATED_KINDS = ("undo", "needy", "even", *PROBED)
 BACK_RETRIES = 1
 
 
@@ -283,6 +288,7 @@ class World:
     time: int = 0
     used: Counter[tuple[str, bool]] = field(factory=Counter)
     seen: dict[str, list[list[str]]] = field(factory=dict)
+    made: dict[str, list[Any]] = field(factory=dict)
     acts: dict[str, Any] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -469,10 +475,20 @@ def forward(named: str) -> list[Any]:
         raise Boom(named, f"p{world.process}")
     if fate == "odd":
         raise Odd(named, made=True)
+    result = world.made[key] = [named, fate == "yes", f"p{world.process}"]
     world.affect(key, named, back=False)
     if fate == "late":
         raise Late(key, 1.0)
-    return [named, fate == "yes", f"p{world.process}"]
+    return result
+
+
+def ask(named: str) -> Landed | NotLanded:
+    """Look outside whether this call had its effect."""
+    world = WORLD.get()
+    world.tick()
+    made = world.made.get(current().key)
+    assert made is None or made[0] == named
+    return NotLanded() if made is None else Landed(made)
 
 
 def backward(named: str, result: Any) -> None:
@@ -511,6 +527,10 @@ def steps_in(*, is_async: bool) -> dict[str, Any]:
         await dawdle(named)
         backward(named, result)
 
+    async def aask(named: str) -> Landed | NotLanded:
+        await dawdle(named)
+        return ask(named)
+
     def need(named: str, result: Any) -> None:
         backward(named, result)
 
@@ -523,7 +543,11 @@ def steps_in(*, is_async: bool) -> dict[str, Any]:
         "mail": IRREVERSIBLE,
     }
     steps = {kind: step(name=kind, compensate=compensate[kind])(function) for kind in compensate}
-    return steps | {"look": step(name="look", read_only=True)(function)}
+    steps["look"] = step(name="look", read_only=True)(function)
+    steps["asked"] = step(name="asked", compensate=compensate["undo"], probe=aask if is_async else ask)(function)
+    unsure = {"probe": lambda: Unknown(), "on_uncertain": "compensate"}
+    steps["unsure"] = step(name="unsure", compensate=compensate["undo"], **unsure)(function)
+    return steps
 
 
 STEPS = {is_async: steps_in(is_async=is_async) for is_async in (False, True)}
@@ -731,7 +755,7 @@ class Model:
         for at in range(act.retries + 1):
             fate = act.fates[at] if at < len(act.fates) else "yes"
             call.attempts += 1
-            if fate in {"yes", "no"}:
+            if fate in {"yes", "no"} or (fate == "late" and act.kind == "asked"):
                 self.effects.append(named)
                 call.status, call.done = "done", True
                 return [named, fate == "yes", "p"]
@@ -739,6 +763,8 @@ class Model:
             if fate == "late":
                 self.effects.append(named)
                 call.status, call.uncertain = "uncertain", True
+                if act.kind == "unsure":
+                    break
         raise Failure(*{"boom": ("Boom", named, "p"), "odd": ("Odd", named), "late": ("StepTimeout",)}[fate])
 
     def compensate(self, scope: int) -> None:
@@ -914,6 +940,11 @@ class Judge:
             closed = [scope for scope in self.within(entry.scope) if self.scope_status[scope] != "open"]
             assert not closed, f"G5: {entry.step} has an intent in a scope that is {self.scope_status[closed[0]]}"
             call.uncertain, call.is_open = call.uncertain or call.is_open, True
+        elif kind is Kind.NOT_LANDED:
+            call.uncertain = call.is_open = False
+            self.entered.discard((entry.step, False))
+            if not call.is_owed:
+                self.settled(entry.step)
         elif kind in ENDS:
             call.status, call.is_open = str(kind), False
             call.done, call.failed = kind is Kind.DONE, kind is Kind.FAILED
@@ -927,10 +958,14 @@ class Judge:
             self.entered.discard((entry.step, True))
             if kind is Kind.COMPENSATION_DONE:
                 call.status = "compensated"
-                for plan in self.plans.values():
-                    plan[:] = [key for key in plan if key != entry.step]
+                self.settled(entry.step)
             elif kind is Kind.COMPENSATION_ERROR:
                 call.status = "compensation_failed"
+
+    def settled(self, step: str) -> None:
+        """Note that a call is no longer owed anything."""
+        for plan in self.plans.values():
+            plan[:] = [key for key in plan if key != step]
 
     def mirror(self, entry: Entry) -> None:
         """Compare what is compensated next with the last intent that is owed.

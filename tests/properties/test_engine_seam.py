@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from sagadsl import Runtime
@@ -22,16 +22,18 @@ from sagadsl._core import flow
 from sagadsl._core.drive import write
 from sagadsl._core.effects import Call, Do, Raise, Record, Sleep, Wait
 from sagadsl._core.scope import CURRENT
-from tests.properties.programs import WORLD, World, judge, programs
-from tests.properties.test_saga_laws import check_model, law
+from tests.properties.programs import KINDS, PROBED, WORLD, Act, World, acts, judge, programs
+from tests.properties.test_saga_laws import asked, check_model, law, moments, strike
+
+every_kind = programs(acts(kinds=(*KINDS, *PROBED)))
 
 
 class Engine:
     """A pair of drivers whose attempts run in a worker's thread; *history* outlives them, *handed* counts its work."""
 
     def __init__(self) -> None:
-        self.history: dict[tuple[str, bool], tuple[list[Record], Any]] = {}
-        self.handed: list[tuple[str, bool]] = []
+        self.history: dict[tuple[str, str], tuple[list[Record], Any]] = {}
+        self.handed: list[tuple[str, str]] = []
 
     def setup(self, runtime: Runtime) -> None:
         """Have a runtime execute its flows here."""
@@ -47,7 +49,7 @@ class Engine:
 
     def work(self, work: Any) -> Any:
         """Return the outcome that a worker comes back with, or the one in the history, as if it came back once more."""
-        told = (work.slot.key, work.is_compensation)
+        told = (work.slot.key, "probe" if work.is_probe else "compensation" if work.is_compensation else "step")
         if told in self.history:
             records, outcome = self.history[told]
             for record in records:
@@ -120,7 +122,9 @@ def told(world: World) -> list[Any]:
 
 
 @law(60)
-@given(programs(), st.booleans())
+@given(every_kind, st.booleans())
+@example(Act("a", "asked", ("late",)), False)
+@example(Act("a", "unsure", ("late",)), False)
 def test_a_program_ends_on_an_engine_as_on_the_embedded_drivers(program, is_async):
     """The same world, outcome and entries: no rule lives in the embedded drivers."""
     embedded, engine = World(program, is_async), Engine()
@@ -132,7 +136,8 @@ def test_a_program_ends_on_an_engine_as_on_the_embedded_drivers(program, is_asyn
 
 
 @law(60)
-@given(programs(), st.booleans())
+@given(every_kind, st.booleans())
+@example(Act("a", "unsure", ("late",)), False)
 def test_a_second_execution_is_answered_from_the_history(program, is_async):
     """An engine that lost all but its history hands nothing to a worker, and the saga ends in the same way."""
     engine = Engine()
@@ -158,6 +163,34 @@ def test_an_interrupted_execution_hands_at_most_one_work_away_again(program, is_
     check_model(world, outcome)
     again = {key for key in engine.handed if engine.handed.count(key) > 1}
     assert len(again) <= 1
+
+
+@law(60)
+@given(programs(asked, fails=True), st.booleans(), moments)
+def test_what_a_probe_knows_happens_once_on_an_engine(program, is_async, moments):
+    """Interrupted anywhere, in a worker or where the saga is executed."""
+    engine = Engine()
+    world = World(program, is_async, setup=engine.setup)
+    whole = World(program, is_async)
+    expected = whole.live()
+    strike(world, moments)
+    assert world.finish() == expected
+    judge(world)
+    assert [e for e in world.effects if e[0] != "-"] == [e for e in whole.effects if e[0] != "-"]
+
+
+@law(60)
+@given(programs(asked), st.booleans(), st.integers(1, 40))
+def test_a_probe_asked_to_compensate_is_work_of_its_own(program, is_async, dies_at):
+    """Handed to a worker like the rest; and only what happened is compensated."""
+    engine = Engine()
+    world = World(program, is_async, setup=engine.setup)
+    world.live(dies_at)
+    assume(world.status not in {"", "completed", "compensated"})
+    world.compensate()
+    judge(world)
+    assert world.status == "compensated"
+    assert {e[1:] for e in world.effects if e[0] == "-"} == {e for e in world.effects if e[0] != "-"}
 
 
 @law(60)

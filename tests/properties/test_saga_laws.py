@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from sagadsl import JournalError, Runtime, Status
-from sagadsl._core import state
+from sagadsl._core import flow, state
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
 from sagadsl._core.journal.sqlite import SqliteJournal
@@ -29,6 +29,8 @@ from sagadsl._core.runtime import Options
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.values import Entry, Kind, StepStatus
 from tests.properties.programs import (
+    KINDS,
+    PROBED,
     Act,
     Both,
     Child,
@@ -74,6 +76,10 @@ SLOW = Act("c", fates=("boom", "boom"), retries=2)
 colours = st.booleans()
 paces = st.lists(st.integers(0, 4), min_size=1, max_size=5).map(tuple)
 moments = st.lists(st.integers(1, 60), max_size=4)
+asked = acts(kinds=("asked",), ends=("no", "boom", "late")).map(
+    lambda act: Act(act.name, act.kind, act.fates, (), len(act.fates), act.keyed)
+)
+"""Steps whose probe knows: nothing is ever uncertain about them."""
 certain = acts(kinds=("undo", "even", "plain", "mail"), ends=("no", "late")).map(
     lambda act: Act(act.name, act.kind, act.fates, (), len(act.fates), act.keyed)
 )
@@ -119,7 +125,7 @@ def strike(world: World, moments: list[int]) -> None:
 
 
 @law(200)
-@given(programs(), colours)
+@given(programs(acts(kinds=(*KINDS, *PROBED))), colours)
 def test_a_saga_ends_as_the_model_says(program, is_async):
     """World, outcome and statuses of steps."""
     world = World(program, is_async)
@@ -184,6 +190,20 @@ def test_a_run_that_died_ends_as_one_that_never_did(program, is_async, moments):
     assert recorded(world) == whole.effects
     assert len(world.effects) - len(whole.effects) <= sum(event == ("died",) for event in world.events)
     judge(world)
+
+
+@law(100)
+@given(programs(asked, fails=True), colours, moments)
+def test_what_a_probe_knows_happens_once_wherever_a_process_dies(program, is_async, moments):
+    """A death in an attempt, in the probe or beside its answer repeats no effect, and leaves none out."""
+    whole, world = World(program, is_async), World(program, is_async)
+    expected = whole.live()
+    strike(world, moments)
+    assert world.finish() == expected
+    judge(world)
+    forward = [[effect for effect in each.effects if effect[0] != "-"] for each in (world, whole)]
+    assert forward[0] == forward[1]
+    assert {effect for effect in world.effects if effect[0] == "-"} == {f"-{effect}" for effect in forward[0]}
 
 
 @law(100)
@@ -258,6 +278,22 @@ def test_what_a_death_left_can_be_compensated_instead(program, is_async, paces, 
     judge(world)
     assert [event for event in world.events if event[0] == "entered" and not event[2]] == forward
     assert world.status == "compensated" or ended[0] == "stuck"
+
+
+@law(100)
+@given(programs(asked, gathers=True), colours, paces, moments, moments)
+def test_only_what_happened_is_compensated_where_probes_know(program, is_async, paces, moments, more):
+    """The doubt that a death leaves is taken away before anything is compensated, however often that dies too."""
+    world = World(program, is_async, paces)
+    strike(world, moments)
+    assume(world.status not in {"", "completed", "compensated"})
+    for at in more:
+        world.compensate(at)
+    world.compensate()
+    judge(world)
+    assert world.status == "compensated"
+    happened = {effect for effect in world.effects if effect[0] != "-"}
+    assert {effect[1:] for effect in world.effects if effect[0] == "-"} == happened
 
 
 @law(100)
@@ -493,3 +529,15 @@ def test_the_model_refuses_a_child_that_swallows_its_failure():
     world.program = Child("a", Act("b"))
     with pytest.raises(AssertionError):
         check_model(world, outcome)
+
+
+def test_a_run_that_never_asks_its_probes_repeats_what_happened(monkeypatch):
+    """So the law of `test_what_a_probe_knows_happens_once_wherever_a_process_dies` says something."""
+    monkeypatch.setattr(flow, "probe_call", lambda *_: None)
+    repeated = []
+    for at in range(1, 12):
+        world = World(Act("a", "asked"))
+        world.live(dies_at=at)
+        world.finish()
+        repeated.append(world.effects)
+    assert ["a", "a"] in repeated
