@@ -68,9 +68,10 @@ def _is_live(annotation: Any) -> bool:
 class Parameters:
     """How a function is called, taken apart once so that a call costs no more than a dictionary.
 
-    *names* are all parameters in order, *stored* those that are written down.
+    *names* are all parameters in order, *stored* those that are written down; *function* is how errors name it.
     """
 
+    function: str
     signature: inspect.Signature
     names: tuple[str, ...]
     stored: tuple[str, ...]
@@ -106,6 +107,7 @@ class Parameters:
                 )
                 raise UsageError(msg)
         return cls(
+            function=getattr(function, "__qualname__", type(function).__name__),
             signature=signature,
             names=tuple(parameters),
             stored=tuple(name for name in parameters if name not in chosen),
@@ -120,7 +122,7 @@ class Parameters:
         """Return all arguments by name, in the signature's order, defaults filled.
 
         Raises:
-            TypeError: They do not fit, as the function itself would say.
+            TypeError: They do not fit; it names the function, as Python does.
         """
         if self.is_simple:
             if not kwargs and len(args) == len(self.names) == self.positional:
@@ -130,7 +132,11 @@ class Parameters:
                 merged = {**self.defaults, **given, **kwargs}
                 if merged.keys() == set(self.names):
                     return {name: merged[name] for name in self.names}
-        bound = self.signature.bind(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            msg = f"{self.function}() {error}"
+            raise TypeError(msg) from None
         bound.apply_defaults()
         return dict(bound.arguments)
 
