@@ -7,6 +7,7 @@ where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 from sagadsl._core.definition import IRREVERSIBLE, PIVOT, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
+from sagadsl._core.provided import PROVIDED as _PROVIDED
 from sagadsl._core.retry import Retry
 from sagadsl._core.runtime import CODEC as _CODEC
 from sagadsl._core.runtime import Run, Runtime
@@ -52,6 +53,7 @@ configure = _default.configure
 runs = _default.runs
 find = _default.find
 register = _CODEC.register
+provide = _PROVIDED.provide
 
 __all__ = [
     "IRREVERSIBLE",
@@ -98,6 +100,7 @@ __all__ = [
     "find",
     "main",
     "now",
+    "provide",
     "random",
     "register",
     "runs",

@@ -168,19 +168,21 @@ class CompensationError(SagaError):
 
 
 class SuspendedError(SagaError):
-    """A person decides, or something is waited for: the run is *status* (paused or waiting) and can go on."""
+    """A person decides, or something is waited for: the run is *status* (paused or waiting) and can go on.
+
+    With *forward_only* it is past its pivot and cannot be compensated.
+    """
 
     exit_code: ClassVar[int] = 6
 
     run: str
     status: str
     reason: str
+    forward_only: bool = False
 
     def __str__(self) -> str:
-        return (
-            f"run {self.run} is {self.status}: {self.reason}. "
-            f"Go on: sagadsl resume {self.run}   Compensate: sagadsl compensate {self.run}"
-        )
+        back = "" if self.forward_only else f"   Compensate: sagadsl compensate {self.run}"
+        return f"run {self.run} is {self.status}: {self.reason}. Go on: sagadsl resume {self.run}{back}"
 
 
 class ReplayError(SagaError):

@@ -493,13 +493,14 @@ def test_after_the_pivot_a_failing_step_is_retried(colour, world, steps, pivotal
 def test_after_the_pivot_a_run_pauses_and_never_compensates(colour, world, steps, pivotal, make_runtime):
     """It goes on when it is called again; compensating it by request is refused."""
     steps[3].extend(["last"] * 4)
-    with pytest.raises(SuspendedError, match="pivot is past"):
+    with pytest.raises(SuspendedError, match="pivot is past") as caught:
         colour.call(pivotal.using(runtime=make_runtime()))
     assert world == ["first", "pivot"]
     run = make_runtime().runs()[0]
     assert run.status == "paused"
     assert run.pivot == "pivot"
     assert [what for what, _ in report.what_now(run)] == ["go on"]
+    assert "Compensate" not in str(caught.value)
     with pytest.raises(RunConflictError, match="can only go forward"):
         colour.run(run.compensate())
     assert colour.call(pivotal.using(runtime=make_runtime())) == "forward"
@@ -936,3 +937,35 @@ def test_a_pivot_of_which_nobody_can_tell_pauses_and_says_so(colour, world, play
     run = colour.run(make_runtime().runs()[0].compensate())
     assert run.status == "compensated"
     assert world == ["first", "pivot", "-first"]
+
+
+def test_a_child_that_fails_past_its_parents_pivot_pauses_too(colour, world, steps, make_runtime):
+    """Nothing is compensated past the pivot, so nothing can fail in being compensated either."""
+    first, pivot, last, failures = steps
+
+    @colour.step(compensate=lambda: world.add("-extra"), name="extra")
+    def extra() -> None:
+        world.add("extra")
+
+    @colour.saga(name="inner")
+    def inner():
+        yield extra()
+        yield last()
+
+    @colour.saga(name="outer")
+    def outer():
+        yield first()
+        yield pivot()
+        failures[:] = ["last"] * 4 if not tried else []
+        tried.append(1)
+        try:
+            yield inner()
+        except ValueError:
+            world.add("caught")
+
+    tried = []
+    with pytest.raises(SuspendedError, match="pivot"):
+        colour.call(outer.using(runtime=make_runtime()))
+    assert world == ["first", "pivot", "extra"]
+    colour.call(outer.using(runtime=make_runtime()))
+    assert world == ["first", "pivot", "extra", "last"]

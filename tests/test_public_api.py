@@ -67,6 +67,7 @@ PUBLIC = [
     "find",
     "main",
     "now",
+    "provide",
     "random",
     "register",
     "runs",

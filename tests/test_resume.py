@@ -906,10 +906,10 @@ def test_an_interruption_caught_last_is_recorded_when_the_saga_ends(colour, make
 
 
 def test_a_live_argument_that_nobody_supplies_stops_the_compensation_loudly(make_runtime):
-    """A restart that has no body to run has no live arguments either."""
+    """A restart that has no body to run has no live arguments either: nothing is entered or written."""
     runtime = make_runtime()
     run = _left_with_live(runtime)
-    with pytest.raises(sagadsl.CompensationError, match="needs the live argument 'session', which nobody supplied"):
+    with pytest.raises(sagadsl.UsageError, match="step live_step needs the live argument session, and no annotation"):
         run.compensate()
 
 
@@ -1236,15 +1236,17 @@ def test_what_a_plain_compensation_gives_to_await_has_not_run(make_runtime, worl
 def test_steps_in_threads_of_a_saga_settle_before_it_is_compensated(make_runtime, world):
     """And their entries never race."""
     runtime = make_runtime(asleep=asyncio.sleep)
-    gate = threading.Event()
+    gate, begun = threading.Event(), threading.Barrier(4)
 
     @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
     def act(name: str) -> None:
+        begun.wait(30)
         gate.wait(30)
         world.add(name)
 
     @sagadsl.step(compensate=None)
     def bad() -> None:
+        begun.wait(30)
         threading.Timer(0.05, gate.set).start()
         raise ValueError("no")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from sagadsl._core.parameters import Parameters, Receiver
+from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import NEVER, Retry, as_retry
 from sagadsl.errors import UsageError
 
@@ -94,7 +94,7 @@ class StepSpec:
     def __attrs_post_init__(self) -> None:
         facts: dict[str, Any] = {"module": self.module}
         if self.compensation is not None:
-            facts["compensate"] = getattr(self.compensation.function, "__qualname__", repr(self.compensation.function))
+            facts["compensate"] = function_name(self.compensation.function)
             if self.compensation.even_if_failed:
                 facts["even_if_failed"] = True
         if self.read_only:
@@ -104,6 +104,11 @@ class StepSpec:
         if self.titled:
             facts["title"] = self.title
         self.definition = json.dumps(facts, separators=(",", ":"))
+
+    def arguments(self, function: Any, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what to call *function* with, which is the step's own or that bound to the first of its arguments."""
+        args, kwargs = self.parameters.spread(values)
+        return (args if function is plain_function(self.function) else args[1:]), kwargs
 
 
 @define(eq=False, repr=False)

@@ -73,12 +73,14 @@ class Call:
     It is all that an attempt needs to know: for which *slot*, forward or to compensate it, and what to call with what,
     so it is also what `Do` carries. While the function runs it is the current position, and tells a body where it is.
     The flow sets *attempt*; the driver, where there is a *timeout* in seconds, the *deadline* on the monotonic clock.
+    A compensation alone has a *fault*, the one that caused it.
     """
 
     __slots__ = (
-        *("args", "attempt", "deadline", "function", "is_async", "is_compensation", "is_probe", "kwargs"),
+        *("args", "attempt", "deadline", "fault", "function", "is_async", "is_compensation", "is_probe", "kwargs"),
         *("read_only", "retry", "slot", "timeout"),
     )
+    fault: Fault | None
 
     def __init__(  # noqa: PLR0917  # keywords cost
         self,

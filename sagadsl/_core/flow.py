@@ -21,9 +21,9 @@ from typing import Any
 from attrs import define
 
 from sagadsl._core.codec import Unstorable, user_frames
-from sagadsl._core.definition import PIVOT, Compensation, StepSpec
+from sagadsl._core.definition import PIVOT, Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
-from sagadsl._core.parameters import Receiver, Source
+from sagadsl._core.parameters import Receiver, Source, function_name
 from sagadsl._core.retry import NEVER, Retry
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.values import Cause, Kind, Landed, NotLanded, Status, StepStatus, Unknown
@@ -200,6 +200,7 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
             outcome = yield from attempt_failed(call, error)
             if outcome is not None:
                 return outcome
+            renew(call)
             continue
         except BaseException as error:
             cut_off(call, error)
@@ -260,7 +261,7 @@ def give_up(slot: Slot, kind: Kind, number: int | None, error: Exception) -> Flo
 def not_awaited(call: Call, value: Any) -> Flow[Failed]:
     """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
     getattr(value, "close", lambda: None)()  # a coroutine that nobody will await
-    name = getattr(call.function, "__qualname__", call.function)
+    name = function_name(call.function)
     error = UsageError(f"{name}, the compensation of {call.slot.key}, gave an awaitable where nobody can await it")
     return (yield from give_up(call.slot, K.COMPENSATION_ERROR, call.attempt, error))
 
@@ -309,6 +310,18 @@ def retry(call: Call, error: Exception, delay: float, *, uncertain: bool) -> Flo
         told = f'{{"wait":{delay!r},"uncertain":{"true" if uncertain else "false"},"fault":{text}}}'
         yield Record(K.COMPENSATION_RETRYING if call.is_compensation else K.RETRYING, slot, call.attempt, told)
     yield from sleep(call, delay)
+
+
+def renew(call: Call) -> None:
+    """Have a call made with the arguments on record: an earlier attempt may have changed those it was given."""
+    slot = call.slot
+    if call.is_compensation:
+        again = compensation_call(slot, call.fault)
+        call.args, call.kwargs = again.args, again.kwargs
+    else:
+        call.args, call.kwargs = slot.spec.arguments(
+            call.function, slot.run.codec.decode(slot.arguments) | (slot.live or {})
+        )
 
 
 def sleep(call: Call, seconds: float) -> Flow[None]:
@@ -373,7 +386,7 @@ def ask(probing: Call) -> Flow[Any]:
     if isinstance(answer, NotLanded | Unknown):
         return answer
     if not isinstance(answer, Landed):
-        name = getattr(probing.function, "__qualname__", probing.function)
+        name = function_name(probing.function)
         said = reprlib.repr(answer)  # never fails
         wrong = UsageError(f"{name}, the probe of {slot.key}, answered {said}: Landed, NotLanded or Unknown")
         return (yield from give_up(slot, K.UNCERTAIN, number, wrong))
@@ -387,22 +400,16 @@ def ask(probing: Call) -> Flow[Any]:
 
 def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
     """Return how a step's probe is called, if it has one that this program can call."""
-    spec = spec_of(slot)
+    spec = slot.compensating_step()
     if spec is None or spec.probe is None:
         return None
     try:
         args, kwargs = spec.probe.arguments(what_is_known(slot, fault))
     except (KeyError, ValueError):
-        return None  # a live argument that nobody supplied, or one that this program cannot read: it cannot be asked
+        return None  # an argument that is not on record, or that this program cannot read: it cannot be asked
     probing = Call(slot, spec.probe.function, args, kwargs, spec.is_async, NEVER, spec.timeout)
     probing.is_probe = True
     return probing
-
-
-def spec_of(slot: Slot) -> StepSpec | None:
-    """Return a step's definition: as the body bound it, else by its name."""
-    spec: StepSpec | None = slot.spec or slot.run.find_step(slot.facts["module"], slot.name)
-    return spec
 
 
 def what_is_known(slot: Slot, fault: Fault | None) -> dict[str | Source, Any]:
@@ -487,9 +494,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         LookupError: There is no such function any more, or a value that it needs.
     """
     run, wanted = slot.run, slot.facts["compensate"]
-    spec = spec_of(slot)
-    if spec is not None and slot.spec is None and json.loads(spec.definition).get("compensate") != wanted:
-        spec = None  # `using(compensate=...)`: only the body knows it
+    spec = slot.compensating_step()
     compensation: Compensation | None = spec.compensation if spec is not None else None
     receiver: Receiver | None = spec.receiver if spec is not None else None
     if spec is None or compensation is None or receiver is None:
@@ -510,9 +515,9 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     try:
         args, kwargs = receiver.arguments(values)
     except KeyError as error:
-        msg = f"step {slot.key}: {wanted} needs the live argument {error.args[0]!r}, which nobody supplied"
+        msg = f"step {slot.key}: {wanted} needs the argument {error.args[0]!r}, which the step was recorded without"
         raise LookupError(msg) from None
-    return Call(
+    call = Call(
         slot,
         compensation.function,
         args,
@@ -522,6 +527,8 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         compensation.timeout,
         is_compensation=True,
     )
+    call.fault = fault
+    return call
 
 
 def _compensated(scope: Scope) -> tuple[str, ...]:
@@ -566,7 +573,7 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
         yield from survive(run)
     if error is None:
         return (yield from complete(scope, value))
-    if pauses or scope.pivot() is not None:
+    if pauses or scope.pivot() is not None or only_goes_forward(scope):
         return (yield from pause(scope, error))
     text, fault = run.codec.encode_fault(run.genuine(error))
     ended = yield from compensate(scope, Cause.FAILURE, text, error)
@@ -631,10 +638,11 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     for each in scope.chain():
         yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = [each.seq]  # seen from around it, the child is what failed
-    reason, pivot = str(fault), scope.pivot()
+    *_, root = scope.chain()
+    reason, pivot = str(fault), root.pivot()
     if pivot is not None:
         reason += f"; {pivot.key} is {'' if pivot.done else 'perhaps '}past, from where nothing is compensated"
-    suspended = SuspendedError(run.id, Status.PAUSED, reason)
+    suspended = SuspendedError(run.id, Status.PAUSED, reason, pivot is not None and pivot.done)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)
 

@@ -10,6 +10,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
+from functools import partial
 from types import SimpleNamespace
 from typing import Annotated, Any, TypeVar
 
@@ -42,6 +43,13 @@ VARIADIC = {P.VAR_POSITIONAL, P.VAR_KEYWORD}
 def plain_function(target: Any) -> Any:
     """Return the function inside a static or class method."""
     return getattr(target, "__func__", target)
+
+
+def function_name(function: Any) -> str:
+    """Return what a function is called; of a partial or another callable no repr, which shows what it holds."""
+    if isinstance(function, partial):
+        return f"partial({function_name(function.func)})"
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
 
 def annotations_of(function: Any) -> dict[str, Any]:
@@ -250,7 +258,7 @@ def _unbound(
     bound += [f"    {p.name} <- ?" for p in rest]
     return "\n".join(
         [
-            f"{title}: {getattr(function, '__qualname__', function)} cannot be bound:",
+            f"{title}: {function_name(function)} cannot be bound:",
             *bound,
             (
                 f"Name parameters like the step's ({', '.join(step.names) or 'it has none'}), or `result`, `error`, "

@@ -14,13 +14,14 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
 
+from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
 from sagadsl._core.describe import describe, resuming_line, stored_value, stuck
@@ -30,8 +31,10 @@ from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.ownership import claim, hold, owner, owner_of
+from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
+from sagadsl._core.supply import asupply, lacking, supply
 from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status
 from sagadsl.errors import (
     JournalError,
@@ -79,7 +82,7 @@ class Run(RunInfo):
         """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
 
         Raises:
-            UsageError: The program has not imported the saga.
+            UsageError: The program has not imported the saga, or does not provide a live argument of it.
         """
         return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), compensate=False)
 
@@ -145,6 +148,7 @@ class Runtime:
         jitter: A random number in [0, 1) for the back-off of retries.
         observers: Called with each `Entry` after it is durable.
         codec: Turns values into text; the process's own knows what was registered and annotated.
+        provide: What makes live arguments where nobody calls, by type; by default what `sagadsl.provide` was told.
         read_only: Look only: a file is never made, changed or migrated.
 
     Raises:
@@ -164,6 +168,7 @@ class Runtime:
         jitter: Callable[[], float] = random.random,
         observers: tuple[Callable[[Entry], None], ...] = (),
         codec: Codec | None = None,
+        provide: Mapping[Any, Any] | None = None,
         read_only: bool = False,
     ) -> None:
         self._store = store
@@ -174,6 +179,7 @@ class Runtime:
         self.jitter = jitter
         self.observers = tuple(contained(observer) for observer in observers)
         self.codec = codec or CODEC
+        self.provided = PROVIDED if provide is None else Provided(provide)
         self._read_only = read_only
         waits = {"sleep": sleep, "asleep": asleep}
         drivers = Drivers(attempt, **{n: w for n, w in waits.items() if w is not None})
@@ -242,10 +248,13 @@ class Runtime:
             raise unstorable_argument(spec.name, why) from None
         journal = self.journal(options.store if options.store is not None else spec.store)
         asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments))
-        run_id = self._id(spec, stored, options)
+        return self._begun(self._open(asked, self._id(spec, stored, options)))
+
+    def _open(self, asked: Asked, run_id: str | None) -> Opened:
+        spec = asked.spec
         if run_id is not None:
             return self._open_named(asked, run_id)
-        if (options.resume or spec.resume or self.resume) == "arguments":
+        if (asked.options.resume or spec.resume or self.resume) == "arguments":
             opened = self._adopt(asked)
             if opened is not None:
                 return opened
@@ -432,11 +441,18 @@ class Runtime:
         reason = f"exists with other arguments ({shown}): give this call another id or key"
         return RunConflictError(row.id, reason, names)
 
+    @staticmethod
+    def _begun(opened: Opened) -> Opened:
+        if opened.scope is not None:
+            threads.begin(opened.scope.run)
+        return opened
+
     def close(self, run: OpenRun) -> None:
         """Stop owning a run."""
         if run.log.number:
             run.journal.release(run.row.lock)
         _open_runs.discard(run)
+        threads.end(run)
 
     # -- runs that are there ----------------------------------------------------------------------------------------
 
@@ -452,7 +468,7 @@ class Runtime:
         arguments = self.codec.decode(text) if spec is not None else {}
         if spec is not None and not compensate:
             asked = Asked(spec, options, journal, text, row.arguments_digest)
-            return self._reopen(asked, row), arguments
+            return self._begun(self._reopen(asked, row)), arguments
         row, _ = claim(journal, row)
         try:
             opened = self._open_to_compensate(self._load(spec, row, journal))
@@ -461,7 +477,7 @@ class Runtime:
             raise
         if opened.scope is None:
             journal.release(row.lock)
-        return opened, arguments
+        return self._begun(opened), arguments
 
     def _open_to_compensate(self, scope: Scope) -> Opened:
         """Say what a request to compensate means for a run that this process holds."""
@@ -475,6 +491,7 @@ class Runtime:
             raise RunConflictError(run.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
         if scope.spec is None:
             self._need_functions(scope)
+            lacking(scope, self.provided)
         self._announce_compensation(scope)
         if scope.status is Status.COMPENSATING:
             self._queue(scope, Kind.TAKEN, owner())
@@ -486,10 +503,10 @@ class Runtime:
     def _need_functions(self, scope: Scope) -> None:
         """Refuse, before anything is written, to compensate by names that this program does not have."""
         for slot in scope.owed():
-            if self._step_of(slot) is None:
+            if slot.compensating_step() is None:
                 msg = (
-                    f"run {scope.run.id}: the saga {scope.name} is not in this program, nor is step {slot.name} of "
-                    f"module {slot.facts['module']}, which compensates by {slot.facts['compensate']}: import it"
+                    f"run {scope.run.id}: the body of {scope.name} cannot be run here, and step {slot.name} of module "
+                    f"{slot.facts['module']}, compensated by {slot.facts['compensate']}, is not to be found: import it"
                 )
                 raise UsageError(msg)
 
@@ -499,15 +516,20 @@ class Runtime:
         owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
         log.warning("compensating %s: %s", short_id(scope.run.id), owed, extra={"run": scope.run.id})
 
-    def compensate_without_body(self, run_id: str) -> Any:
-        """Compensate a run whose saga this program does not have, by functions found by their names."""
+    def compensate_without_body(self, run_id: str, *, is_async: bool = False) -> Any:
+        """Compensate a run whose saga this program does not have, or cannot run, by functions found by their names.
+
+        It is to be awaited if the saga is known to be async, or if one of them is.
+        """
         opened, _ = self.reopen(None, run_id, compensate=True)
         scope = opened.scope
+        steps = [] if scope is None else map(Slot.compensating_step, scope.owed())
+        if is_async or any(spec is not None and spec.is_async for spec in steps):
+            return self._acompensate(scope, run_id)
         if scope is None:
             return self.find(run_id)
-        if any(spec is not None and spec.is_async for spec in map(self._step_of, scope.owed())):
-            return self._acompensate(scope)
         try:
+            supply(scope, self.provided)
             self.drivers[0](settle(scope, None, None, pauses=False))
         except Stop as stop:
             raise stop.reason from None
@@ -515,18 +537,18 @@ class Runtime:
             self.close(scope.run)
         return self.find(run_id)
 
-    async def _acompensate(self, scope: Scope) -> Run:
-        """Compensate without a body where a compensation is to be awaited."""
+    async def _acompensate(self, scope: Scope | None, run_id: str) -> Run:
+        """Compensate without a body where a compensation is to be awaited; a run without a scope is compensated."""
+        if scope is None:
+            return self.find(run_id)
         try:
+            await asupply(scope, self.provided)
             await self.drivers[1](settle(scope, None, None, pauses=False))
         except Stop as stop:
             raise stop.reason from None
         finally:
             self.close(scope.run)
-        return self.find(scope.run.id)
-
-    def _step_of(self, slot: Slot) -> StepSpec | None:
-        return registry.find_step(slot.facts["module"], slot.name)
+        return self.find(run_id)
 
     def _row(self, run_id: str, journal: Journal) -> RunRow:
         rows = journal.runs(id=run_id) or journal.runs(prefix=run_id)
@@ -599,6 +621,7 @@ _open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
 
 def _after_fork() -> None:
     """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here."""
+    threads.forget()
     for run in list(_open_runs):
         run.halt(RunLostError(run.id))
     _open_runs.clear()

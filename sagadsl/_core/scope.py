@@ -50,6 +50,7 @@ class OpenRun:
     *stop* is why the run must not go on: a fact, whatever a body does with the exception that tells it. *cut* are calls
     whose attempt was interrupted, until it is known whether the body survived. *pending* entries (the run's opening, a
     take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the genuine one.
+    *thread* is where the run was opened, 0 where it is only looked at.
     """
 
     row: RunRow
@@ -68,6 +69,7 @@ class OpenRun:
     cut: list[tuple[Slot, BaseException]] = field(factory=list)
     copies: dict[int, tuple[BaseException, BaseException, Slot]] = field(factory=dict)
     unstorable: dict[Slot, Any] = field(factory=dict)
+    thread: int = 0
     guard: Any = field(factory=RLock)
 
     @property
@@ -244,6 +246,18 @@ class Slot:
     def local_key(self) -> str:
         """Its key as seen from inside its scope."""
         return self.key[len(self.scope.prefix) :]
+
+    def compensating_step(self) -> StepSpec | None:
+        """Return the step that compensates this call: as the body called it, else as it is found by its name.
+
+        A step of that name which no longer has the compensation on record is another one.
+        """
+        if self.spec is not None:
+            return self.spec
+        spec = self.run.find_step(self.facts["module"], self.name)
+        if spec is None or facts_of(spec.definition).get("compensate") != self.facts.get("compensate"):
+            return None  # or `using(compensate=...)`: only the body knows it
+        return spec
 
 
 @define(eq=False, repr=False)

@@ -20,8 +20,9 @@ import wrapt
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, key_of, literal
-from sagadsl._core.flow import Ended, descend, settle
+from sagadsl._core.flow import PRESSED, Ended, descend, settle
 from sagadsl._core.parameters import Parameters, plain_function
+from sagadsl._core.provided import Source
 from sagadsl._core.runtime import (
     CODEC,
     Opened,
@@ -32,9 +33,10 @@ from sagadsl._core.runtime import (
 )
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.settings import Options, checked_choice
+from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
-from sagadsl._dsl.steps import is_async_body, misplaced
+from sagadsl._dsl.steps import is_async_body, misplaced, owner_of
 from sagadsl.errors import (
     CompensationError,
     ReplayError,
@@ -82,7 +84,7 @@ class Saga(Protocol[P, R]):
     @overload
     def outcome(self, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]: ...
     def resume(self, run_id: str) -> R:
-        """Go on with a stored run, with its stored arguments."""
+        """Go on with a stored run, with its stored arguments; live ones are those that `provide` was told of."""
 
     def using(
         self,
@@ -110,15 +112,22 @@ class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga`
 
     def outcome(self, *args: Any, **kwargs: Any) -> Any:
         """Run the saga and return how it ended."""
-        return self._self_parent.run(self.__wrapped__, self._self_instance, args, kwargs, as_outcome)
+        return self._self_parent.run(self.__wrapped__, self._bound_to(), args, kwargs, as_outcome)
 
     def using(self, **options: Any) -> Any:
         """Return the same saga with other settings."""
-        return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
+        return self._self_parent.using(**options).__get__(self._self_instance, self._self_owner)
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
-        return self._self_parent.go_on(self.__wrapped__, self._self_instance, run_id)
+        return self._self_parent.go_on(self.__wrapped__, self._bound_to(), run_id)
+
+    def _bound_to(self) -> Any:
+        """Return what the method gets as its first argument; a static one gets nothing, whatever it is called on."""
+        return getattr(self.__wrapped__, "__self__", None)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return getattr, (owner_of(self), self.__wrapped__.__name__)
 
 
 class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
@@ -365,6 +374,8 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
 def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
     """Settle a saga; return how it ended, or why its run stopped."""
     try:
+        if lacks(scope, error):
+            supply(scope, calling.runtime.provided)
         flow = settle(scope, value, error, calling.pauses(scope))
         ended: Ended = scope.run.drivers[0](flow)
     except Stop as stop:
@@ -377,6 +388,8 @@ def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | Non
 async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
     """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
     try:
+        if lacks(scope, error):
+            await asupply(scope, calling.runtime.provided)
         flow = settle(scope, value, error, calling.pauses(scope))
         compensates = scope.status is Status.COMPENSATING if error is None else isinstance(error, Exception | Stop)
         work = scope.run.drivers[1](flow)
@@ -386,6 +399,11 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
     except BaseException as raised:  # noqa: BLE001  # an interruption
         return interrupted(scope, raised)
     return ended
+
+
+def lacks(scope: Scope, error: BaseException | None) -> bool:
+    """Tell whether something may be owed that the body did not bind: it ran only as far as the record goes."""
+    return scope.status is Status.COMPENSATING and scope.run.stop is None and not isinstance(error, PRESSED)
 
 
 async def shielded(work: Awaitable[Any]) -> Any:
@@ -525,22 +543,67 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
 
 
 def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
-    """Run the body of a stored run over its record, to go on with it or to compensate it."""
+    """Run the body of a stored run over its record, to go on with it or to compensate it.
+
+    Nobody calls, so its live arguments are those that are provided. Where they are not, what is owed is compensated
+    without the body, by the names of its functions.
+    """
     spec, options = made._self_spec, made._self_options  # noqa: SLF001  # our own, as wrapt names it
     wrapped, instance = target
-    missing = spec.parameters.live - ({spec.parameters.names[0]} if instance is not None else set())
-    if missing and compensate:
-        return runtime.compensate_without_body(run_id)  # by names: a body cannot run without what it lives on
-    if missing:
-        msg = f"run {run_id}: {spec.name} needs the live arguments {', '.join(sorted(missing))}; call it with them"
-        raise UsageError(msg)
+    parameters = spec.parameters
+    given = {} if instance is None else {parameters.names[0]: instance}
+    names = [name for name in parameters.names if name in parameters.live and name not in given]
+    try:
+        sources = runtime.provided.sources(spec, names, f"run {run_id}: the saga {spec.name}")
+    except UsageError as missing:
+        if not compensate:
+            raise
+        try:
+            return runtime.compensate_without_body(run_id, is_async=spec.is_async)
+        except UsageError as error:
+            raise error from missing
     opened, arguments = runtime.reopen(spec, run_id, compensate=compensate, options=options)
-    if instance is not None:
-        arguments = {spec.parameters.names[0]: instance} | arguments
-    args, kwargs = spec.parameters.spread(arguments)
-    body = functools.partial(wrapped, *(args if instance is None else args[1:]), **kwargs)
-    calling = Calling(spec, options, runtime, body, as_compensated if compensate else as_call)
-    return arun_opened(opened, calling) if spec.is_async else run_root(opened, calling)
+
+    def bind(live: dict[str, Any]) -> Callable[[], Any]:
+        values = given | arguments | live
+        lacking = [name for name in parameters.names if name not in values and name not in parameters.defaults]
+        if lacking and not compensate:
+            names = ", ".join(lacking)
+            msg = f"run {run_id} was recorded without {names}, which {spec.name} takes now: give it a default"
+            raise UsageError(msg)
+        args, kwargs = parameters.spread(values)
+        return functools.partial(plain_function(wrapped), *args, **kwargs)
+
+    calling = Calling(spec, options, runtime, wrapped, as_compensated if compensate else as_call)
+    return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
+
+
+Bind = Callable[[dict[str, Any]], Callable[[], Any]]
+"""What makes the body of a run that nobody calls, given its live arguments."""
+
+
+def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
+    """Run a saga that nobody calls, in a ``def``: *sources* are where its live arguments come from."""
+    __tracebackhide__ = True
+    if opened.scope is not None:
+        try:
+            calling.body = bind(calling.runtime.provided.take(sources))
+        except BaseException:
+            calling.runtime.close(opened.scope.run)
+            raise
+    return run_root(opened, calling)
+
+
+async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
+    """Run a saga that nobody calls, in an ``async def``: *sources* are where its live arguments come from."""
+    __tracebackhide__ = True
+    if opened.scope is not None:
+        try:
+            calling.body = bind(await calling.runtime.provided.atake(sources))
+        except BaseException:
+            calling.runtime.close(opened.scope.run)
+            raise
+    return await arun_opened(opened, calling)
 
 
 def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:

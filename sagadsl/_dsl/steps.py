@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,12 +20,13 @@ from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, key_of, literal
 from sagadsl._core.effects import Call
-from sagadsl._core.flow import perform
-from sagadsl._core.parameters import Parameters, Receiver
+from sagadsl._core.flow import perform, renew
+from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import Retry, as_retry
 from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope
 from sagadsl._core.settings import checked_choice
+from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
 from sagadsl.errors import UsageError
 
@@ -77,7 +79,10 @@ class BoundStep(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Step`
 
     def using(self, **options: Any) -> Any:
         """Return the same step with other options."""
-        return self._self_parent.using(**options).__get__(self._self_instance, type(self._self_instance))
+        return self._self_parent.using(**options).__get__(self._self_instance, self._self_owner)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return getattr, (owner_of(self), self.__wrapped__.__name__)
 
 
 class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` has the types
@@ -109,6 +114,11 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
 
     def __deepcopy__(self, memo: Any) -> StepFunction:
         return self
+
+
+def owner_of(method: Any) -> Any:
+    """Return what a bound step or saga is an attribute of: an instance, or a class."""
+    return method._self_owner if method._self_instance is None else method._self_instance  # noqa: SLF001  # wrapt's names
 
 
 OPTIONS = frozenset(
@@ -220,7 +230,7 @@ def probe_of(spec: StepSpec, probe: Any) -> Receiver | None:
         raise UsageError(msg)
     if probe is None:
         return None
-    function = probe.plain if isinstance(probe, StepFunction) else probe
+    function = undecorated(probe)
     receiver = receiver_of(spec, function, "probe")
     if receiver.needs_result:
         msg = (
@@ -240,10 +250,17 @@ def receiver_of(spec: StepSpec, function: Any, role: str) -> Receiver:
         msg = f"{spec.name}: {role}= takes a function, not {function!r}"
         raise UsageError(msg)
     if inspect.iscoroutinefunction(function) and not spec.is_async:
-        name = getattr(function, "__qualname__", function)
+        name = function_name(function)
         msg = f"{spec.name} is a def, its {role} {name} an async def: nobody could await it; make both one colour"
         raise UsageError(msg)
+    refuse_other_kind_of_method(spec, function, role)
     return Receiver.of(function, spec.parameters, f"the {role} of {spec.name}")
+
+
+def undecorated(given: Any) -> Any:
+    """Return the function that is called to compensate, or as a probe: of a step, or a static or class method, too."""
+    function = given.plain if isinstance(given, StepFunction | BoundStep) else given
+    return plain_function(function) if isinstance(function, staticmethod | classmethod) else function
 
 
 def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
@@ -257,15 +274,34 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
     if spec.read_only:
         msg = f"{spec.name} is read_only: a step that only looks has nothing to compensate"
         raise UsageError(msg)
-    if not callable(given) and not isinstance(given, Compensation):
+    if not callable(given) and not isinstance(given, Compensation | classmethod):
         msg = f"{spec.name}: compensate= takes a function, a Compensation, None, IRREVERSIBLE or PIVOT, not {given!r}"
         raise UsageError(msg)
-    compensation = given if isinstance(given, Compensation) else Compensation(given)
-    function = compensation.function
-    function = function.plain if isinstance(function, StepFunction) else function
+    compensation = given if isinstance(given, Compensation) else Compensation(undecorated(given))
+    function = undecorated(compensation.function)
     receiver = receiver_of(spec, function, "compensation")
     compensation = attrs.evolve(compensation, function=function)
     return {"compensation": compensation, "receiver": receiver, "standing": None, "decided": True}
+
+
+def refuse_other_kind_of_method(spec: StepSpec, function: Any, role: str) -> None:
+    """Refuse a compensation or probe that wants the ``self`` (or ``cls``) of a class whose step has none to give.
+
+    A method of another class is fine: ``compensate=Reservation.release`` is called on the step's result.
+
+    Raises:
+        UsageError: There is none; without this it would be given the result.
+    """
+    owner = function_name(function).rpartition(".")[0]
+    if not owner or owner != function_name(plain_function(spec.function)).rpartition(".")[0] or owner.endswith(">"):
+        return
+    first = next(iter(getattr(getattr(function, "__code__", None), "co_varnames", ())), "")
+    if first in {"self", "cls"} and first not in spec.parameters.names and not inspect.ismethod(function):
+        msg = (
+            f"{spec.name} has no {first} that its {role} {function.__name__} could get: make both methods, both class "
+            f"methods, or the {role} a static method. Above @classmethod and @staticmethod stands @step"
+        )
+        raise UsageError(msg)
 
 
 def caller(spec: StepSpec) -> Callable[..., Any]:
@@ -279,6 +315,8 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
         __tracebackhide__ = True
         scope = CURRENT.get()
         if scope is None:
+            if threads_with_runs:
+                notice_thread(spec)
             return wrapped(*args, **kwargs)
         if type(scope) is not Scope or (is_async and not is_async_body(scope)):
             raise misplaced(spec, scope)
@@ -296,14 +334,32 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
         key = None if spec.key is None else key_of(spec.key, stored, name)
         slot = scope.call(name, definition, text, key)
         slot.spec, slot.live = spec, live
+        call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
         if key is not None and slot.seq and run.codec.canonical(text) != run.codec.canonical(slot.arguments):
             log.warning(
                 "%s was recorded with %s and is called with %s: the record stands", slot.key, slot.arguments, text
             )
-        call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
+            renew(call)  # if it is entered again, what compensates it must get what it got
         return run.drivers[is_async](perform(call))
 
     return call
+
+
+_has_noticed = False
+
+
+def notice_thread(spec: StepSpec) -> None:
+    """Warn, once a process, of a step in a thread without a run: it may have been meant to be part of one elsewhere."""
+    global _has_noticed  # noqa: PLW0603
+    if not _has_noticed and threading.get_ident() not in threads_with_runs:
+        _has_noticed = True
+        log.warning(
+            "%s is called in a thread that has no run, while the program has one open in another thread. Here it is "
+            "the plain function: nothing of it is recorded or compensated. A saga's steps run in threads by "
+            "sagadsl.parallel(...), or by %s.map(...). This is said once.",
+            spec.name,
+            spec.name,
+        )
 
 
 def is_async_body(scope: Scope) -> bool:

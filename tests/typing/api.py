@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from typing import Any, assert_never, assert_type
+from sqlite3 import Connection, connect
+from typing import Any, NewType, assert_never, assert_type
 from uuid import UUID
 
 import attrs
@@ -214,3 +216,34 @@ assert_type(sagadsl.find("o-1"), Run)
 assert_type(sagadsl.find("o-1").status, Status)
 assert_type(sagadsl.find("o-1").error, Fault | None)
 assert_type(sagadsl.register(Session, lambda session: 1, lambda told: Session()), None)
+
+
+# -- what live arguments come from ------------------------------------------------------------------------------------
+
+Token = NewType("Token", str)
+
+
+@contextmanager
+def managed() -> Iterator[Session]:
+    yield Session()
+
+
+@asynccontextmanager
+async def amanaged() -> AsyncIterator[Session]:
+    yield Session()
+
+
+async def awaitable() -> Session:
+    return Session()
+
+
+assert_type(sagadsl.provide(Session, Session), None)
+sagadsl.provide(Session, managed)
+sagadsl.provide(Session, managed())
+sagadsl.provide(Session, amanaged)
+sagadsl.provide(Session, awaitable)
+sagadsl.provide(Shop, lambda: Shop())
+sagadsl.provide(Token, lambda: Token("t"))
+sagadsl.provide(Connection, lambda: connect(":memory:"))
+sagadsl.provide(Session, lambda: 5)  # type: ignore[arg-type, return-value]  # a session is wanted
+Runtime(":memory:", provide={Session: managed, Token: lambda: "t"})

@@ -28,9 +28,9 @@ def class_name(cls: type) -> str:
 
 def module_name(module: str) -> str:
     """Name a module: a class of ``trip.py`` is ``trip:…`` whether the file was run as a script or imported."""
-    if module != "__main__":
+    if module not in {"__main__", "__mp_main__"}:  # the latter in a process that multiprocessing spawned
         return module
-    main = sys.modules.get("__main__")
+    main = sys.modules.get(module)
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return str(spec.name)
