@@ -4,6 +4,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import sagadsl
 from sagadsl import current, saga, step
 
 
@@ -85,7 +86,13 @@ def open_session(path):
     return session
 
 
+def open_clinic():
+    return Clinic(open_session("clinic.db"), Outbox("outbox"))
+
+
+sagadsl.provide(Clinic, open_clinic)  # for `sagadsl resume` and `compensate`, where nobody calls a clinic's method
+
 if __name__ == "__main__":
-    clinic = Clinic(open_session("clinic.db"), Outbox("outbox"))
+    clinic = open_clinic()
     doctor, hour, patient = sys.argv[1:]
     print("invoice", clinic.book(doctor, int(hour), patient, 40))

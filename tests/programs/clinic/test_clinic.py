@@ -47,3 +47,23 @@ def test_an_hour_that_is_taken_stays_taken(program):
     assert "house is taken at 9" in program.run("clinic.py", "house", 9, "carl@x", ends=1)
     assert world(program) == booked(9)
     assert program.journal[1:] == [["compensated", "Clinic.take failed"]]
+
+
+def test_a_person_goes_on_or_gives_up_where_nobody_calls(program):
+    """The command line takes the clinic that the program provides; what is not provided is told before any effect."""
+    target = ("--target", "clinic.py:Clinic.book")
+    program.run("clinic.py", "house", 9, "ada@x", kill="Clinic.bill:done")
+    code = program.text("clinic.py")
+    for verb in (["resume"], ["compensate", "--yes"]):
+        (program.folder / "clinic.py").write_text(code.replace("sagadsl.provide(", "print("))
+        assert "sagadsl.provide(Clinic, " in program.sagadsl(*verb, "@last", *target, ends=2)
+        (program.folder / "clinic.py").write_text(code)
+    assert "completed" in program.sagadsl("resume", "@last", *target)
+    assert world(program) == booked(9)
+
+    program.run("clinic.py", "house", 10, "ada@x", kill="Clinic.bill:done")
+    assert world(program) != booked(9)
+    program.sagadsl("compensate", "@last", *target, "--yes", kill="Clinic.credit:done")
+    assert "is compensated" in program.sagadsl("compensate", "@last", *target, "--yes")
+    assert world(program) == booked(9)
+    assert [run[0] for run in program.journal] == ["completed", "compensated"]
