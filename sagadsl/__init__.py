@@ -4,6 +4,7 @@ Every step is journaled in one SQLite file, a failure compensates what was done 
 where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 """
 
+from sagadsl._core.codec.artifacts import Artifact
 from sagadsl._core.definition import IRREVERSIBLE, PIVOT, Compensation
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
@@ -29,7 +30,10 @@ from sagadsl._core.values import (
     Suspended,
     Unknown,
 )
+from sagadsl._dsl.archive import archive
+from sagadsl._dsl.outcomes import outcome
 from sagadsl._dsl.recorded import now, random, uuid4
+from sagadsl._dsl.resuming import resume_all
 from sagadsl._dsl.sagas import Saga, saga
 from sagadsl._dsl.script import main
 from sagadsl._dsl.steps import Current, Step, current, step
@@ -58,6 +62,7 @@ provide = _PROVIDED.provide
 __all__ = [
     "IRREVERSIBLE",
     "PIVOT",
+    "Artifact",
     "Cause",
     "Compensated",
     "Compensation",
@@ -95,14 +100,17 @@ __all__ = [
     "SuspendedError",
     "Unknown",
     "UsageError",
+    "archive",
     "configure",
     "current",
     "find",
     "main",
     "now",
+    "outcome",
     "provide",
     "random",
     "register",
+    "resume_all",
     "runs",
     "saga",
     "step",

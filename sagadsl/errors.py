@@ -114,6 +114,8 @@ class NotStorableError(SagaError):
     *what* is ``argument`` or ``result``, *type* the offending value's type, *path* where it stands (``$.items[3]``).
     """
 
+    exit_code: ClassVar[int] = 2
+
     step: str
     what: str
     type: str

@@ -9,6 +9,7 @@ like a failing step.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextvars import copy_context
@@ -21,6 +22,8 @@ from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, RunLockedError, RunLostError, StepTimeout
+
+log = logging.getLogger("sagadsl")
 
 
 class Drivers:
@@ -185,6 +188,18 @@ def write(effect: Record) -> None:
         of.apply(entry)
     for observer in run.observers:
         observer(entry)
+
+
+def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
+    """Return an observer that changes nothing, even if it raises."""
+
+    def observe(entry: Entry) -> None:
+        try:
+            observer(entry)
+        except Exception:
+            log.exception("an observer failed; the run goes on")
+
+    return observe
 
 
 def commit(run: OpenRun, entry: Entry, full: bool, finished: bool | None) -> None:  # noqa: FBT001

@@ -21,6 +21,7 @@ from typing import Any
 from attrs import define
 
 from sagadsl._core.codec import Unstorable, user_frames
+from sagadsl._core.codec.faults import add_note
 from sagadsl._core.definition import PIVOT, Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
 from sagadsl._core.parameters import Receiver, Source, function_name
@@ -289,7 +290,7 @@ def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | Non
         failures = (slot.compensation_failures if back else slot.failures) + 1
         return again.delay(failures, error, slot.run.jitter())
     except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
-        error.add_note(f"its Retry could not be asked: {type(bug).__name__}: {bug}")
+        add_note(error, f"its Retry could not be asked: {type(bug).__name__}: {bug}")
         return None
 
 
@@ -455,21 +456,30 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
         outcome = yield from compensate_one(slot, fault)
         if isinstance(outcome, Failed):
             failures[slot] = outcome.fault
-    done = _compensated(scope)
     if failures:
-        slot, why = next(iter(failures.items()))
-        told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
-        for each in scope.chain():  # a child whose compensation failed stops its whole tree
-            yield Record(K.COMPENSATION_FAILED, each, None, told)
-        pending = tuple(s.key for s in scope.owed() if s not in failures)
-        failed = CompensationError(run.id, slot.key, why, done, pending)
-        failed.__cause__ = run.genuine(error) if error is not None else None
-        raise run.halt(failed)
+        yield from stay_stuck(scope, cause, failures, error)
     for child in reversed(list(scope.tree())):
         if child is not scope and child.status is not Status.COMPENSATED:
             yield Record(K.COMPENSATED, child)
     yield Record(K.COMPENSATED, scope, None, None if begun else told)
-    return Ended(Status.COMPENSATED, compensated=done, standing=_standing(scope))
+    return Ended(Status.COMPENSATED, compensated=_compensated(scope), standing=_standing(scope))
+
+
+def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: BaseException | None) -> Flow[None]:
+    """Record that compensations failed, of a run that *error* made compensate, and stop the whole tree.
+
+    Raises:
+        Stop: Always; a person decides.
+    """
+    run = scope.run
+    slot, why = next(iter(failures.items()))
+    told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
+    for each in scope.chain():  # a child whose compensation failed stops its whole tree
+        yield Record(K.COMPENSATION_FAILED, each, None, told)
+    pending = tuple(s.key for s in scope.owed() if s not in failures)
+    failed = CompensationError(run.id, slot.key, why, _compensated(scope), pending)
+    failed.__cause__ = run.genuine(error) if error is not None else None
+    raise run.halt(failed)
 
 
 def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
@@ -645,6 +655,27 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     suspended = SuspendedError(run.id, Status.PAUSED, reason, pivot is not None and pivot.done)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)
+
+
+def leave_to_a_person(scope: Scope, times: int) -> Flow[None]:
+    """Pause a run that was interrupted this often at one step; one that compensates has failed in that instead.
+
+    Raises:
+        Stop: Always.
+    """
+    slots = [slot for each in scope.tree() for slot in each.slots]
+    owed = scope.owed() if scope.status is Status.COMPENSATING else []
+    under_way = {StepStatus.COMPENSATING} if owed else {StepStatus.ENTERED, StepStatus.RETRYING}
+    at = next((slot for slot in reversed(slots) if slot.status in under_way), owed[0] if owed else None)
+    where = f" at {at.key}" if at is not None else ""
+    error = InterruptedError(f"interrupted {times} times{where} without getting any further")
+    if at is not None and owed:
+        text, fault = scope.run.codec.encode_fault(error)
+        yield Record(K.COMPENSATION_ERROR, at, None, text)
+        cause = scope.run.codec.exception(scope.run.codec.load_fault(scope.fault)) if scope.fault else None
+        yield from stay_stuck(scope, scope.cause or Cause.FAILURE, {at: fault}, cause)
+    else:
+        yield from pause(scope, error)
 
 
 def settle_compensating(scope: Scope) -> Flow[Ended]:

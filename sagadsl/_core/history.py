@@ -7,13 +7,20 @@ needs beside the state: which calls overlapped, which failure paused the run, an
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 
+from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
+from sagadsl.errors import JournalError
 
 FORWARD = frozenset(
     {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
 )
+STANDSTILL = frozenset(
+    {Kind.TAKEN, Kind.INTENT, Kind.RETRYING, Kind.NOT_LANDED, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_RETRYING}
+)
+"""What is written again each time a run is interrupted at the same place."""
 UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED})
 
 
@@ -118,3 +125,37 @@ def past_of(scope: Scope) -> Past | None:
     if not order:
         return None
     return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped)
+
+
+def interruptions(entries: list[Entry]) -> int:
+    """Return how often an interrupted run was interrupted since it last got any further."""
+    since = takewhile(lambda entry: entry.kind in STANDSTILL, reversed(entries))
+    return 1 + sum(entry.kind is Kind.TAKEN for entry in since)
+
+
+def recorded_files(scope: Scope) -> dict[Artifact, str]:
+    """Return the files in what the steps of a run returned that goes on, each with the key of its step."""
+    found: dict[Artifact, str] = {}
+    if scope.status is not Status.OPEN:
+        return found
+    for each in scope.tree():
+        if any(around.status is Status.COMPENSATED for around in each.chain()):
+            continue  # a child that failed: its files may have been put away
+        for slot in each.slots:
+            text = slot.result if slot.child is None else slot.child.result
+            if text is not None and TAG in text and not slot.again:
+                found |= dict.fromkeys(artifacts_in(text), slot.key)
+    return found
+
+
+def altered(run: OpenRun, files: dict[Artifact, str]) -> JournalError | None:
+    """Return what is wrong when a file is no longer what a step made: what follows would build on something else."""
+    wrong = [
+        f"{file.path}, which {key} made, is {'no longer what it was' if file.path.exists() else 'not there'}"
+        for file, key in files.items()
+        if not file.is_intact()
+    ]
+    if not wrong:
+        return None
+    cure = f"put back what is missing, then go on: sagadsl resume {run.id}   Or compensate: sagadsl compensate {run.id}"
+    return JournalError(run.journal.name, f"run {run.id}: {'; '.join(wrong)}. Nothing was entered: {cure}")

@@ -25,9 +25,9 @@ from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
 from sagadsl._core.describe import describe, resuming_line, stored_value, stuck
-from sagadsl._core.drive import Drivers
-from sagadsl._core.flow import Ended, attempt, settle
-from sagadsl._core.history import restore
+from sagadsl._core.drive import Drivers, contained
+from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
+from sagadsl._core.history import interruptions, restore
 from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.ownership import claim, hold, owner, owner_of
@@ -254,7 +254,7 @@ class Runtime:
         spec = asked.spec
         if run_id is not None:
             return self._open_named(asked, run_id)
-        if (asked.options.resume or spec.resume or self.resume) == "arguments":
+        if self._resumes(asked) == "arguments":
             opened = self._adopt(asked)
             if opened is not None:
                 return opened
@@ -277,7 +277,15 @@ class Runtime:
             raise RunConflictError(run_id, reason)
         if row.arguments_digest != asked.digest:
             raise self._other_arguments(row, asked)
+        if row.finished is None and self._resumes(asked) == "never" and not asked.options.steal:
+            raise RunConflictError(
+                run_id, "is unfinished, and resume='never' forbids a call to go on with it; resume it"
+            )
         return self._reopen(asked, row)
+
+    def _resumes(self, asked: Asked) -> str:
+        """Return what a call says of going on, else its saga, else this runtime."""
+        return asked.options.resume or asked.spec.resume or self.resume
 
     def _reopen(self, asked: Asked, row: RunRow) -> Opened:
         """Say what a call means whose run exists."""
@@ -294,8 +302,6 @@ class Runtime:
     def _take(self, asked: Asked, row: RunRow) -> Scope:
         """Become the owner of an unfinished run, and make it go on; it may have been finished meanwhile."""
         journal, options = asked.journal, asked.options
-        if options.resume == "never" and not options.steal:
-            raise RunConflictError(row.id, "is unfinished, and resume='never' forbids to go on with it")
         row, is_alive = claim(journal, row, steal=options.steal)
         try:
             while True:
@@ -516,6 +522,27 @@ class Runtime:
         owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
         log.warning("compensating %s: %s", short_id(scope.run.id), owed, extra={"run": scope.run.id})
 
+    def hold_back(self, run_id: str, times: int) -> BaseException | None:
+        """Leave a run to a person if it was interrupted this often at one step; return what says so, `None` if not.
+
+        Raises:
+            RunLockedError: Somebody has it.
+        """
+        journal = self.journal()
+        row, _ = claim(journal, self._row(run_id, journal))
+        reason = None
+        try:
+            entries = journal.entries(row.number)
+            scope = self._load(None, row, journal, entries=entries)
+            if interruptions(entries) >= times and scope.status in {Status.OPEN, Status.COMPENSATING}:
+                self._queue(scope, Kind.TAKEN, owner())
+                self.drivers[0](leave_to_a_person(scope, times))
+        except Stop as stop:
+            reason = stop.reason
+        finally:
+            journal.release(row.lock)
+        return reason
+
     def compensate_without_body(self, run_id: str, *, is_async: bool = False) -> Any:
         """Compensate a run whose saga this program does not have, or cannot run, by functions found by their names.
 
@@ -630,18 +657,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
-    """Return an observer that changes nothing, even if it raises."""
-
-    def observe(entry: Entry) -> None:
-        try:
-            observer(entry)
-        except Exception:
-            log.exception("an observer failed; the run goes on")
-
-    return observe
 
 
 default_runtime = Runtime()

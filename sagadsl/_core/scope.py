@@ -94,6 +94,7 @@ class OpenRun:
             return error
         group = error.derive(members).with_traceback(error.__traceback__)
         group.__cause__, group.__context__ = error.__cause__, error.__context__
+        vars(group).update({name: value for name, value in vars(error).items() if name == "__notes__"})
         return group
 
     def origins(self, error: BaseException) -> list[Slot]:

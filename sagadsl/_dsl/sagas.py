@@ -21,6 +21,7 @@ from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
+from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.provided import Source
 from sagadsl._core.runtime import (
@@ -34,16 +35,14 @@ from sagadsl._core.runtime import (
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.supply import asupply, supply
-from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
+from sagadsl._core.values import Outcome, Status
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
+from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
 from sagadsl._dsl.steps import is_async_body, misplaced, owner_of
 from sagadsl.errors import (
     CompensationError,
     ReplayError,
-    RunConflictError,
-    StepError,
     Stop,
-    SuspendedError,
     UsageError,
 )
 
@@ -324,7 +323,9 @@ def run_root(opened: Opened, calling: Calling) -> Any:
     if scope is None:
         return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
     try:
-        ended = leave(scope, calling, *enter(scope, calling.body))
+        files = None if scope.run.is_new else recorded_files(scope)
+        wrong = altered(scope.run, files) if files else None
+        ended = wrong or leave(scope, calling, *enter(scope, calling.body))
     finally:
         calling.runtime.close(scope.run)
     return calling.finish(calling.runtime, scope.run, ended)
@@ -343,7 +344,9 @@ async def arun_opened(opened: Opened, calling: Calling) -> Any:
     if scope is None:
         return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
     try:
-        ended = await aleave(scope, calling, *await aenter(scope, calling.body))
+        files = None if scope.run.is_new else recorded_files(scope)
+        wrong = await asyncio.to_thread(altered, scope.run, files) if files else None
+        ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
     finally:
         calling.runtime.close(scope.run)
     return calling.finish(calling.runtime, scope.run, ended)
@@ -493,52 +496,6 @@ async def arun_child(slot: Slot, calling: Calling) -> Any:
     return calling.finish(calling.runtime, slot.run, await aleave(child, calling, *came))
 
 
-# -- what comes out ---------------------------------------------------------------------------------------------------
-
-
-def as_call(_: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
-    """Return a saga's value, or raise what it failed with."""
-    __tracebackhide__ = True
-    if isinstance(ended, BaseException):
-        raise ended
-    assert run is not None  # noqa: S101  # a run that has ended was open
-    if ended.warning:
-        log.warning(ended.warning, extra={"run": run.id})
-    if ended.status is Status.COMPLETED:
-        return ended.value
-    error = ended.error
-    if error is None:
-        raise RunConflictError(run.id, "was compensated on request; using(rerun=True) runs it afresh")
-    if CURRENT.get() is None and not run.is_new:
-        error.add_note(told(run, ended))
-    raise error
-
-
-def told(run: OpenRun, ended: Ended) -> str:
-    """Say in one line what became of a run that failed."""
-    done = f"compensated {', '.join(ended.compensated)}" if ended.compensated else "there was nothing to compensate"
-    standing = f"; still standing: {', '.join(ended.standing)}" if ended.standing else ""
-    return f"saga {run.id}: {done}{standing}. Look: sagadsl show {run.id}"
-
-
-def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
-    """Return how a saga ended, as one of four values; raise what is not about the business."""
-    __tracebackhide__ = True
-    if run is not None and isinstance(ended, Ended):
-        if ended.status is Status.COMPLETED:
-            return Completed(as_call(runtime, run, ended), run=runtime.info(run))
-        if ended.error is not None and not isinstance(ended.error, UsageError):
-            return Compensated(ended.error, ended.compensated, ended.standing, run=runtime.info(run))
-    if isinstance(ended, CompensationError):
-        why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
-        cause = ended.__cause__ or why
-        steps = (ended.step, ended.compensated, ended.pending)
-        return CompensationFailed(cause, why, *steps, run=runtime.find(ended.run))
-    if isinstance(ended, SuspendedError):
-        return Suspended(Status(ended.status), ended.reason, run=runtime.find(ended.run))
-    return as_call(runtime, run, ended)
-
-
 # -- stored runs ------------------------------------------------------------------------------------------------------
 
 
@@ -604,11 +561,3 @@ async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Sou
             calling.runtime.close(opened.scope.run)
             raise
     return await arun_opened(opened, calling)
-
-
-def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
-    """Return a run that was compensated on request."""
-    if isinstance(ended, BaseException):
-        raise ended
-    assert run is not None  # noqa: S101  # as above
-    return runtime.info(run)

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from sagadsl import Run, RunConflictError, Status, UsageError
+import sagadsl
+from sagadsl import Compensated, Run, RunConflictError, Status, UsageError
 from sagadsl.cli import exits
 from sagadsl.cli.stores import run_to_change, store_option, store_words, stored_run
 from sagadsl.cli.targets import load_code, target_option
@@ -98,12 +99,15 @@ async def _awaited(work: Any) -> Any:
 
 def failed(run: Run, error: Exception) -> int:
     """Say how a run failed, and return its exit code; raise *error* if it is not about the user's business."""
-    is_business = getattr(error, "exit_code", exits.UNEXPECTED) == exits.UNEXPECTED
-    if not is_business or run.status is not Status.COMPENSATED:
+    try:
+        outcome = sagadsl.outcome(error)
+    except UsageError:
+        raise error from None
+    if not isinstance(outcome, Compensated):
         raise error
     told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     say(f"{short_id(run.id)} failed with {printable(told, 400)}; {compensated(run)}")
-    return exits.COMPENSATED
+    return outcome.exit_code
 
 
 def compensated(run: Run) -> str:

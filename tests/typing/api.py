@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from sqlite3 import Connection, connect
 from typing import Any, NewType, assert_never, assert_type
 from uuid import UUID
@@ -15,6 +16,7 @@ import sagadsl
 from sagadsl import (
     IRREVERSIBLE,
     PIVOT,
+    Artifact,
     Compensated,
     Compensation,
     CompensationFailed,
@@ -71,6 +73,13 @@ async def charge(item: str, amount: int) -> float:
 
 @step(compensate=Compensation(undo, retries=1, even_if_failed=True), timeout=5.0)
 def pay(item: str) -> None: ...
+
+
+@step(compensate=sagadsl.archive("attic"))
+def export(item: str) -> Artifact:
+    with open(Artifact(item)) as file:  # noqa: PTH123  # any function that opens files
+        assert_type(file.read(), str)
+    return Artifact(item)
 
 
 @step(compensate=IRREVERSIBLE, key="{to}", name="mail", title="Send a mail")
@@ -215,6 +224,17 @@ assert_type(sagadsl.runs(saga="place_order"), list[Run])
 assert_type(sagadsl.find("o-1"), Run)
 assert_type(sagadsl.find("o-1").status, Status)
 assert_type(sagadsl.find("o-1").error, Fault | None)
+assert_type(Artifact("report.csv").path, Path)
+assert_type(Artifact(Path("report.csv")).size, int)
+assert_type(Artifact("report.csv").digest, str)
+assert_type(Artifact("report.csv").is_intact(), bool)
+assert_type(sagadsl.resume_all(), tuple[Outcome[Any], ...])
+assert_type(sagadsl.resume_all([place_order, aplace_order, shop.order.using(id="o-1")]), tuple[Outcome[Any], ...])
+assert_type(sagadsl.resume_all(place_order, every=timedelta(minutes=1)).outcomes, tuple[Outcome[Any], ...])
+with sagadsl.resume_all(every=60) as resuming:
+    assert_type(resuming.wait(timeout=1.0), tuple[Outcome[Any], ...])
+    assert_type(resuming.stop(), None)
+assert_type(sagadsl.outcome(ValueError("caught")), Outcome[Any])
 assert_type(sagadsl.register(Session, lambda session: 1, lambda told: Session()), None)
 
 

@@ -26,6 +26,7 @@ from typing import Any, get_origin
 import attrs
 
 from sagadsl._core.codec import arrays
+from sagadsl._core.codec.artifacts import Artifact, artifacts_in
 from sagadsl._core.codec.classes import (
     class_name,
     find_class,
@@ -269,6 +270,14 @@ class Codec:
         from hashlib import blake2b  # noqa: PLC0415  # with OpenSSL behind it, a millisecond of every import
 
         return blake2b(self.canonical(text).encode(), digest_size=16).hexdigest()
+
+    def artifacts(self, value: Any) -> list[Artifact]:
+        """Return the artifacts in a value, whatever they are in; also in the parts of one that cannot be stored."""
+        try:
+            return artifacts_in(self.encode(value))
+        except Unstorable:
+            parts = value if type(value) in SETS else [part for _, part in self._parts(value) or ()]
+            return [found for part in parts for found in self.artifacts(part)]
 
     # -- saying -----------------------------------------------------------------------------------------------------
 

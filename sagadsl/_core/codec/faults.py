@@ -85,6 +85,12 @@ def rebuild(fault: Fault, cls: type) -> BaseException | None:
     return error if type(error) is cls else None
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Leave a note on an exception, past a ``__setattr__`` that freezes."""
+    notes = vars(error).get("__notes__", ())
+    vars(error)["__notes__"] = [*notes, note]
+
+
 def _attributes(error: BaseException) -> dict[str, Any]:
     found = own_attributes(error)
     names = [name for native, known in NATIVE.items() if isinstance(error, native) for name in known]
@@ -92,6 +98,9 @@ def _attributes(error: BaseException) -> dict[str, Any]:
     if attrs.has(cls):
         names += [a.name for a in attrs.fields(cls)]
     found |= {name: value for name in names if (value := getattr(error, name, None)) is not None}
+    notes = found.get("__notes__")
+    if isinstance(notes, list):  # a note can be more than text in its own process
+        found["__notes__"] = [str(note) if isinstance(note, str) else note for note in notes]
     return {name: value for name, value in found.items() if name.isidentifier()}
 
 

@@ -15,6 +15,8 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from sagadsl._core.codec.artifacts import Artifact, load_artifact
+
 PATHS = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath, type(Path()))}
 FACTORIES = {
     cls.__name__: cls for cls in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple, bytearray)
@@ -190,6 +192,7 @@ LEAVES: dict[Any, Callable[[Any], Any]] = {
     timedelta: lambda v: {"$timedelta": [v.days, v.seconds, v.microseconds]},
     timezone: dump_timezone,
     type(...): lambda _: {"$ellipsis": True},
+    Artifact: lambda v: {"$artifact": dump_text(str(v.path)), "size": v.size, "digest": v.digest},
 } | {path: lambda v: {"$path": str(v), "as": type(v).__name__} for path in PATHS.values()}
 """How each type without parts is said."""
 
@@ -229,6 +232,7 @@ LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$timezone": lambda f: load_timezone(f["$timezone"], f["name"]),
     "$zone": lambda f: load_zone(f["$zone"]),
     "$path": load_path,
+    "$artifact": load_artifact,
     "$ellipsis": lambda _: ...,
 }
 """How each of their tags is read."""

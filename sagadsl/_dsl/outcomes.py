@@ -1,0 +1,129 @@
+"""What comes out of a saga that has ended: its value, the original exception, or one of four outcomes for ``match``.
+
+Both faces of a saga end here, the call and ``.outcome()``, so they cannot differ. `outcome` leads from one to the other
+afterwards: the note that a failed call leaves on its exception knows the run. Nothing else is remembered, so the
+outcome lives as long as the exception does, on any class of exception, frozen or with slots.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Self
+
+import attrs
+
+from sagadsl._core.codec.faults import add_note
+from sagadsl._core.flow import Ended
+from sagadsl._core.runtime import Runtime
+from sagadsl._core.scope import OpenRun
+from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
+from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError
+
+log = logging.getLogger("sagadsl")
+
+
+class Told(str):
+    """What became of a run, as a note on the exception that left it.
+
+    It knows the run as long as it is this object; a copy in another process, or in a journal, is the text alone.
+    """
+
+    __slots__ = ("_ended", "_run", "_runtime")
+    _runtime: Runtime
+    _run: OpenRun | None
+    _ended: Ended | None
+
+    def __new__(cls, text: str, runtime: Runtime, run: OpenRun | None, ended: Ended | None) -> Self:
+        """Make the note of a run that *ended* (without its error, which would hold itself), or was stopped."""
+        note = super().__new__(cls, text)
+        note._runtime, note._run, note._ended = runtime, run, ended
+        return note
+
+    def outcome(self, error: BaseException) -> Any:
+        """Return how the run ended that left this note on *error*."""
+        ended = error if self._ended is None else attrs.evolve(self._ended, error=error)
+        return as_outcome(self._runtime, self._run, ended)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+def outcome(error: BaseException, /) -> Outcome[Any]:
+    """Return the outcome of the saga whose call raised *error*: what ``.outcome()`` would have returned.
+
+    It has ``.run`` (as the journal has it now) and ``.exit_code``. An exception that left several sagas tells of the
+    last one.
+
+    Raises:
+        UsageError: No saga ended with this exception. What is not about the business (usage, replay, lock, journal,
+            interruption) ends no saga.
+    """
+    for note in reversed(getattr(error, "__notes__", ())):
+        if isinstance(note, Told):
+            found: Outcome[Any] = note.outcome(error)
+            return found
+    msg = (
+        f"no saga ended with {type(error).__name__}: {error}. sagadsl.outcome() takes the exception object that the "
+        "call of a saga raised after it had compensated or paused; usage, replay, lock and journal errors and "
+        "interruptions are no outcome, and say themselves what to do"
+    )
+    raise UsageError(msg)
+
+
+def as_call(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
+    """Return a saga's value, or raise what it failed with."""
+    __tracebackhide__ = True
+    if isinstance(ended, BaseException):
+        raise stopped_by(runtime, run, ended)
+    assert run is not None  # noqa: S101  # a run that has ended was open
+    if ended.warning:
+        log.warning(ended.warning, extra={"run": run.id})
+    if ended.status is Status.COMPLETED:
+        return ended.value
+    error = ended.error
+    if error is None:
+        raise RunConflictError(run.id, "was compensated on request; using(rerun=True) runs it afresh")
+    text = told(run, ended)
+    is_usage = isinstance(error, UsageError)
+    add_note(error, text if is_usage else Told(text, runtime, run, attrs.evolve(ended, error=None)))
+    raise error
+
+
+def stopped_by(runtime: Runtime, run: OpenRun | None, reason: BaseException) -> BaseException:
+    """Return why a run stopped; where a person decides, with a note that knows the run."""
+    if isinstance(reason, CompensationError | SuspendedError):
+        add_note(reason, Told(f"saga {reason.run}: look: sagadsl show {reason.run}", runtime, run, None))
+    return reason
+
+
+def told(run: OpenRun, ended: Ended) -> str:
+    """Say in one line what became of a run that failed."""
+    done = f"compensated {', '.join(ended.compensated)}" if ended.compensated else "there was nothing to compensate"
+    standing = f"; still standing: {', '.join(ended.standing)}" if ended.standing else ""
+    return f"saga {run.id}: {done}{standing}. Look: sagadsl show {run.id}"
+
+
+def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
+    """Return how a saga ended, as one of four values; raise what is not about the business."""
+    __tracebackhide__ = True
+    if run is not None and isinstance(ended, Ended):
+        if ended.status is Status.COMPLETED:
+            return Completed(as_call(runtime, run, ended), run=runtime.info(run))
+        if ended.error is not None and not isinstance(ended.error, UsageError):
+            return Compensated(ended.error, ended.compensated, ended.standing, run=runtime.info(run))
+    if isinstance(ended, CompensationError):
+        why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
+        cause = ended.__cause__ or why
+        steps = (ended.step, ended.compensated, ended.pending)
+        return CompensationFailed(cause, why, *steps, run=runtime.find(ended.run))
+    if isinstance(ended, SuspendedError):
+        return Suspended(Status(ended.status), ended.reason, run=runtime.find(ended.run))
+    return as_call(runtime, run, ended)
+
+
+def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
+    """Return a run that was compensated on request."""
+    if isinstance(ended, BaseException):
+        raise stopped_by(runtime, run, ended)
+    assert run is not None  # noqa: S101  # as above
+    return runtime.info(run)

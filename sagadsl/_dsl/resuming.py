@@ -1,0 +1,220 @@
+"""What a program left unfinished, gone on with when it starts again, or at intervals in the background.
+
+One run after another, by the saga that the program has now. A run that cannot go on is said and does not keep the
+others waiting. A run that takes its process with it each time would let a service that resumes at its start never start
+again; so one that was interrupted five times at one step is left to a person instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any, Self, overload
+
+from sagadsl._core.definition import as_seconds
+from sagadsl._core.runtime import Run, Runtime, registry
+from sagadsl._core.scope import CURRENT
+from sagadsl._core.values import Completed, Outcome
+from sagadsl._dsl.outcomes import as_outcome, outcome
+from sagadsl._dsl.sagas import BoundSaga, Saga, SagaFunction, runtime_of
+from sagadsl.errors import RunLockedError, UsageError
+
+log = logging.getLogger("sagadsl")
+
+ENOUGH = 5
+"""How often a run may be interrupted at one step before a person is to look."""
+
+Outcomes = tuple[Outcome[Any], ...]
+Tell = Callable[[str, BaseException], None]
+"""Say why a run did not go on."""
+
+
+@overload
+def resume_all(sagas: Iterable[Saga[..., Any]] | Saga[..., Any] | None = ..., every: None = ...) -> Outcomes: ...
+@overload
+def resume_all(
+    sagas: Iterable[Saga[..., Any]] | Saga[..., Any] | None = ..., *, every: float | timedelta
+) -> Resuming: ...
+def resume_all(sagas: Any = None, every: float | timedelta | None = None) -> Any:
+    """Go on with every run that was interrupted; return how each of them ended, oldest first.
+
+    For the start of a program. Runs that a living process has, that were paused, or whose compensation failed, are left
+    alone. A run that cannot go on (its code changed, a live argument is missing) is said in the log, and never raised.
+    A run that was interrupted five times at one step is paused: going on with it by hand starts the count again.
+
+    Args:
+        sagas: Those to go on with, also bound to an instance or with ``using(...)``; by default every saga that the
+            program has at module level.
+        every: Seconds or a `timedelta`: do it now and again at this interval, in a daemon thread. What is returned
+            then has ``outcomes`` (of the last round), ``wait()`` and ``stop()``.
+
+    Raises:
+        UsageError: It is called in a saga, or where an event loop runs, which it would block: there
+            ``await asyncio.to_thread(sagadsl.resume_all)``, or ``every=``.
+    """
+    chosen = checked_sagas(sagas)
+    if CURRENT.get() is not None:
+        msg = "resume_all() is called inside a saga: call it where the program starts"
+        raise UsageError(msg)
+    if every is not None:
+        seconds = as_seconds(every, "resume_all(every=...)")
+        assert seconds is not None  # noqa: S101  # for the type checker
+        return Resuming(chosen, seconds)
+    if is_in_loop():
+        msg = "resume_all() would block the event loop: await asyncio.to_thread(sagadsl.resume_all), or give every="
+        raise UsageError(msg)
+    return tuple(resumed(chosen, say))
+
+
+def checked_sagas(sagas: Any) -> list[Any] | None:
+    """Return the sagas that are to be gone on with; `None`: whatever the program has.
+
+    Raises:
+        UsageError: There is something else among them.
+    """
+    if sagas is None:
+        return None
+    chosen = list(sagas) if isinstance(sagas, Iterable) else [sagas]
+    for each in chosen:
+        if not isinstance(each, SagaFunction | BoundSaga):
+            msg = f"resume_all() takes functions decorated with @saga, not {each!r}"
+            raise UsageError(msg)
+    return chosen
+
+
+def is_in_loop() -> bool:
+    """Tell whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def say(run: str, error: BaseException) -> None:
+    """Say why a run did not go on."""
+    log.warning("%s was not gone on with: %s: %s", run, type(error).__name__, error, extra={"run": run})
+
+
+def resumed(sagas: list[Any] | None, tell: Tell) -> Iterator[Outcome[Any]]:
+    """Go on with what is due, saga by saga, the oldest run of each first; yield the outcomes."""
+    for saga in module_level() if sagas is None else sagas:
+        runtime, made = place_of(saga)
+        try:
+            rows = runtime.journal().runs(saga=made._self_spec.name, unfinished=True)  # noqa: SLF001  # as wrapt names it
+        except Exception as error:  # noqa: BLE001  # a store that is not there, or damaged
+            tell(made._self_spec.name, error)  # noqa: SLF001
+            continue
+        for row in rows:
+            ended = gone_on(saga, runtime, row.id, tell)
+            if ended is not None:
+                yield ended
+
+
+def module_level() -> list[Any]:
+    """Return the sagas that the program has at module level."""
+    return [made for made in list(registry.sagas.values()) if "<locals>" not in made.__qualname__]
+
+
+def place_of(saga: Any) -> tuple[Runtime, SagaFunction]:
+    """Return the runtime of a saga, at its store, and the saga itself where it is bound to an instance."""
+    made: SagaFunction = saga._self_parent if isinstance(saga, BoundSaga) else saga  # noqa: SLF001  # as above
+    return runtime_of(made._self_spec, made._self_options), made  # noqa: SLF001
+
+
+def is_due(run: Run, saga: Any) -> bool:
+    """Tell whether a run is to be gone on with: interrupted, of this very saga, and the saga allows it."""
+    runtime, made = place_of(saga)
+    spec, options = made._self_spec, made._self_options  # noqa: SLF001
+    allowed = (options.resume or spec.resume or runtime.resume) != "never"
+    return allowed and run.is_interrupted and run._module == spec.module  # noqa: SLF001  # of our own
+
+
+def gone_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Outcome[Any] | None:
+    """Go on with a run if it is due; return how it ended. Whatever comes up is said, but for a Ctrl-C."""
+    try:
+        run = runtime.find(run_id)
+        if not is_due(run, saga):
+            return None
+        stopped = runtime.hold_back(run_id, ENOUGH)
+        if stopped is not None:
+            held: Outcome[Any] = as_outcome(runtime, None, stopped)
+            return held
+        value = saga.resume(run_id)
+        if place_of(saga)[1]._self_spec.is_async:  # noqa: SLF001
+            value = asyncio.run(value)
+        return Completed(value, run=runtime.find(run_id))
+    except RunLockedError:  # somebody was faster
+        return None
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        try:
+            return outcome(error)
+        except UsageError:
+            tell(run_id, error)
+            return None
+
+
+class Resuming:
+    """`resume_all` in the background, at an interval. Usable as a context manager, which stops it."""
+
+    def __init__(self, sagas: list[Any] | None, seconds: float) -> None:
+        self._sagas, self._seconds = sagas, seconds
+        self._told: set[tuple[str, str]] = set()
+        self._outcomes: Outcomes = ()
+        self._is_busy = True
+        self._turn = threading.Condition()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="sagadsl resume_all", daemon=True)
+        self._thread.start()
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """How the runs of the last round that has ended have ended."""
+        return self._outcomes
+
+    def wait(self, timeout: float | None = None) -> Outcomes:
+        """Wait until no round is under way, at most *timeout* seconds; return the outcomes of the last one."""
+        with self._turn:
+            self._turn.wait_for(lambda: not self._is_busy, timeout)
+            return self._outcomes
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Begin no further run, and wait for the one under way, at most *timeout* seconds."""
+        self._end.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def __enter__(self) -> Self:
+        """Give the handle."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def _say_once(self, run: str, error: BaseException) -> None:
+        said = (run, f"{type(error).__name__}: {error}")
+        if said not in self._told:
+            self._told.add(said)
+            say(run, error)
+
+    def _work(self) -> None:
+        while not self._end.is_set():
+            self._is_busy = True
+            ended = []
+            for each in resumed(self._sagas, self._say_once):
+                ended.append(each)
+                if self._end.is_set():
+                    break
+            with self._turn:
+                self._outcomes, self._is_busy = tuple(ended), False
+                self._turn.notify_all()
+            self._end.wait(self._seconds)
+        with self._turn:  # also where it was stopped before it began
+            self._is_busy = False
+            self._turn.notify_all()
