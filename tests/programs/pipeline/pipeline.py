@@ -1,48 +1,45 @@
-"""Measurements to a table: join the parts, sort them, publish. Paths travel, the files are too large."""
+"""Measurements to a table: join the parts, sort them, publish. The journal knows the digests of the files."""
 
 import shutil
 import sys
 from pathlib import Path
 
-from sagadsl import IRREVERSIBLE, saga, step
+import sagadsl
+from sagadsl import IRREVERSIBLE, Artifact, saga, step
 
 WORK, PUBLISHED = Path("work"), Path("published")
+set_aside = sagadsl.archive("attic")
 
 
-def remove(path=None, *, name):
-    """Remove what a step wrote, also if it was cut off while it wrote."""
-    (WORK / name).unlink(missing_ok=True)
-
-
-@step(compensate=remove)
-def join(folder: Path, name: str) -> Path:
+@step(compensate=set_aside)
+def join(folder: Path, name: str) -> Artifact:
     WORK.mkdir(exist_ok=True)
     with (WORK / name).open("wb") as whole:
         for part in sorted(folder.iterdir()):
             with part.open("rb") as file:
                 shutil.copyfileobj(file, whole)
-    return WORK / name
+    return Artifact(WORK / name)
 
 
-@step(compensate=remove)
-def sort(table: Path, name: str) -> Path:
-    rows = table.read_text().splitlines()
+@step(compensate=set_aside)
+def sort(table: Artifact, name: str) -> Artifact:
+    rows = table.path.read_text().splitlines()
     (WORK / name).write_text("\n".join(sorted(rows, key=float)))
-    return WORK / name
+    return Artifact(WORK / name)
 
 
 @step(read_only=True)
-def check(table: Path) -> int:
-    rows = table.read_text().split()
+def check(table: Artifact) -> int:
+    rows = table.path.read_text().split()
     if any(float(row) < 0 for row in rows):
-        raise ValueError(f"{table} has negative rows")
+        raise ValueError(f"{table.path} has negative rows")
     return len(rows)
 
 
 @step(compensate=IRREVERSIBLE)
-def publish(table: Path) -> None:
+def publish(table: Artifact) -> None:
     PUBLISHED.mkdir(exist_ok=True)
-    shutil.copy(table, PUBLISHED / table.name)
+    shutil.copy(table.path, PUBLISHED / table.path.name)
 
 
 @saga(key="{folder}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -74,10 +74,7 @@ async def place(number: str, order: Order) -> Placed:
 
 @asynccontextmanager
 async def lifespan(app):
-    for run in sagadsl.runs():
-        if run.status in {"open", "compensating"}:
-            with suppress(ValueError):
-                await run.resume()
+    await asyncio.to_thread(sagadsl.resume_all)
     yield
 
 
@@ -91,4 +88,5 @@ async def orders(order: Order, idempotency_key: Annotated[str, Header()]) -> Pla
     except (RunConflictError, RunLockedError) as error:
         raise HTTPException(409, str(error)) from error
     except ValueError as error:
-        raise HTTPException(422, str(error)) from error
+        undone = sagadsl.outcome(error).compensated_steps
+        raise HTTPException(422, {"error": str(error), "undone": undone}) from error

@@ -69,7 +69,10 @@ def test_a_key_is_one_order(client, program):
         conflict = client.order("o1", {"item": "lamp", "quantity": 3})
         assert (conflict.status_code, "exists with other arguments" in conflict.text) == (409, True)
         heavy = client.order("o2", HEAVY)
-        assert (heavy.status_code, heavy.json()["detail"]) == (422, "too heavy for a parcel")
+        assert (heavy.status_code, heavy.json()["detail"]) == (
+            422,
+            {"error": "too heavy for a parcel", "undone": ["reserve"]},
+        )
     assert program.names("outbox/*.json") == ["outbox/place-o1-reserve.json", "outbox/place-o1-ship.json"]
     assert json.loads(program.text("outbox/place-o1-reserve.json")) == ORDER
     failed = ["compensated", "reserve done", "ship failed", "-reserve"]
