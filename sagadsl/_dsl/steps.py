@@ -355,8 +355,8 @@ def notice_thread(spec: StepSpec) -> None:
         _has_noticed = True
         log.warning(
             "%s is called in a thread that has no run, while the program has one open in another thread. Here it is "
-            "the plain function: nothing of it is recorded or compensated. A saga's steps run in threads by "
-            "sagadsl.parallel(...), or by %s.map(...). This is said once.",
+            "the plain function: nothing of it is recorded or compensated. A saga's steps run in threads that have "
+            "its context: pool.submit(contextvars.copy_context().run, %s, ...). This is said once.",
             spec.name,
             spec.name,
         )
