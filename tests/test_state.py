@@ -87,15 +87,17 @@ def test_a_call_that_was_cut_off_anywhere_can_be_entered_again_or_compensated():
 
 def test_a_read_only_call_has_an_outcome_without_an_intent():
     """Also when it fails, is cut off by its timeout, and is called again after a pause."""
-    outcomes = (Kind.DONE, Kind.FAILED, Kind.UNCERTAIN)
+    outcomes = (Kind.DONE, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED)
     starts = (None, StepStatus.FAILED, StepStatus.UNCERTAIN)
     assert [(s, k) for s, k in itertools.product(starts, outcomes) if (s, k) not in STEPS] == []
 
 
 def test_nothing_follows_a_compensated_step_and_a_done_one_is_only_compensated():
-    """What is recorded stands."""
-    assert following(STEPS, StepStatus.COMPENSATED) == following(SCOPES, Status.COMPENSATED) == []
-    assert following(STEPS, StepStatus.DONE) == sorted([Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ERROR])
+    """What is recorded stands; what a cut-off body got instead of it may still be said."""
+    assert following(STEPS, StepStatus.COMPENSATED) == []
+    assert following(SCOPES, Status.COMPENSATED) == [Kind.LEFT]
+    compensation = [Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ERROR]
+    assert following(STEPS, StepStatus.DONE) == sorted([*compensation, Kind.CANCELLED])
 
 
 def test_words_are_short_lower_case_and_readable_in_the_file():

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 
 import pytest
 
 import sagadsl
-from sagadsl import Retry, StepTimeout, saga, step
+from sagadsl import Compensation, CompensationError, CompensationFailed, Retry, RunLockedError, StepTimeout, saga, step
+
+
+def overrun() -> None:
+    """Stay until the attempt's time is up."""
+    while sagadsl.current().remaining:
+        threading.Event().wait(0.001)
+
+
+async def aoverrun() -> None:
+    """Stay until the attempt is cancelled."""
+    await asyncio.get_running_loop().create_future()
+
+
+class Death(BaseException):
+    """The process is dead, as far as a body can tell."""
 
 
 def test_a_sync_attempt_is_waited_for_and_a_late_success_counts(make_runtime, world):
@@ -138,3 +154,426 @@ def test_the_same_timeout_is_raised_on_replay(make_runtime, world):
     asyncio.run(flow())
     assert seen == [("slow", 0.01)] * 2
     assert world == ["slow"]
+
+
+# -- nothing follows until it has ended -------------------------------------------------------------------------------
+
+
+def test_neither_an_attempt_nor_a_compensation_nor_the_end_follows_before_a_sync_attempt_has_ended(make_runtime, world):
+    """Each late exception is uncertain, tells what it came from, and uses up a retry as any other."""
+
+    @step(compensate=lambda: world.add("-slow"), timeout=0.005, retries=Retry(1, on=TimeoutError))
+    def slow() -> None:
+        world.add("in")
+        overrun()
+        world.add("out")
+        raise OSError("too late")
+
+    @saga(runtime=make_runtime(), key="k")
+    def flow() -> None:
+        slow()
+
+    with pytest.raises(StepTimeout) as caught:
+        flow()
+    assert world == ["in", "out", "in", "out", "-slow"]
+    assert isinstance(caught.value.__cause__, OSError)
+    assert make_runtime().find("flow/k").status == "compensated"
+
+
+def test_a_late_success_of_a_sync_attempt_is_done_with_its_result(make_runtime, world):
+    """And compensated with it."""
+
+    @step(compensate=lambda result: world.add(f"-{result}"), timeout=0.005, retries=3)
+    def slow() -> str:
+        overrun()
+        world.add("late")
+        return "late"
+
+    @saga(runtime=make_runtime(), key="k")
+    def flow() -> None:
+        slow()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        flow()
+    assert world == ["late", "-late"]
+    assert [(s.attempts, s.uncertain) for s in make_runtime().find("flow/k").steps] == [(1, False)]
+
+
+def test_a_sync_step_with_a_timeout_holds_up_the_async_body_that_calls_it(make_runtime, world):
+    """It is called directly, so that nothing else of the loop runs meanwhile; a cancellation comes after it."""
+
+    @step(compensate=None, timeout=0.005)
+    def slow() -> str:
+        loops[0].call_soon_threadsafe(tasks[0].cancel)
+        overrun()
+        world.add("late")
+        return "late"
+
+    @step(compensate=None)
+    async def after() -> None:
+        await asyncio.sleep(0)
+        world.add("never")
+
+    @saga(key="k")
+    async def flow() -> str:
+        value = slow()
+        await after()
+        return value
+
+    async def main() -> str:
+        loops.append(asyncio.get_running_loop())
+        tasks.append(asyncio.ensure_future(flow.using(runtime=make_runtime())()))
+        return await tasks[0]
+
+    loops: list[asyncio.AbstractEventLoop] = []
+    tasks: list[asyncio.Future[str]] = []
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert world == ["late"]
+    assert [(s.key, s.status) for s in make_runtime().find("flow/k").steps] == [("slow", "done"), ("after", "entered")]
+
+
+def test_the_time_that_remains_counts_down_and_is_none_without_a_timeout(colour, make_runtime):
+    """In a step and in a compensation."""
+    seen = []
+
+    def undo() -> None:
+        seen.append(sagadsl.current().remaining)
+
+    def undo_within() -> None:
+        seen.append(sagadsl.current().remaining)
+
+    @colour.step(compensate=colour.coloured(undo))
+    def free() -> None:
+        seen.append(sagadsl.current().remaining)
+
+    @colour.step(compensate=Compensation(colour.coloured(undo_within), timeout=20), timeout=30)
+    def bound() -> None:
+        first = sagadsl.current().remaining
+        while sagadsl.current().remaining == first:
+            threading.Event().wait(0.001)
+        seen.extend([first, sagadsl.current().remaining])
+
+    @colour.saga(runtime=make_runtime())
+    def flow():
+        yield free()
+        yield bound()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        colour.call(flow)
+    assert sagadsl.current().remaining is None
+    without, first, later, back, back_without = seen
+    assert without is None
+    assert back_without is None
+    assert 0 < later < first <= 30
+    assert 0 < back <= 20
+
+
+def test_a_steps_own_timeout_is_a_failure_and_not_uncertain(make_runtime, world):
+    """Its author knows what it means; nothing is owed."""
+
+    @step(compensate=lambda: world.add("-own"), timeout=30)
+    async def own() -> None:
+        async with asyncio.timeout(0.001):
+            await aoverrun()
+
+    @saga(runtime=make_runtime(), key="k")
+    async def flow() -> None:
+        await own()
+
+    with pytest.raises(TimeoutError) as caught:
+        asyncio.run(flow())
+    assert not isinstance(caught.value, StepTimeout)
+    assert world == []
+    assert [(s.status, s.uncertain) for s in make_runtime().find("flow/k").steps] == [("failed", False)]
+
+
+@pytest.mark.parametrize("lands", [False, True])
+def test_a_compensation_has_a_timeout_of_its_own(colour, make_runtime, world, lands):
+    """Late and failed it is tried again; late and well it counts, where it could not be cut off."""
+
+    def undo() -> None:
+        world.add(f"undo{sagadsl.current().attempt}")
+        overrun()
+        if not lands and sagadsl.current().attempt == 1:
+            raise OSError("too late")
+
+    async def aundo() -> None:
+        world.add(f"undo{sagadsl.current().attempt}")
+        try:
+            if lands or sagadsl.current().attempt == 1:
+                await aoverrun()
+        except asyncio.CancelledError:
+            if not lands:
+                raise
+
+    @colour.step(compensate=Compensation(aundo if colour.is_async else undo, timeout=0.005))
+    def act() -> None:
+        world.add("act")
+
+    @colour.saga(runtime=make_runtime(), key="k", name="flow")
+    def flow():
+        yield act()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        colour.call(flow)
+    assert world == ["act", "undo1"] + ([] if lands else ["undo2"])
+    assert make_runtime().find("flow/k").status == "compensated"
+
+
+# -- a Ctrl-C while a sync attempt with a timeout runs in its thread --------------------------------------------------
+
+
+class Pressed:
+    """A step that has Ctrl-C pressed while it is inside, and stays until it may leave."""
+
+    def __init__(self, world, *, fails: bool = False) -> None:
+        self.world, self.fails, self.leave, self.presses = world, fails, threading.Event(), True
+
+    def __call__(self) -> str:
+        self.world.add("in")
+        if self.presses:
+            self.presses = False
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            assert self.leave.wait(30)
+        if self.fails:
+            raise OSError("too late")
+        self.world.add("landed")
+        return "late"
+
+    def land(self) -> None:
+        """Let it leave, and wait until its thread has ended."""
+        self.leave.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("sagadsl "):
+                thread.join(30)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_ctrl_c_leaves_at_once_and_the_run_is_held_until_the_attempt_has_ended(make_runtime, world, fails):
+    """Nothing follows before; a late value is recorded as done, a late exception leaves it uncertain: entered again."""
+    pressed = Pressed(world, fails=fails)
+
+    @step(compensate=None, timeout=60)
+    def slow() -> str:
+        return pressed()
+
+    @saga(key="k")
+    def flow() -> str:
+        return slow()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.using(runtime=make_runtime())()
+    run = make_runtime().find("flow/k")
+    assert (run.status, run.is_live) == ("open", True)
+    with pytest.raises(RunLockedError):
+        flow.using(runtime=make_runtime())()
+    pressed.land()
+    assert not make_runtime().find("flow/k").is_live
+    assert [s.status for s in make_runtime().find("flow/k").steps] == ["entered" if fails else "done"]
+    pressed.fails = False
+    assert flow.using(runtime=make_runtime())() == "late"
+    assert world == (["in", "in", "landed"] if fails else ["in", "landed"])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_ctrl_c_that_the_body_survives_comes_again_though_the_attempt_ended_well(make_runtime, world, fails):
+    """What was done is compensated with its result; what the body saw is the Ctrl-C, live and on replay."""
+    pressed, seen = Pressed(world), []
+
+    @step(compensate=lambda result=None: world.add(f"-{result}"), timeout=60)
+    def slow() -> str:
+        return pressed()
+
+    @step(compensate=None)
+    def cut() -> None:
+        if sagadsl.current().attempt == 1:
+            raise Death
+
+    @saga(key="k")
+    def flow() -> None:
+        try:
+            slow()
+        except KeyboardInterrupt:
+            seen.append("pressed")
+        threading.Timer(0.01, pressed.leave.set).start()
+        cut()
+        if fails:
+            raise ValueError("no")
+
+    with pytest.raises(Death):
+        flow.using(runtime=make_runtime())()
+    if fails:
+        with pytest.raises(ValueError, match="no"):
+            flow.using(runtime=make_runtime())()
+    else:
+        flow.using(runtime=make_runtime())()
+    assert seen == ["pressed", "pressed"]
+    assert world == ["in", "landed"] + (["-late"] if fails else [])
+
+
+def test_a_ctrl_c_during_a_compensation_with_a_timeout_leaves_the_run_compensating(make_runtime, world):
+    """What landed meanwhile is not called again."""
+    pressed = Pressed(world)
+
+    def undo() -> None:
+        pressed()
+
+    @step(compensate=Compensation(undo, timeout=60))
+    def act() -> None:
+        world.add("act")
+
+    @saga(key="k")
+    def flow() -> None:
+        act()
+        raise ValueError("no")
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.using(runtime=make_runtime())()
+    pressed.land()
+    assert make_runtime().find("flow/k").status == "compensating"
+    with pytest.raises(ValueError, match="no"):
+        flow.using(runtime=make_runtime())()
+    assert world == ["act", "in", "landed"]
+
+
+def test_a_late_value_that_cannot_be_stored_leaves_the_attempt_uncertain(make_runtime, world):
+    """Nobody is there to be told; it is tried again."""
+    pressed = Pressed(world)
+
+    @step(compensate=None, timeout=60)
+    def slow() -> object:
+        pressed()
+        return object() if sagadsl.current().attempt == 1 else "stored"
+
+    @saga(key="k")
+    def flow() -> object:
+        return slow()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.using(runtime=make_runtime())()
+    pressed.land()
+    assert flow.using(runtime=make_runtime())() == "stored"
+
+
+# -- uncertain is sticky ----------------------------------------------------------------------------------------------
+
+
+def slow_then_clean(colour, world, compensate):
+    """Return a step whose first attempt is late and uncertain, and whose second fails cleanly."""
+
+    def late() -> None:
+        attempt = sagadsl.current().attempt
+        world.add(f"try{attempt}")
+        if attempt == 1:
+            overrun()
+            raise OSError("too late")
+        raise LookupError("clean")
+
+    async def alate() -> None:
+        attempt = sagadsl.current().attempt
+        world.add(f"try{attempt}")
+        if attempt == 1:
+            await aoverrun()
+        raise LookupError("clean")
+
+    options = {"name": "late", "compensate": compensate, "timeout": 0.1, "retries": Retry(1, on=TimeoutError)}
+    return step(**options)(alate if colour.is_async else late)
+
+
+def told(outcome):
+    """Return what a failed compensation tells."""
+    return (outcome.failed_at_step, outcome.compensated_steps, outcome.pending_steps)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize("even", [False, True])
+def test_a_clean_failure_after_an_uncertain_attempt_is_compensated(colour, make_runtime, world, even, dies):
+    """By a compensation that can do without the result; live, and by the next process."""
+    deaths = [True] if dies else []
+
+    def undo(result: str = "none") -> None:
+        world.add(f"-{result}")
+
+    def other() -> None:
+        if deaths:
+            deaths.clear()
+            raise Death
+        world.add("-other")
+
+    late = slow_then_clean(colour, world, Compensation(undo, even_if_failed=even))
+
+    @colour.step(compensate=other)
+    def act() -> None:
+        world.add("act")
+
+    @colour.saga(key="k", name="flow")
+    def flow():
+        try:
+            yield late()
+        except LookupError:
+            yield act()
+        raise ValueError("no")
+
+    if dies:
+        with pytest.raises(Death):
+            colour.call(flow.using(runtime=make_runtime()))
+    with pytest.raises(ValueError, match="no"):
+        colour.call(flow.using(runtime=make_runtime()))
+    assert deaths == []
+    assert world == ["try1", "try2", "act", "-other", "-none"]
+    assert [(s.key, s.uncertain) for s in make_runtime().find("flow/k").steps] == [("late", True), ("act", False)]
+
+
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_compensation_that_needs_the_result_of_an_uncertain_step_fails_loudly(
+    colour, make_runtime, world, even, dies
+):
+    """With what is compensated, what failed and what is pending; it is carried on when somebody gave it a default."""
+    deaths = [True] if dies else []
+
+    def need(result: str) -> None:
+        world.add(f"-{result}")
+
+    def other(name: str) -> None:
+        if name == "last" and deaths:
+            deaths.clear()
+            raise Death
+        world.add(f"-{name}")
+
+    late = slow_then_clean(colour, world, Compensation(need, even_if_failed=even))
+
+    @colour.step(compensate=other)
+    def act(name: str) -> None:
+        world.add(name)
+
+    @colour.saga(key="k", name="flow")
+    def flow():
+        yield act("first")
+        try:
+            yield late()
+        except LookupError:
+            yield act("last")
+        raise ValueError("no")
+
+    if dies:
+        with pytest.raises(Death):
+            colour.call(flow.using(runtime=make_runtime()))
+    outcome = colour.run(flow.using(runtime=make_runtime()).outcome())
+    assert isinstance(outcome, CompensationFailed)
+    assert "a default for its parameter 'result'" in str(outcome.compensation_error)
+    assert told(outcome) == ("late", ("act#2",), ("act",))
+    assert world == ["first", "try1", "try2", "last", "-last"]
+    run = make_runtime().find("flow/k")
+    assert run.status == "compensation_failed"
+    assert [(s.key, s.status) for s in run.steps] == [
+        ("act", "done"),
+        ("late", "compensation_failed"),
+        ("act#2", "compensated"),
+    ]
+    with pytest.raises(CompensationError, match="late"):
+        colour.call(flow.using(runtime=make_runtime()))

@@ -12,16 +12,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from threading import Event, Thread
 from typing import Any
 
+from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Record, Sleep, Wait
 from sagadsl._core.journal import Overtaken, Taken
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind
-from sagadsl.errors import JournalError, RunLockedError, RunLostError, StepTimeout
+from sagadsl.errors import JournalError, RunLockedError, RunLostError, StepTimeout, Stop
 
 log = logging.getLogger("sagadsl")
 
@@ -51,7 +53,7 @@ class Drivers:
             Call: acall,
             Do: self._afly,
             Sleep: lambda effect: asleep(effect.seconds),
-            Gather: lambda effect: asettled(effect.scope),
+            Gather: lambda effect: gathered(effect.scope),
             Wait: lambda _: asyncio.get_running_loop().create_future(),
         }
 
@@ -114,6 +116,9 @@ class Drivers:
         scope.flying.add(call)
         try:
             return await self.adrive(self._attempt(call))
+        except BaseException:
+            call.slot.cancellations = cancellations()
+            raise
         finally:
             land(scope, call)
 
@@ -132,6 +137,24 @@ def is_flying(scope: Scope) -> bool:
     return any(each.flying for each in scope.tree())
 
 
+def is_in_thread(scope: Scope) -> bool:
+    """Tell whether an attempt that nothing can cut off is under way, beside an event loop: it runs in a thread."""
+    return any(not getattr(call, "is_async", False) for each in scope.tree() for call in tuple(each.flying))
+
+
+def when_settled(scope: Scope, then: Callable[[], Any]) -> None:
+    """Call *then* once no attempt is under way in a scope: now, or when the last one lands, in its thread."""
+    waiting = [then]
+
+    def landed() -> None:
+        with scope.run.guard:
+            if waiting and not is_flying(scope):
+                waiting.pop()()
+
+    scope.landed = landed
+    landed()
+
+
 def settled(scope: Scope) -> None:
     """Wait until no attempt is under way in a scope and those inside it: in other threads, for a ``def``."""
     if not is_flying(scope):
@@ -144,13 +167,19 @@ def settled(scope: Scope) -> None:
     scope.landed = None
 
 
-async def asettled(scope: Scope) -> None:
+async def gathered(scope: Scope) -> int:
+    """Wait until no attempt is under way in a scope; count the cancellations of this task that nobody took back."""
+    await asettled(scope)
+    return cancellations()
+
+
+async def asettled(scope: Scope, flies: Callable[[Scope], bool] = is_flying) -> None:
     """Wait until no attempt is under way in a scope and those inside it: in other tasks or threads."""
-    if not is_flying(scope):
+    if not flies(scope):
         return
     loop, landing = asyncio.get_running_loop(), asyncio.Event()
     scope.landed = lambda: loop.call_soon_threadsafe(landing.set)
-    while is_flying(scope):
+    while flies(scope):
         landing.clear()
         await landing.wait()
     scope.landed = None
@@ -257,41 +286,72 @@ def call(effect: Call) -> Any:
         if effect.timeout is None:
             return effect.function(*effect.args, **effect.kwargs)
         effect.deadline = time.monotonic() + effect.timeout
-        return call_within(effect, effect.timeout)
+        return call_within(effect, effect.timeout, effect.deadline)
     finally:
         CURRENT.reset(token)
 
 
-def call_within(effect: Call, timeout: float) -> Any:
+def call_within(effect: Call, timeout: float, deadline: float) -> Any:
     """Call the user's function in a daemon thread and wait until it has really ended.
 
     A function cannot be stopped from outside, and nothing may follow while it runs. So the timeout decides what a late
     end means: a late value counts as done, a late exception leaves the effect uncertain.
     """
     ended: list[tuple[Any, BaseException | None]] = []
+    left: list[bool] = []
     context = copy_context()
 
-    def body() -> None:
-        try:
-            ended.append((context.run(effect.function, *effect.args, **effect.kwargs), None))
-        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
-            ended.append((None, error))
-        finally:
-            land(scope, flight)  # also where a Ctrl-C took the caller away meanwhile
+    def note(what: list[Any], mark: Any) -> None:
+        with run.guard:  # whoever comes second keeps the outcome that nobody waits for
+            what.append(mark)
+            if ended and left:
+                keep(effect, *ended[0])
 
-    scope, flight = effect.slot.scope, object()
+    def body() -> None:
+        outcome: tuple[Any, BaseException | None]
+        try:
+            outcome = context.run(effect.function, *effect.args, **effect.kwargs), None
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+            outcome = None, error
+            if isinstance(error, Exception) and time.monotonic() >= deadline:
+                told = StepTimeout(effect.slot.key, timeout)
+                told.__cause__ = error
+                outcome = None, told
+        try:
+            note(ended, outcome)
+        finally:
+            is_over.set()
+            land(scope, flight)
+
+    scope, run, flight = effect.slot.scope, effect.slot.run, object()
+    is_over = Event()  # `Thread.join`, interrupted, takes a thread that runs for one that has ended
     thread = Thread(target=body, name=f"sagadsl {effect.slot.key}", daemon=True)
     scope.flying.add(flight)
-    thread.start()
-    thread.join(timeout)
-    late = thread.is_alive()
-    thread.join()
+    try:
+        thread.start()
+        is_over.wait()
+    except BaseException:  # a Ctrl-C takes the caller away at once
+        note(left, True)  # noqa: FBT003
+        raise
     value, error = ended[0]
-    if error is None:
-        return value
-    if late and isinstance(error, Exception):
-        raise StepTimeout(effect.slot.key, timeout) from error
-    raise error
+    if error is not None:
+        raise error
+    return value
+
+
+def keep(effect: Call, value: Any, error: BaseException | None) -> None:
+    """Record that the user's function returned after its caller had been interrupted; an exception leaves it uncertain.
+
+    Nobody is there to be told what the journal cannot take: then, too, it stays uncertain.
+    """
+    slot, run = effect.slot, effect.slot.run
+    if error is not None or effect.is_probe or effect.read_only or hasattr(value, "__await__"):
+        return
+    with suppress(Stop, Unstorable):
+        if effect.is_compensation:
+            write(Record(Kind.COMPENSATION_DONE, slot, effect.attempt))
+        else:
+            write(Record(Kind.DONE, slot, effect.attempt, run.codec.encode_and_copy(value)[0]))
 
 
 async def acall(effect: Call) -> Any:
@@ -310,8 +370,17 @@ async def acall(effect: Call) -> Any:
             if limit.expired():
                 raise StepTimeout(effect.slot.key, effect.timeout) from error
             raise
+    except Exception:
+        effect.slot.cancellations = cancellations()
+        raise
     finally:
         CURRENT.reset(token)
+
+
+def cancellations() -> int:
+    """Count the cancellations of the current task that nobody has taken back."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 async def awaited(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do``
 is the wide one: *have this step done*. The embedded drivers answer it by driving ``flow.attempt`` in place; an engine
-hands it to a worker, which drives ``attempt`` there. All but ``Do`` and ``Call`` are answered with `None`. They are
-plain classes: there are five a step, and made by hand they cost the import nothing.
+hands it to a worker, which drives ``attempt`` there. `None` answers all but ``Do``, ``Call`` and
+``Gather``. They are plain classes: there are five a step, and made by hand they cost the import nothing.
 """
 
 from __future__ import annotations
@@ -118,7 +118,10 @@ class Sleep:
 
 
 class Gather:
-    """Wait until no attempt is under way in *scope*: branches settle before anything is compensated."""
+    """Wait until no attempt is under way in *scope*: branches settle before anything is compensated.
+
+    It is answered with the number of cancellations of this task that nobody has taken back.
+    """
 
     __slots__ = ("scope",)
 

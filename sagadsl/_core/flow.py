@@ -26,7 +26,7 @@ from sagadsl._core.definition import PIVOT, Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
 from sagadsl._core.parameters import Receiver, Source, function_name
 from sagadsl._core.retry import NEVER, Retry
-from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope import OpenRun, Past, Scope, Slot
 from sagadsl._core.values import Cause, Kind, Landed, NotLanded, Status, StepStatus, Unknown
 from sagadsl.errors import (
     CompensationError,
@@ -44,6 +44,8 @@ from sagadsl.errors import (
 K = Kind
 PRESSED = (KeyboardInterrupt, CancelledError)
 """What interrupts even a body that only runs to bind what a compensation needs; `sys.exit` is the body's own."""
+TURNS = 100
+"""How many turns of the event loop others are given to come as far as they were."""
 UNKNOWN = Unknown()
 FORWARD_RECOVERY = Retry(3)
 """How a step after the pivot is tried again that has no retries of its own."""
@@ -60,7 +62,8 @@ def perform(call: Call) -> Flow[Any]:
         scope.admit(slot)
         if slot.has_outcome:
             return (yield from replay(slot))
-    refuse_when_closed(scope)
+    if scope.run.stop is not None or not scope.is_open:
+        return Raise((yield from barred(scope)))
     if scope.run.cut:
         yield from survive(scope.run)
     if slot.spec is not None and slot.spec.standing is PIVOT:
@@ -73,16 +76,16 @@ def perform(call: Call) -> Flow[Any]:
     return Raise(outcome.error)
 
 
-def refuse_when_closed(scope: Scope) -> None:
-    """Let no forward step start in a run that stopped, or in a scope that began to compensate.
+def barred(scope: Scope) -> Flow[BaseException]:
+    """Return what comes instead of a forward step: of a run that stopped, of a scope that ended or began to compensate.
 
-    Raises:
-        Stop: It must not start.
+    In a child that was cut off, and does more this time before the interruption comes, that is the interruption.
     """
-    if scope.run.stop is not None:
-        raise Stop(scope.run.stop)
-    if not scope.is_open:
-        raise Stop(CLOSED)
+    run = scope.run
+    for each in scope.chain():
+        if run.stop is None and each.left and not each.closing:
+            return (yield from interruption(each.slot))
+    return Stop(run.stop or CLOSED)
 
 
 def refuse_beside_others(slot: Slot) -> None:
@@ -121,30 +124,62 @@ def survive(run: OpenRun) -> Flow[None]:
     passing = sys.exc_info()[1]
     if passing is not None and not isinstance(passing, Exception):
         raise run.halt(passing)
+    standing = None
     for slot, _ in run.cut:
-        yield Gather(slot.scope)  # a thread that could not be interrupted ends first
+        standing = yield Gather(slot.scope)  # a thread that could not be interrupted ends first
     cut, run.cut = run.cut, []
     for slot, error in cut:
-        if slot.seq and not slot.has_outcome:
-            yield Record(K.CANCELLED, slot, slot.attempts, run.codec.encode_fault(error)[0])
+        told = json.loads(run.codec.encode_fault(error)[0])
+        if isinstance(error, CancelledError) and slot.cancellations > (standing or 0):
+            told["comes_again"] = True  # somebody took it back: a timeout or a group, which does so each time
+        text = json.dumps(told, separators=(",", ":"))
+        if slot.child is None and (slot.done or not slot.has_outcome):
+            yield Record(K.CANCELLED, slot, slot.attempts, text)
+        elif slot.child is not None and not slot.child.left and not slot.child.completed:
+            yield Record(K.LEFT, slot.child, None, text)
+
+
+def interruption(slot: Slot | None) -> Flow[BaseException]:
+    """Return the interruption that is on record for a call, as it comes again: brought from outside, or made anew."""
+    assert slot is not None  # noqa: S101  # a root is never left
+    try:
+        fault = slot.run.codec.load_fault(slot.fault or "{}")
+    except ValueError as error:
+        return slot.run.halt(unreadable(slot.run, slot.key, error))
+    if slot.comes_again:
+        yield Wait()
+    return replayable(slot, fault, None)
 
 
 def replay(slot: Slot) -> Flow[Any]:
     """Return or raise what is on record for a call, without entering anything."""
     run = slot.run
+    past = slot.scope.past
+    if past is not None and not past.is_strict and slot.spec is not None and slot.spec.is_async:
+        yield from abreast(slot, past)
+    if slot.cut:
+        return Raise(Stop(run.stop) if run.stop is not None else (yield from interruption(slot)))
     try:
         if slot.done and slot.fault is None:
             return run.codec.decode(slot.result) if slot.result is not None else None
         fault = run.codec.load_fault(slot.fault or "{}")
     except ValueError as error:  # no business of the body's: the program lacks what made the record
         raise run.halt(unreadable(run, slot.key, error)) from error
-    if fault.type == "asyncio.exceptions:CancelledError":
-        refuse_when_closed(slot.scope)
-        yield Wait()  # the same cancellation arrives here again
     again = replayable(slot, fault, None)
     if pauses_when_uncertain(slot, again):  # cut off before the pause was on record
         yield from pause(slot.scope, again)
     return Raise(again)
+
+
+def abreast(slot: Slot, past: Past) -> Flow[None]:
+    """Let what was called before this call ended, and was cut off, be called again before this one comes back.
+
+    Nothing waits on replay, so that a body could otherwise cancel a task of its own before that has begun.
+    """
+    for _ in range(TURNS):
+        if not any(each in past.order and each.seq < slot.outcome for each in past.cut_off):
+            return
+        yield Sleep(0)
 
 
 def unreadable(run: OpenRun, key: str, error: ValueError) -> JournalError:
@@ -162,15 +197,18 @@ def replayable(slot: Slot, fault: Fault, genuine: BaseException | None) -> BaseE
     return error
 
 
-def descend(slot: Slot) -> Flow[None]:
+def descend(slot: Slot) -> Flow[Raise | None]:
     """Enter a child saga: one that is on record runs its body again over the record, so that what it calls is bound."""
     run = slot.run
     slot.scope.admit(slot)
-    if not slot.seq:
-        refuse_when_closed(slot.scope)
-        if run.cut:
-            yield from survive(run)
-        yield Record(K.OPENED, slot, None)
+    if slot.seq:
+        return None
+    if run.stop is not None or not slot.scope.is_open:
+        return Raise((yield from barred(slot.scope)))
+    if run.cut:
+        yield from survive(run)
+    yield Record(K.OPENED, slot, None)
+    return None
 
 
 # -- attempts -------------------------------------------------------------------------------------------------------
@@ -238,13 +276,14 @@ def go_on(call: Call) -> Flow[Done | Failed | None]:
 def attempt_failed(call: Call, error: Exception) -> Flow[Done | Failed | None]:
     """Put on record how an attempt ended that raised; `None` where another one follows."""
     slot, back = call.slot, call.is_compensation
-    uncertain = isinstance(error, StepTimeout) and error.step == slot.key and not back
+    is_cancelled = slot.cancellations > 0 and not back  # what it made of its cancellation
+    uncertain = is_cancelled or (isinstance(error, StepTimeout) and error.step == slot.key and not back)
     if uncertain:
         answer = yield from ask_of(slot, slot.run.codec.encode_fault(error)[1])
         if isinstance(answer, Done | Failed):
             return answer
         uncertain = not isinstance(answer, NotLanded)
-    delay = delay_after(call, error, uncertain=uncertain)
+    delay = None if is_cancelled else delay_after(call, error, uncertain=uncertain)
     if delay is not None:
         yield from retry(call, error, delay, uncertain=uncertain)
         return None
@@ -565,12 +604,14 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     """
     run = scope.run
     yield from leave_when_stopped(scope, error)
+    if scope.left and not isinstance(error, Stop):
+        raise (yield from interruption(scope.slot))  # its body came to an end before the interruption did
     if scope.completed and scope.parent is not None:
         return complete_again(scope, value, error)
-    if scope.status in {Status.COMPENSATING, Status.COMPENSATED}:
-        return (yield from settle_compensating(scope))
+    if scope.status in {Status.COMPENSATING, Status.COMPENSATED, Status.COMPENSATION_FAILED}:
+        return (yield from settle_compensating(scope))  # one that failed, and died before it told the levels above
     if scope.parent is not None and not scope.parent.is_open:
-        raise Stop(CLOSED)  # the body only ran to bind what it calls
+        raise (yield from barred(scope.parent))  # the body only ran to bind what it calls
     if error is not None and not isinstance(error, Exception):
         raise error
     wrong = scope.leftover()

@@ -84,7 +84,7 @@ class Reader:
             for seq in scope.paused_by:
                 slot = self.slots[seq]  # a child that paused itself goes on; one that was compensated is run afresh
                 slot.again = slot.child is None or slot.child.status is Status.COMPENSATED
-        if scope.slot is not None and scope.status is not Status.OPEN:
+        if scope.slot is not None and (scope.left or scope.status is not Status.OPEN):
             self.busy[scope.slot.scope].discard(scope.slot)
 
     def mark(self, slot: Slot | None) -> None:
@@ -124,7 +124,8 @@ def past_of(scope: Scope) -> Past | None:
             buckets.setdefault((base, scope.run.codec.canonical(slot.arguments)), deque()).append(slot)
     if not order:
         return None
-    return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped)
+    cut_off = [slot for slot in order if slot.child is None and (slot.cut or not slot.outcome)]
+    return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped, cut_off)
 
 
 def interruptions(entries: list[Entry]) -> int:

@@ -120,8 +120,11 @@ class OpenRun:
 class Slot:
     """One call of a step, or of a child saga (then *child* is its scope).
 
-    *seq* is its first entry's (0: nothing is recorded yet), *arguments* the stored copies as JSON text. *result* is the
-    text of its value, *fault* of its exception. *uncertain* is sticky. *spec* and *live* are bound when the body calls.
+    *seq* is its first entry's (0: nothing is recorded yet), *outcome* that of the entry that ended it, *arguments* the
+    stored copies as JSON text. *result* is the text of its value, *fault* of its exception. *uncertain* is sticky.
+    *spec* and *live* are bound when the body calls.
+    *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
+    brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
     """
 
     scope: Scope
@@ -138,6 +141,7 @@ class Slot:
     result: str | None = None
     fault: str | None = None
     wait: tuple[int, float] | None = None
+    outcome: int = 0
     started: int = 0
     ended: int = 0
     compensation_attempts: int = 0
@@ -145,6 +149,9 @@ class Slot:
     compensation_fault: str | None = None
     compensation_wait: tuple[int, float] | None = None
     again: bool = False
+    cut: bool = False
+    comes_again: bool = False
+    cancellations: int = 0
     child: Scope | None = None
     spec: StepSpec | None = None
     live: dict[str, Any] | None = None
@@ -163,12 +170,12 @@ class Slot:
             self.uncertain = True
         if kind is Kind.INTENT:
             self.attempts += 1
-            self.fault, self.again = None, False
+            self.fault, self.again, self.cut = None, False, False
             return
         if kind is Kind.DONE:
-            self.done, self.result, self.ended = True, entry.result, entry.at
+            self.done, self.result, self.ended, self.outcome = True, entry.result, entry.at, entry.seq
             if self.again:
-                self.fault, self.again = None, False
+                self.fault, self.again, self.cut = None, False, False
         elif kind is Kind.NOT_LANDED:
             self.uncertain = False
         elif kind is Kind.COMPENSATION_INTENT:
@@ -191,9 +198,17 @@ class Slot:
             self.compensation_fault, self.compensation_failures = entry.result, 0
         else:
             if self.fault is None or self.again:  # else the body was told, and that stays what it is told
-                self.fault, self.again = entry.result, False
-            self.ended, self.failures, self.wait = entry.at, 0, None
+                self.fault, self.again, self.cut = entry.result, False, False
+            self.ended, self.outcome, self.failures, self.wait = entry.at, entry.seq, 0, None
             self.uncertain = self.uncertain or kind is Kind.UNCERTAIN or cut_off
+            if kind is Kind.CANCELLED:
+                self.cut_off(entry)
+
+    def cut_off(self, entry: Entry) -> None:
+        """Take in that it was cut off by an interruption which the body survived."""
+        told = json.loads(entry.result or "{}")
+        self.cut, self.comes_again = True, told.pop("comes_again", False)
+        self.fault = json.dumps(told)
 
     @property
     def run(self) -> OpenRun:
@@ -263,13 +278,17 @@ class Slot:
 
 @define(eq=False, repr=False)
 class Past:
-    """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them."""
+    """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
+
+    *cut_off* are those that had no end, or that of an interruption, when the scope was read.
+    """
 
     recorded: tuple[str, ...]
     order: dict[Slot, None]
     buckets: dict[tuple[str, str], deque[Slot]]
     keyed: dict[str, deque[Slot]]
     is_strict: bool
+    cut_off: list[Slot]
     called: list[str] = field(factory=list)
 
 
@@ -296,6 +315,7 @@ class Scope:
     past: Past | None = None
     counts: dict[str, int] = field(factory=dict)
     overlapped: bool = False
+    left: bool = False
     closing: bool = False
     flying: set[Any] = field(factory=set)
     landed: Callable[[], Any] | None = None
@@ -311,6 +331,10 @@ class Scope:
             self.seq, self.started = entry.seq, entry.at
         elif entry.kind is Kind.COMPLETED:
             self.completed, self.result, self.ended = True, entry.result, entry.at
+        elif entry.kind is Kind.LEFT:
+            assert self.slot is not None  # noqa: S101  # only a child is left
+            self.left = True
+            self.slot.cut_off(entry)
         elif entry.kind is Kind.RESUMED:
             self.cause = self.fault = None
         elif entry.kind is not Kind.TAKEN:
@@ -328,7 +352,7 @@ class Scope:
         """Forward steps may start: neither this scope nor one around it has ended or begun to compensate."""
         scope: Scope | None = self
         while scope is not None:
-            if scope.status is not Status.OPEN or scope.closing:
+            if scope.status is not Status.OPEN or scope.closing or scope.left:
                 return False
             scope = scope.parent
         return True
@@ -401,8 +425,8 @@ class Scope:
 
     def leftover(self) -> ReplayError | None:
         """Return what is wrong when the body has ended and recorded calls were not made again."""
-        if self.past is None:
-            return None
+        if self.past is None or (not self.past.is_strict and all(slot.cut for slot in self.past.order)):
+            return None  # what was cut off beside others may be cut off before it is called
         reason = f"it ended before {', '.join(slot.local_key for slot in self.past.order)}"
         return ReplayError(self.run.id, self.path, self.past.recorded, tuple(self.past.called), reason)
 

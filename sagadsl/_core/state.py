@@ -32,6 +32,8 @@ SCOPES: Final[dict[tuple[Status | None, Kind], Status]] = {
     (S.COMPENSATION_FAILED, K.COMPENSATING): S.COMPENSATING,
     (S.COMPENSATION_FAILED, K.COMPENSATION_FAILED): S.COMPENSATION_FAILED,  # a child's, again
     (S.COMPENSATION_FAILED, K.COMPENSATED): S.COMPENSATED,  # a child, with its parent
+    (S.OPEN, K.LEFT): S.OPEN,  # what it owes is its parent's to compensate
+    (S.COMPENSATED, K.LEFT): S.COMPENSATED,  # the cancellation came while it compensated, and came out of it
     (S.COMPLETED, K.TAKEN): S.COMPLETED,
     (S.COMPLETED, K.COMPENSATING): S.COMPENSATING,  # on request, later
     (S.COMPLETED, K.COMPENSATED): S.COMPENSATED,  # a child, with its parent
@@ -51,11 +53,13 @@ STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (None, K.DONE): P.DONE,  # a read-only step has no intent
     (None, K.FAILED): P.FAILED,
     (None, K.UNCERTAIN): P.UNCERTAIN,
+    (None, K.CANCELLED): P.CANCELLED,
     (P.ENTERED, K.INTENT): P.ENTERED,  # cut off, entered again
     (P.ENTERED, K.DONE): P.DONE,
     (P.ENTERED, K.RETRYING): P.RETRYING,
     (P.ENTERED, K.FAILED): P.FAILED,
     (P.RETRYING, K.INTENT): P.ENTERED,
+    (P.DONE, K.CANCELLED): P.CANCELLED,  # it ended well after its caller was cut off: done all the same
     (P.FAILED, K.INTENT): P.ENTERED,  # its failure paused the run, which was resumed
     (P.UNCERTAIN, K.INTENT): P.ENTERED,
     (P.CANCELLED, K.INTENT): P.ENTERED,

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"
+    LEFT = "left"  # a child that was cut off by an interruption which the body around it survived
 
     INTENT = "intent"
     DONE = "done"

@@ -7,6 +7,7 @@ the current position, and settles whatever came out. The two colours differ in w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
@@ -20,6 +21,7 @@ import wrapt
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, key_of, literal
+from sagadsl._core.drive import asettled, cancellations, is_in_thread, when_settled
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.parameters import Parameters, plain_function
@@ -327,7 +329,7 @@ def run_root(opened: Opened, calling: Calling) -> Any:
         wrong = altered(scope.run, files) if files else None
         ended = wrong or leave(scope, calling, *enter(scope, calling.body))
     finally:
-        calling.runtime.close(scope.run)
+        when_settled(scope, functools.partial(calling.runtime.close, scope.run))
     return calling.finish(calling.runtime, scope.run, ended)
 
 
@@ -348,7 +350,7 @@ async def arun_opened(opened: Opened, calling: Calling) -> Any:
         wrong = await asyncio.to_thread(altered, scope.run, files) if files else None
         ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
     finally:
-        calling.runtime.close(scope.run)
+        when_settled(scope, functools.partial(calling.runtime.close, scope.run))
     return calling.finish(calling.runtime, scope.run, ended)
 
 
@@ -395,12 +397,19 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
             await asupply(scope, calling.runtime.provided)
         flow = settle(scope, value, error, calling.pauses(scope))
         compensates = scope.status is Status.COMPENSATING if error is None else isinstance(error, Exception | Stop)
+        compensates = compensates and not scope.left
         work = scope.run.drivers[1](flow)
         ended: Ended = await (shielded(work) if compensates else work)
     except Stop as stop:
         return stopped(scope, stop)
     except BaseException as raised:  # noqa: BLE001  # an interruption
-        return interrupted(scope, raised)
+        if scope.slot is not None:
+            scope.slot.cancellations = cancellations()
+        interrupted(scope, raised)
+        if scope.parent is None and isinstance(raised, asyncio.CancelledError) and is_in_thread(scope):
+            with contextlib.suppress(asyncio.CancelledError):
+                await shielded(asettled(scope, is_in_thread))  # it cannot be cut off: its outcome is recorded first
+        return raised
     return ended
 
 
@@ -431,9 +440,20 @@ def stopped(scope: Scope, stop: Stop) -> BaseException:
 
 
 def interrupted(scope: Scope, error: BaseException) -> BaseException:
-    """Say how to go on with a run that was interrupted, and let the interruption through."""
+    """Say how to go on with a run that was interrupted, and let the interruption through.
+
+    Nothing more of the saga starts. Whether it has an end depends on whether the body around it survives; a
+    compensation that was cut off nobody survives: the run stops, and goes on there.
+    """
     run = scope.run
-    if scope.parent is None and not run.is_new and not isinstance(error, Exception):
+    if isinstance(error, Exception):
+        return error
+    scope.closing = True
+    if scope.slot is not None and scope.status is not Status.COMPENSATING:
+        run.cut.append((scope.slot, error))
+    else:
+        run.halt(error)
+    if scope.parent is None and not run.is_new:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
         shown = short_id(run.id)

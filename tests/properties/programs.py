@@ -53,7 +53,8 @@ class Act:
     """Call a step of a *kind* of `KINDS` or `PROBED`; *fates* and *back* tell how it and its compensation are tried.
 
     Fates: ``yes`` and ``no`` return (and decide an `If`), ``boom`` and ``odd`` raise before the effect, ``late`` leaves
-    it open whether the effect happened. With *keyed* the call has an explicit key.
+    it open whether the effect happened, ``hang`` stays after it until the `Within` around is over. With *keyed* the
+    call has an explicit key.
     """
 
     name: str
@@ -114,6 +115,14 @@ class Both:
     eager: bool = False
 
 
+@frozen
+class Within:
+    """Play a part until one of its steps hangs; then time is up, and the other part is played. Only in a coroutine."""
+
+    part: Any
+    other: Any
+
+
 KINDS = ("undo", "needy", "even", "plain", "mail", "look")
 """``undo`` can do without the result, ``needy`` cannot, ``even`` is also called for a step that failed; ``plain`` has
 no compensation, ``mail`` is irreversible, ``look`` only reads."""
@@ -165,7 +174,9 @@ def timely(act: Act) -> Act:
     return attrs.evolve(act, fates=tuple("boom" if fate == "late" else fate for fate in act.fates))
 
 
-def programs(act: Any = None, *, gathers: bool = False, eager: bool = False, fails: bool = False) -> Any:
+def programs(
+    act: Any = None, *, gathers: bool = False, eager: bool = False, fails: bool = False, within: bool = False
+) -> Any:
     """Draw programs whose steps are drawn from *act*, and name their nodes. With *fails* a failure comes last."""
     act = acts() if act is None else act
 
@@ -182,12 +193,29 @@ def programs(act: Any = None, *, gathers: bool = False, eager: bool = False, fai
         if gathers:
             together = st.builds(Both, st.lists(part, min_size=2, max_size=3).map(tuple), st.just(eager))
             kinds += [together, together]
+        if within:
+            kinds += [st.builds(Within, part, part)] * 2
         return st.one_of(kinds)
 
     drawn = st.recursive(act, larger, max_leaves=8)
     if fails:
         drawn = drawn.map(lambda node: Seq((node, Act("", "plain", ("boom",)))))
     return drawn.map(lambda node: renamed(node, letters()))
+
+
+def patient(node: Any, *, inside: bool = False) -> Any:
+    """Return a program where only what has a `Within` around it hangs: nothing else would ever end it."""
+    if isinstance(node, Within):
+        return Within(patient(node.part, inside=True), patient(node.other, inside=inside))
+    if isinstance(node, Act):
+        return node if inside else attrs.evolve(node, fates=tuple("yes" if f == "hang" else f for f in node.fates))
+    changes: dict[str, Any] = {}
+    for name, part in attrs.asdict(node, recurse=False).items():
+        if isinstance(part, tuple) and part and attrs.has(type(part[0])):
+            changes[name] = tuple(patient(each, inside=inside) for each in part)
+        elif attrs.has(type(part)):
+            changes[name] = patient(part, inside=inside)
+    return attrs.evolve(node, **changes)
 
 
 def letters() -> Iterator[str]:
@@ -233,7 +261,8 @@ class Odd(Exception):  # as `Boom`
 
 CAUGHT = (Boom, StepError, Late)
 WORLD: ContextVar[World] = ContextVar("world")
-ENDS = {Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN}
+LIMIT: ContextVar[asyncio.Timeout] = ContextVar("limit")
+ENDS = {Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED}
 BACK_ENDS = {Kind.COMPENSATION_DONE, Kind.COMPENSATION_RETRYING, Kind.COMPENSATION_ERROR}
 
 
@@ -288,6 +317,7 @@ class World:
     time: int = 0
     used: Counter[tuple[str, bool]] = field(factory=Counter)
     seen: dict[str, list[list[str]]] = field(factory=dict)
+    cut: dict[str, list[bool]] = field(factory=dict)
     made: dict[str, list[Any]] = field(factory=dict)
     acts: dict[str, Any] = field(init=False)
 
@@ -346,6 +376,11 @@ class World:
         seen += [[] for _ in range(self.process - len(seen))]
         seen[-1].append(repr(what))
 
+    def was_cut(self, named: str) -> bool:
+        """Tell whether it is on record of this call that it was cut off: then its time is up once more."""
+        calls = self.cut.get(named)
+        return bool(calls) and calls.pop(0)
+
     def clock(self) -> int:
         self.time += 1
         return self.time
@@ -368,6 +403,11 @@ class World:
         written = [event[1] for event in self.events if event[0] == "wrote"]
         self.used = Counter((e.step, False) for e in written if e.kind in ENDS)
         self.used += Counter((e.step, True) for e in written if e.kind in BACK_ENDS)
+        self.cut = {}
+        cancelled = {e.ref or e.seq for e in written if e.kind is Kind.CANCELLED}
+        for entry in written:
+            if entry.name and entry.name not in {"main", "part"}:
+                self.cut.setdefault(named_in(entry), []).append(entry.seq in cancelled)
         told = {"clock": self.clock, "sleep": self.sleep, "asleep": self.asleep, "jitter": lambda: 0.0}
         runtime = Runtime(self.around(Ledger(self.journal, self)), **told)
         self.setup(runtime)
@@ -479,7 +519,7 @@ def forward(named: str) -> list[Any]:
     world.affect(key, named, back=False)
     if fate == "late":
         raise Late(key, 1.0)
-    return result
+    return None if fate == "hang" else result
 
 
 def ask(named: str) -> Landed | NotLanded:
@@ -516,9 +556,13 @@ def steps_in(*, is_async: bool) -> dict[str, Any]:
     async def ado(named: str) -> list[Any]:
         await dawdle(named)
         try:
-            return forward(named)
+            value = forward(named)
         finally:
             await dawdle(named)
+        if value is None:
+            LIMIT.get().reschedule(0)
+            await asyncio.get_running_loop().create_future()
+        return value
 
     def undo(named: str, result: Any = None) -> None:
         backward(named, result)
@@ -566,6 +610,8 @@ async def play(node: Any, where: tuple[int, ...], is_async: bool) -> Any:  # noq
             named = label(name, where)
             step_ = step_of(kind, retries, is_async)
             step_ = step_.using(key=named) if keyed else step_
+            if WORLD.get().was_cut(named):
+                LIMIT.get().reschedule(0)
             return await call(lambda: step_(named), named)
         case Seq(parts):
             return [await play(part, where, is_async) for part in parts]
@@ -583,6 +629,8 @@ async def play(node: Any, where: tuple[int, ...], is_async: bool) -> Any:  # noq
                 return await play(part, where, is_async)
             except CAUGHT as error:
                 return [list(described(error)), await play(other, where, is_async)]
+        case Within(part, other):
+            return await within(functools.partial(play, part, where, is_async), lambda: play(other, where, is_async))
         case Both(parts, eager):
             branches = [functools.partial(play, part, where, is_async) for part in parts]
             return await together(branches, eager, is_async)
@@ -600,6 +648,21 @@ async def call(function: Callable[[], Any], named: str) -> Any:
         raise
     world.saw(named, value)
     return value
+
+
+async def within(part: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """Play a part until time is up, which is when something in it hangs; then play the other one."""
+    try:
+        async with asyncio.timeout(None) as limit:
+            token = LIMIT.set(limit)
+            try:
+                return await part()
+            finally:
+                LIMIT.reset(token)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    return ["time", await other()]
 
 
 async def together(branches: list[Callable[[], Any]], eager: bool, is_async: bool) -> list[Any]:
@@ -669,6 +732,10 @@ class Failure(Exception):  # how the model leaves a part, no error of ours
     """A part of a program fails, with what `described` says of it."""
 
 
+class Hung(Exception):  # as `Failure`
+    """A step hangs until the time is up of the innermost `Within`."""
+
+
 class Stuck(Exception):  # as `Failure`
     """A compensation failed: the whole tree stops."""
 
@@ -723,6 +790,11 @@ class Model:
                     return self.play(part, where, scopes)
                 except Failure as failure:
                     return [list(failure.args), self.play(other, where, scopes)]
+            case Within(part, other):
+                try:
+                    return self.play(part, where, scopes)
+                except Hung:
+                    return ["time", self.play(other, where, scopes)]
             case Both(parts):
                 ended = [self.caught(part, where, scopes) for part in parts]
                 for failure in (each for each in ended if isinstance(each, Failure)):
@@ -755,6 +827,10 @@ class Model:
         for at in range(act.retries + 1):
             fate = act.fates[at] if at < len(act.fates) else "yes"
             call.attempts += 1
+            if fate == "hang":
+                self.effects.append(named)
+                call.status, call.uncertain = "cancelled", act.kind != "look"
+                raise Hung
             if fate in {"yes", "no"} or (fate == "late" and act.kind == "asked"):
                 self.effects.append(named)
                 call.status, call.done = "done", True
@@ -926,7 +1002,9 @@ class Judge:
 
     def write_of_scope(self, entry: Entry) -> None:
         scope = entry.scope or 1
-        if entry.kind is Kind.COMPENSATING:
+        if entry.kind is Kind.LEFT:
+            self.left(entry)
+        elif entry.kind is Kind.COMPENSATING:
             self.scope_status[scope] = "compensating"
             self.plans[scope] = self.owed(scope)
         elif entry.kind in {Kind.COMPENSATED, Kind.COMPLETED, Kind.COMPENSATION_FAILED}:
@@ -948,7 +1026,7 @@ class Judge:
         elif kind in ENDS:
             call.status, call.is_open = str(kind), False
             call.done, call.failed = kind is Kind.DONE, kind is Kind.FAILED
-            call.uncertain = call.uncertain or kind is Kind.UNCERTAIN or '"uncertain":true' in (entry.result or "")
+            call.uncertain = call.uncertain or kind in {Kind.UNCERTAIN, Kind.CANCELLED} or told_uncertain(entry)
             self.entered.discard((entry.step, False))
         elif kind in {Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ERROR} and call.status != "compensating":
             self.mirror(entry)
@@ -961,6 +1039,11 @@ class Judge:
                 self.settled(entry.step)
             elif kind is Kind.COMPENSATION_ERROR:
                 call.status = "compensation_failed"
+
+    def left(self, entry: Entry) -> None:
+        """Note that a child was cut off: nothing starts in it any more."""
+        if self.scope_status[entry.scope] == "open":
+            self.scope_status[entry.scope] = "left"
 
     def settled(self, step: str) -> None:
         """Note that a call is no longer owed anything."""
@@ -986,6 +1069,11 @@ class Judge:
             undone = {text[1:] for text in effects if text.startswith("-")}
             owed = {text for text in done if acts[text.partition(".")[0]].kind in COMPENSATED_KINDS}
             assert owed <= undone, f"G4: {owed - undone} happened and were not compensated"
+
+
+def told_uncertain(entry: Entry) -> bool:
+    """Tell whether an entry says of an attempt that is tried again that its effect is uncertain."""
+    return '"uncertain":true' in (entry.result or "")
 
 
 def judge(world: World) -> None:

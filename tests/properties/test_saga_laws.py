@@ -13,14 +13,15 @@ import os
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from attrs import define
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, Phase, assume, example, find, given, settings
 from hypothesis import strategies as st
 
-from sagadsl import JournalError, Runtime, Status
+from sagadsl import JournalError, ReplayError, Runtime, Status
 from sagadsl._core import flow, state
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
@@ -32,15 +33,18 @@ from tests.properties.programs import (
     KINDS,
     PROBED,
     Act,
+    Boom,
     Both,
     Child,
     Death,
     Seq,
     Try,
+    Within,
     World,
     acts,
     cut_in,
     judge,
+    patient,
     predict,
     programs,
     recorded,
@@ -111,7 +115,11 @@ def check_branches(world: World, outcome: Any) -> None:
 def was_pardoned(world: World) -> bool:
     """Tell whether a process died between a compensation's failure and the run's: the next one tries it once more."""
     told = [event[1].kind if event[0] == "wrote" else event[0] for event in world.events]
-    return (Kind.COMPENSATION_ERROR, "died") in pairwise(told)
+    return any(then == "died" and what in PARDONED for what, then in pairwise(told))
+
+
+PARDONED = {Kind.COMPENSATION_ERROR, Kind.COMPENSATION_FAILED}
+"""After which another entry tells the levels above."""
 
 
 def strike(world: World, moments: list[int]) -> None:
@@ -167,6 +175,7 @@ def test_compensation_is_the_mirror_of_intents(program, paces):
 
 @law(25)
 @given(programs(), colours)
+@example(Child("a", Act("b", "undo", ("late",), ("boom", "boom"))), False)  # dies before the levels above are told
 def test_a_death_at_any_moment_leaves_a_run_that_ends_as_the_model_says(program, is_async):
     """Before and after each effect and each entry; the next process goes on."""
     whole = World(program, is_async)
@@ -257,6 +266,75 @@ def test_a_full_disk_compensates_nothing(program, is_async, room):
         outcome = world.finish()
     judge(world)
     check_model(world, outcome)
+
+
+hanging = programs(acts(ends=("no", "boom", "odd", "late", "hang", "hang")), within=True).map(patient)
+"""Programs whose steps may hang until the time is up that their body gives them."""
+CUT_OFF = Within(Child("a", Seq((Act("b"), Act("c", fates=("hang",))))), Act("d"))
+
+
+@law(150)
+@given(hanging, paces, moments, st.sampled_from([Death, KeyboardInterrupt]))
+@example(CUT_OFF, (0,), [], Death)
+@example(Within(Seq((CUT_OFF, Act("e", fates=("hang",)))), Act("f")), (0,), [30], Death)
+@example(Within(Act("a", "look", ("hang",)), Act("b")), (0,), [6], Death)  # a look leaves no trace until it has ended
+@example(Seq((Within(Act("a", "needy", ("hang",)), Act("b")), Act("c", "plain", ("boom",)))), (0,), [9], Death)
+def test_a_body_that_survives_a_cancellation_takes_the_same_way_each_time(program, paces, moments, how):
+    """Outcome, world and journal are the model's, wherever a process died and whatever was cut off."""
+    world = World(program, True, paces, how=how)
+    strike(world, moments)
+    outcome = world.finish()
+    judge(world)
+    check_model(world, outcome)
+
+
+@law(60)
+@given(hanging)
+@example(CUT_OFF)
+def test_a_cancellation_on_record_is_waited_for_and_entered_never_again(program):
+    """The process that dies with its last entry, and the one that replays all of it, see the same."""
+    whole = World(program, True)
+    whole.live()
+    assume(any(entry.kind is Kind.CANCELLED for entry in whole.entries))
+    world = World(program, True)
+    world.live(dies_at=whole.ticks - 1)
+    entered = [event for event in world.events if event[0] == "entered" and not event[2]]
+    world.finish()
+    judge(world)
+    assert [event for event in world.events if event[0] == "entered" and not event[2]] == entered
+
+
+def has(world: World, kind: Kind, name: str = "") -> bool:
+    return any(entry.kind is kind and (not name or entry.name == name) for entry in world.entries)
+
+
+REACHED = {
+    "a step that is cut off": (hanging, lambda world: has(world, Kind.CANCELLED)),
+    "a look that is cut off": (hanging, lambda world: has(world, Kind.CANCELLED, "look")),
+    "a child that is left": (hanging, lambda world: has(world, Kind.LEFT)),
+    "a cut-off step that is compensated": (
+        hanging,
+        lambda world: has(world, Kind.CANCELLED) and any(s.uncertain for s in world.run.steps if "compens" in s.status),
+    ),
+    "a child whose compensation fails": (
+        programs(),
+        lambda world: any(e.kind is Kind.COMPENSATION_FAILED and e.scope > 1 for e in world.entries),
+    ),
+}
+
+
+@pytest.mark.parametrize("reached", REACHED)
+def test_the_programs_reach(reached):
+    """What a law never meets it says nothing about."""
+    drawn, is_met = REACHED[reached]
+
+    def meets(program: Any) -> bool:
+        world = World(program, True)
+        world.live()
+        return is_met(world)
+
+    budget = settings(law(2000), database=None, phases=[Phase.generate])
+    assert find(drawn, meets, settings=budget, random=Random(1)) is not None  # noqa: S311
 
 
 # -- crash, then compensate -------------------------------------------------------------------------------------------
@@ -454,6 +532,47 @@ def test_the_judge_refuses_a_journal_that_loses_outcomes(is_async):
     world.live()
     with pytest.raises(AssertionError, match="G2"):
         judge(world)
+
+
+def test_the_judge_refuses_a_cut_off_step_that_is_entered_again(monkeypatch):
+    program = Within(Act("a", fates=("hang", "hang")), Act("b"))
+    whole = World(program, True)
+    whole.live()
+    world = World(program, True)
+    monkeypatch.setattr(Slot, "has_outcome", property(lambda self: self.done))
+    world.live(dies_at=whole.ticks - 1)
+    world.live()
+    with pytest.raises(AssertionError, match="G1"):
+        judge(world)
+
+
+def test_the_model_refuses_a_run_that_forgets_that_a_step_was_cut_off():
+    """What is lost is the trap itself: the other branch is taken by the next process."""
+    program = Within(Act("a", fates=("hang",)), Act("b"))
+    world = World(program, True, around=lambda journal: Losing(journal, {Kind.CANCELLED}))
+    outcome = world.live()
+    with pytest.raises(AssertionError):
+        check_model(world, outcome)
+
+
+def test_the_judge_refuses_a_child_that_goes_on_after_it_was_left(monkeypatch):
+    program = Within(Child("a", Try(Act("c", fates=("hang",)), Act("e"))), Act("d"))
+    whole = World(program, True)
+    whole.live()
+    world = World(program, True)
+    world.live(dies_at=whole.ticks - 1)
+    monkeypatch.setattr(Scope, "is_open", property(lambda self: True))
+    monkeypatch.setattr(flow, "interruption", _forgetful)
+    with pytest.raises(ReplayError):  # in the end; too late
+        world.live()
+    with pytest.raises(AssertionError, match="G5"):
+        judge(world)
+
+
+def _forgetful(slot: Slot | None) -> Any:
+    """Return a failure where the interruption comes again: the child catches it and goes on."""
+    yield from ()
+    return Boom("forgotten")
 
 
 def test_the_judge_refuses_a_journal_that_forgets_that_compensation_began():
