@@ -36,6 +36,16 @@ def test_a_runtime_in_memory_keeps_runs_as_long_as_it_lives():
     assert Runtime(":memory:").runs() == []
 
 
+def test_each_test_can_have_an_empty_store_in_memory():
+    """What is done under a key is done, so the next test must not find it."""
+    runtime = Runtime()
+    for _ in range(2):
+        runtime.configure(store=":memory:")
+        assert flow.using(runtime=runtime, key="k")("a") == "a"
+        runtime.configure(durability="process")
+        assert [run.id for run in runtime.runs()] == ["flow/k"]
+
+
 def test_a_store_is_named_by_call_by_saga_or_by_runtime(tmp_path):
     """The nearest wins; paths are absolute at first use."""
 

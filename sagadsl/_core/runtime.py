@@ -189,12 +189,16 @@ class Runtime:
     def configure(self, **settings: Any) -> None:
         """Change settings for the calls that follow: *store*, *durability*, *resume*, *on_failure*.
 
+        ``store=":memory:"`` is a new and empty one each time, as each test wants it.
+
         Raises:
             UsageError: A setting is unknown.
         """
         for name, value in settings.items():
             if name == "store":
                 self._store = value
+                if value == ":memory:":
+                    self._journals.pop(value, None)
             elif name in {"durability", "resume", "on_failure"}:
                 setattr(self, name, checked_choice(name, value))
             else:

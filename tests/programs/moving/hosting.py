@@ -20,7 +20,7 @@ def create_database(shop):
 
 def drop_database(database):
     log("drop database", database)
-    rmtree(ROOT / database)
+    rmtree(ROOT / database, ignore_errors=True)
 
 
 def create_user(database, user):

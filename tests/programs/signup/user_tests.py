@@ -8,9 +8,9 @@ import sagadsl
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Work in a folder of its own, with a store of its own."""
+    """Work in a folder of its own, with an empty store."""
     monkeypatch.chdir(tmp_path)
-    sagadsl.configure(store=tmp_path / "sagas.db")
+    sagadsl.configure(store=":memory:")
     return tmp_path
 
 
