@@ -34,7 +34,8 @@ from sagadsl._dsl.archive import archive
 from sagadsl._dsl.outcomes import outcome
 from sagadsl._dsl.recorded import now, random, uuid4
 from sagadsl._dsl.resuming import resume_all
-from sagadsl._dsl.sagas import Saga, saga
+from sagadsl._dsl.saga import saga
+from sagadsl._dsl.sagas import Saga
 from sagadsl._dsl.script import main
 from sagadsl._dsl.steps import Current, Step, current, step
 from sagadsl.errors import (

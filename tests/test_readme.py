@@ -92,6 +92,27 @@ def test_kill_9_is_survived_too(trip):
     assert again.endswith("['flight-Rome', 'hotel-Rome']\n")
 
 
+def test_the_block_fails_is_compensated_and_mended_goes_on(tmp_path):
+    """Compensated in reverse; another key is another night, and what is completed is not done again."""
+    (source,) = [block for block in blocks("python") if block.startswith("# nightly.py")]
+    script = tmp_path / "nightly.py"
+    script.write_text(source.replace("rows > 10", "rows > 9"))
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def play():
+        return subprocess.run(
+            [sys.executable, "nightly.py"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+        )
+
+    first = play()
+    assert first.stdout.split("\n") == ["  fetch 2026-11-22", "  forget 2026-11-22", ""]
+    assert "ValueError: too many\nsaga nightly/2026-11-22: compensated add_compensation(remove), fetch." in first.stderr
+    assert not (tmp_path / "report.txt").exists()
+    script.write_text(source)
+    assert [play().stdout, play().stdout] == ["  fetch 2026-11-22\n", ""]
+    assert (tmp_path / "report.txt").read_text() == "10 rows\n"
+
+
 def test_the_two_commands_of_the_readme_are_there():
     """One installs and runs the main job, one installs and passes the tests."""
     commands = [line[2:] for line in README.splitlines() if line.startswith("$ pip")]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
+from sagadsl._core.parameters import AsGiven, Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import NEVER, Retry, as_retry
 from sagadsl.errors import UsageError
 
@@ -85,7 +85,8 @@ class StepSpec:
     compensation: Compensation | None = None
     standing: Standing | None = None
     decided: bool = False
-    receiver: Receiver | None = None
+    compensation_module: str = ""
+    receiver: Receiver | AsGiven | None = None
     probe: Receiver | None = None
     on_uncertain: str = "retry"
     titled: bool = False
@@ -95,8 +96,14 @@ class StepSpec:
         facts: dict[str, Any] = {"module": self.module}
         if self.compensation is not None:
             facts["compensate"] = function_name(self.compensation.function)
+            if self.compensation_module not in {"", self.module}:
+                facts["compensate_module"] = self.compensation_module
             if self.compensation.even_if_failed:
                 facts["even_if_failed"] = True
+            if self.parameters.live:
+                facts["live"] = sorted(self.parameters.live)
+            if isinstance(self.receiver, AsGiven):
+                facts["as_given"] = True
         if self.read_only:
             facts["read_only"] = True
         if self.standing is not None:
@@ -104,6 +111,12 @@ class StepSpec:
         if self.titled:
             facts["title"] = self.title
         self.definition = json.dumps(facts, separators=(",", ":"))
+
+    @property
+    def compensates_async(self) -> bool:
+        """Its compensation is, or may be, to be awaited."""
+        back = self.compensation
+        return self.is_async or (back is not None and inspect.iscoroutinefunction(back.function))
 
     def arguments(self, function: Any, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return what to call *function* with, which is the step's own or that bound to the first of its arguments."""
@@ -113,9 +126,9 @@ class StepSpec:
 
 @define(eq=False, repr=False)
 class SagaSpec:
-    """A saga as decorated."""
+    """A saga as decorated; a block has no *function*, its body stands where it is used."""
 
-    function: Callable[..., Any]
+    function: Callable[..., Any] | None
     name: str
     title: str
     module: str
@@ -133,7 +146,9 @@ class SagaSpec:
     definition: str = ""
 
     def __attrs_post_init__(self) -> None:
-        facts = {"module": self.module, "program": self.program}
+        facts: dict[str, Any] = {"module": self.module, "program": self.program}
+        if self.function is None:
+            facts["block"] = True
         if self.version is not None:
             facts["version"] = self.version
         self.definition = json.dumps(facts, separators=(",", ":"))

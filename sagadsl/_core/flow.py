@@ -24,7 +24,7 @@ from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.codec.faults import add_note
 from sagadsl._core.definition import PIVOT, Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
-from sagadsl._core.parameters import Receiver, Source, function_name
+from sagadsl._core.parameters import AsGiven, Receiver, Source, function_name
 from sagadsl._core.retry import NEVER, Retry
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot
 from sagadsl._core.values import Cause, Kind, Landed, NotLanded, Status, StepStatus, Unknown
@@ -63,7 +63,7 @@ def perform(call: Call) -> Flow[Any]:
         if slot.has_outcome:
             return (yield from replay(slot))
     if scope.run.stop is not None or not scope.is_open:
-        return Raise((yield from barred(scope)))
+        return Raise((yield from barred(scope, slot)))
     if scope.run.cut:
         yield from survive(scope.run)
     if slot.spec is not None and slot.spec.standing is PIVOT:
@@ -76,7 +76,7 @@ def perform(call: Call) -> Flow[Any]:
     return Raise(outcome.error)
 
 
-def barred(scope: Scope) -> Flow[BaseException]:
+def barred(scope: Scope, slot: Slot | None = None) -> Flow[BaseException]:
     """Return what comes instead of a forward step: of a run that stopped, of a scope that ended or began to compensate.
 
     In a child that was cut off, and does more this time before the interruption comes, that is the interruption.
@@ -85,6 +85,8 @@ def barred(scope: Scope) -> Flow[BaseException]:
     for each in scope.chain():
         if run.stop is None and each.left and not each.closing:
             return (yield from interruption(each.slot))
+    if run.stop is None and slot is not None and scope.completed and scope.is_forward:
+        return run.halt(scope.beyond(slot))  # its end is on record, not just reached
     return Stop(run.stop or CLOSED)
 
 
@@ -204,7 +206,7 @@ def descend(slot: Slot) -> Flow[Raise | None]:
     if slot.seq:
         return None
     if run.stop is not None or not slot.scope.is_open:
-        return Raise((yield from barred(slot.scope)))
+        return Raise((yield from barred(slot.scope, slot)))
     if run.cut:
         yield from survive(run)
     yield Record(K.OPENED, slot, None)
@@ -545,9 +547,9 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     run, wanted = slot.run, slot.facts["compensate"]
     spec = slot.compensating_step()
     compensation: Compensation | None = spec.compensation if spec is not None else None
-    receiver: Receiver | None = spec.receiver if spec is not None else None
+    receiver: Receiver | AsGiven | None = spec.receiver if spec is not None else None
     if spec is None or compensation is None or receiver is None:
-        where = f"module {slot.facts['module']}"
+        where = f"module {slot.facts.get('compensate_module', slot.facts['module'])}"
         msg = f"the compensation {wanted} of step {slot.key} is not to be found: {where} must be imported and have it"
         raise LookupError(msg)
     values = what_is_known(slot, fault)
@@ -571,7 +573,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         compensation.function,
         args,
         kwargs,
-        spec.is_async,
+        spec.compensates_async,
         compensation.retries,
         compensation.timeout,
         is_compensation=True,
@@ -582,7 +584,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
 
 def _compensated(scope: Scope) -> tuple[str, ...]:
     slots = [s for each in scope.tree() for s in each.slots if s.status is StepStatus.COMPENSATED]
-    return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.seq))
+    return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.place))
 
 
 def _standing(scope: Scope) -> tuple[str, ...]:
@@ -606,7 +608,7 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     yield from leave_when_stopped(scope, error)
     if scope.left and not isinstance(error, Stop):
         raise (yield from interruption(scope.slot))  # its body came to an end before the interruption did
-    if scope.completed and scope.parent is not None:
+    if scope.status is Status.COMPLETED or (scope.completed and scope.parent is not None):
         return complete_again(scope, value, error)
     if scope.status in {Status.COMPENSATING, Status.COMPENSATED, Status.COMPENSATION_FAILED}:
         return (yield from settle_compensating(scope))  # one that failed, and died before it told the levels above
@@ -666,9 +668,9 @@ def complete(scope: Scope, value: Any) -> Flow[Ended]:
 
 
 def complete_again(scope: Scope, value: Any, error: BaseException | None) -> Ended:
-    """Leave a child whose value is on record: its body ran again only to bind what it called."""
+    """Leave a child, or a block, whose value is on record: its body ran again only to bind what it called."""
     run = scope.run
-    if scope.parent is not None and scope.parent.is_open:
+    if scope.parent is None or scope.parent.is_open:
         wrong = scope.leftover()
         if wrong is None and error is not None:
             wrong = ReplayError(run.id, scope.path, (), (), f"it raised {error!r} where its value is recorded")

@@ -79,7 +79,6 @@ class Parameters:
     *names* are all parameters in order, *stored* those that are written down; *function* is how errors name it.
     """
 
-    function: str
     signature: inspect.Signature
     names: tuple[str, ...]
     stored: tuple[str, ...]
@@ -88,6 +87,7 @@ class Parameters:
     defaults: dict[str, Any]
     positional: int
     is_simple: bool
+    function: str = ""
 
     @classmethod
     def of(cls, target: Any, live: Iterable[str] = ()) -> Parameters:
@@ -115,7 +115,6 @@ class Parameters:
                 )
                 raise UsageError(msg)
         return cls(
-            function=getattr(function, "__qualname__", type(function).__name__),
             signature=signature,
             names=tuple(parameters),
             stored=tuple(name for name in parameters if name not in chosen),
@@ -124,7 +123,16 @@ class Parameters:
             defaults={n: p.default for n, p in parameters.items() if p.default is not P.empty},
             positional=sum(p.kind in {P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD} for p in parameters.values()),
             is_simple=not any(p.kind in VARIADIC | {P.POSITIONAL_ONLY} for p in parameters.values()),
+            function=getattr(function, "__qualname__", type(function).__name__),
         )
+
+    @classmethod
+    def named(cls, names: Iterable[str], live: Iterable[str] = ()) -> Parameters:
+        """Return parameters of which no more than the names is known: what is left of them in the journal."""
+        names, chosen = tuple(names), frozenset(live)
+        signature = inspect.Signature([P(name, P.KEYWORD_ONLY) for name in names])
+        stored = tuple(name for name in names if name not in chosen)
+        return cls(signature, names, stored, chosen, {}, {}, 0, is_simple=True)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return all arguments by name, in the signature's order, defaults filled.
@@ -249,6 +257,32 @@ class Receiver:
             else:
                 kwargs[name] = values[source]
         return args, kwargs
+
+
+@define(eq=False)
+class AsGiven:
+    """What a compensation receives that was given together with its arguments: those, in their places."""
+
+    function: Callable[..., Any]
+    signature: inspect.Signature
+    names: tuple[str, ...]
+    result_parameter: None = None
+    needs_result: bool = False
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each value comes from: from the argument of its own name."""
+        return {name: name for name in self.names}
+
+    def arguments(self, values: Mapping[str | Source, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what to call the function with.
+
+        Raises:
+            KeyError: A value without which the function cannot be called is absent.
+        """
+        given = {name: values[name] for name in self.names}
+        bound = inspect.BoundArguments(self.signature, given)
+        return bound.args, bound.kwargs
 
 
 def _unbound(

@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
-from sagadsl._core.definition import SagaSpec, StepSpec, checked_name, key_of
+from sagadsl._core.definition import SagaSpec, checked_name, key_of
 from sagadsl._core.describe import describe, resuming_line, stored_value, stuck
 from sagadsl._core.drive import Drivers, contained
 from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
@@ -32,6 +32,7 @@ from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.ownership import claim, hold, owner, owner_of
 from sagadsl._core.provided import PROVIDED, Provided
+from sagadsl._core.registry import Registry
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.supply import asupply, lacking, supply
@@ -53,18 +54,6 @@ def _microseconds() -> int:
     return time.time_ns() // 1000
 
 
-class Registry:
-    """The steps and sagas that the program has decorated, by module and name. Only module-level ones can be found."""
-
-    def __init__(self) -> None:
-        self.steps: dict[tuple[str, str], StepSpec] = {}
-        self.sagas: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
-
-    def find_step(self, module: str, name: str) -> StepSpec | None:
-        """Return a step by where and how it was decorated."""
-        return self.steps.get((module, name))
-
-
 registry = Registry()
 CODEC = Codec()
 LISTED = (*map(str, Status), "interrupted")
@@ -77,6 +66,7 @@ class Run(RunInfo):
     _runtime: Any = field(repr=False, eq=False, default=None)
     _journal: Any = field(repr=False, eq=False, default=None)
     _module: str = field(repr=False, eq=False, default="")
+    _is_block: bool = field(repr=False, eq=False, default=False)
 
     def resume(self) -> Any:
         """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
@@ -105,6 +95,9 @@ class Run(RunInfo):
 
     def _saga(self, *, needed: bool) -> Any:
         saga = registry.sagas.get((self._module, self.saga))
+        if saga is None and needed and self._is_block:
+            msg = f"run {self.id} is a block: its body stands in {self.program}, so run that again and it goes on"
+            raise UsageError(msg)
         if saga is None and needed:
             msg = (
                 f"run {self.id}: this program has no saga named {self.saga!r} in a module {self._module!r}; import "
@@ -126,12 +119,19 @@ class Asked:
 
 
 class Opened:
-    """What a call of a saga means: its *scope* is to be run, unless *ended* says what is already on record."""
+    """What a call of a saga means: its *scope* is to be run, unless *ended* says what is already on record.
+
+    The *record* of a run that is completed has what its steps gave.
+    """
 
     def __init__(
-        self, scope: Scope | None = None, ended: Ended | BaseException | None = None, run: OpenRun | None = None
+        self,
+        scope: Scope | None = None,
+        ended: Ended | BaseException | None = None,
+        run: OpenRun | None = None,
+        record: Scope | None = None,
     ) -> None:
-        self.scope, self.ended, self.run = scope, ended, run
+        self.scope, self.ended, self.run, self.record = scope, ended, run, record
 
 
 class Runtime:
@@ -296,7 +296,7 @@ class Runtime:
         scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else self._take(asked, row)
         if scope.status is Status.COMPLETED:
             value = self.codec.decode(scope.result) if scope.result is not None else None
-            return Opened(ended=Ended(Status.COMPLETED, value), run=scope.run)
+            return Opened(ended=Ended(Status.COMPLETED, value), run=scope.run, record=scope)
         if scope.status is not Status.COMPENSATED:
             return Opened(scope)
         if scope.cause == Cause.REQUEST and not asked.options.rerun:
@@ -402,7 +402,7 @@ class Runtime:
             clock=self.clock,
             jitter=self.jitter,
             drivers=self.drivers,
-            find_step=registry.find_step,
+            step_of=registry.step_of,
             full=DURABILITY[level],
             observers=self.observers,
         )
@@ -481,7 +481,7 @@ class Runtime:
             return self._begun(self._reopen(asked, row)), arguments
         row, _ = claim(journal, row)
         try:
-            opened = self._open_to_compensate(self._load(spec, row, journal))
+            opened = self.request_compensation(self._load(spec, row, journal), by_names=spec is None)
         except BaseException:
             journal.release(row.lock)
             raise
@@ -489,8 +489,8 @@ class Runtime:
             journal.release(row.lock)
         return self._begun(opened), arguments
 
-    def _open_to_compensate(self, scope: Scope) -> Opened:
-        """Say what a request to compensate means for a run that this process holds."""
+    def request_compensation(self, scope: Scope, *, by_names: bool) -> Opened:
+        """Say what a request to compensate means for a run that this process holds; it says what is owed."""
         run = scope.run
         if scope.status is Status.COMPENSATED:
             return Opened(ended=Ended(Status.COMPENSATED), run=run)
@@ -499,10 +499,12 @@ class Runtime:
         pivot = scope.pivot()
         if pivot is not None and pivot.done:
             raise RunConflictError(run.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
-        if scope.spec is None:
-            self._need_functions(scope)
-            lacking(scope, self.provided)
-        self._announce_compensation(scope)
+        if by_names:
+            self.need_functions(scope)
+        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+
+        owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
+        log.warning("compensating %s: %s", short_id(run.id), owed, extra={"run": run.id})
         if scope.status is Status.COMPENSATING:
             self._queue(scope, Kind.TAKEN, owner())
         else:
@@ -510,21 +512,18 @@ class Runtime:
             self._queue(scope, Kind.COMPENSATING, json.dumps({"cause": cause or Cause.REQUEST}))
         return Opened(scope)
 
-    def _need_functions(self, scope: Scope) -> None:
+    def need_functions(self, scope: Scope) -> None:
         """Refuse, before anything is written, to compensate by names that this program does not have."""
         for slot in scope.owed():
             if slot.compensating_step() is None:
+                facts = slot.facts
+                where = f" of module {facts['compensate_module']}" if "compensate_module" in facts else ""
                 msg = (
                     f"run {scope.run.id}: the body of {scope.name} cannot be run here, and step {slot.name} of module "
-                    f"{slot.facts['module']}, compensated by {slot.facts['compensate']}, is not to be found: import it"
+                    f"{facts['module']}, compensated by {facts['compensate']}{where}, is not to be found: import it"
                 )
                 raise UsageError(msg)
-
-    def _announce_compensation(self, scope: Scope) -> None:
-        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
-
-        owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
-        log.warning("compensating %s: %s", short_id(scope.run.id), owed, extra={"run": scope.run.id})
+        lacking(scope, self.provided)
 
     def hold_back(self, run_id: str, times: int) -> BaseException | None:
         """Leave a run to a person if it was interrupted this often at one step; return what says so, `None` if not.
@@ -553,9 +552,12 @@ class Runtime:
         It is to be awaited if the saga is known to be async, or if one of them is.
         """
         opened, _ = self.reopen(None, run_id, compensate=True)
-        scope = opened.scope
+        return self.compensate_scope(opened.scope, run_id, is_async=is_async)
+
+    def compensate_scope(self, scope: Scope | None, run_id: str, *, is_async: bool = False) -> Any:
+        """Compensate a run by what is bound of it or found by names, and let it go; return it, or what gives it."""
         steps = [] if scope is None else map(Slot.compensating_step, scope.owed())
-        if is_async or any(spec is not None and spec.is_async for spec in steps):
+        if is_async or any(spec is not None and spec.compensates_async for spec in steps):
             return self._acompensate(scope, run_id)
         if scope is None:
             return self.find(run_id)
@@ -633,9 +635,10 @@ class Runtime:
         facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
         told = owner_of(entries)
         facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
-        module = facts_of(entries[0].definition or "{}").get("module", "")
+        told_of_saga = facts_of(entries[0].definition or "{}")
+        module, is_block = told_of_saga.get("module", ""), "block" in told_of_saga
         facts["arguments"] = stored_value(entries[0].arguments, self.codec) or {}
-        return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module)
+        return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
 
     def info(self, run: OpenRun) -> Run:
         """Return the run as it stands in the journal now."""

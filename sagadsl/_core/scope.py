@@ -60,7 +60,7 @@ class OpenRun:
     clock: Callable[[], int]
     jitter: Callable[[], float]
     drivers: tuple[Callable[..., Any], Callable[..., Any]]
-    find_step: Callable[[str, str], StepSpec | None]
+    step_of: Callable[[Slot], StepSpec | None]
     full: frozenset[Kind]
     observers: tuple[Callable[[Entry], None], ...] = ()
     pending: list[Entry] = field(factory=list)
@@ -122,7 +122,8 @@ class Slot:
 
     *seq* is its first entry's (0: nothing is recorded yet), *outcome* that of the entry that ended it, *arguments* the
     stored copies as JSON text. *result* is the text of its value, *fault* of its exception. *uncertain* is sticky.
-    *spec* and *live* are bound when the body calls.
+    *spec* and *live* are bound when the body calls. *entered_again* is the ``seq`` of the intent with which it was
+    entered after it had already failed.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
     brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
     """
@@ -152,6 +153,7 @@ class Slot:
     cut: bool = False
     comes_again: bool = False
     cancellations: int = 0
+    entered_again: int = 0
     child: Scope | None = None
     spec: StepSpec | None = None
     live: dict[str, Any] | None = None
@@ -170,6 +172,7 @@ class Slot:
             self.uncertain = True
         if kind is Kind.INTENT:
             self.attempts += 1
+            self.entered_again = self.entered_again if self.fault is None else entry.seq
             self.fault, self.again, self.cut = None, False, False
             return
         if kind is Kind.DONE:
@@ -249,6 +252,11 @@ class Slot:
         return (self.done or self.is_uncertain) and "standing" in self.facts
 
     @property
+    def place(self) -> int:
+        """Where it stands among the intents of its run."""
+        return self.entered_again or self.seq
+
+    @property
     def idempotency_key(self) -> str:
         """The same on every attempt, every resume and every machine."""
         return f"{self.scope.run.row.key_prefix}/{self.key}"
@@ -264,23 +272,17 @@ class Slot:
         return self.key[len(self.scope.prefix) :]
 
     def compensating_step(self) -> StepSpec | None:
-        """Return the step that compensates this call: as the body called it, else as it is found by its name.
-
-        A step of that name which no longer has the compensation on record is another one.
-        """
-        if self.spec is not None:
-            return self.spec
-        spec = self.run.find_step(self.facts["module"], self.name)
-        if spec is None or facts_of(spec.definition).get("compensate") != self.facts.get("compensate"):
-            return None  # or `using(compensate=...)`: only the body knows it
-        return spec
+        """Return the step that compensates this call: as the body called it, else as it is found by its names."""
+        return self.spec or self.run.step_of(self)
 
 
 @define(eq=False, repr=False)
 class Past:
     """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
 
-    *cut_off* are those that had no end, or that of an interruption, when the scope was read.
+    *cut_off* are those that had no end, or that of an interruption, when the scope was read. In a past that *is_free*
+    calls come by hand: in any order, any number of times or not at all. Nothing in it is used up, and what is called is
+    added.
     """
 
     recorded: tuple[str, ...]
@@ -290,6 +292,7 @@ class Past:
     is_strict: bool
     cut_off: list[Slot]
     called: list[str] = field(factory=list)
+    is_free: bool = False
 
 
 @define(eq=False, repr=False)
@@ -357,6 +360,12 @@ class Scope:
             scope = scope.parent
         return True
 
+    @property
+    def is_forward(self) -> bool:
+        """The body runs, or runs again, to do what it does: nothing around it compensates, or is just being left."""
+        going_on = (Status.OPEN, Status.COMPLETED)
+        return all(each.status in going_on and not each.closing for each in self.chain())
+
     def chain(self) -> Iterator[Scope]:
         """Yield this scope and those around it, innermost first."""
         scope: Scope | None = self
@@ -379,29 +388,50 @@ class Scope:
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""
         slots = [slot for scope in self.tree() for slot in scope.slots if slot.is_owed]
-        return sorted(slots, key=lambda slot: -slot.seq)
+        return sorted(slots, key=lambda slot: -slot.place)
 
     # -- identity ---------------------------------------------------------------------------------------------------
 
-    def call(self, name: str, definition: str, arguments: str, key: str | None) -> Slot:
-        """Return the slot of a call: the recorded one that it is, or a new one."""
-        base = name if key is None else f"{name}:{key}"
-        if self.past is not None:
+    def call(
+        self,
+        name: str,
+        definition: str,
+        arguments: str,
+        key: str | None,
+        further: bool = False,  # noqa: FBT001, FBT002  # a keyword costs
+    ) -> Slot:
+        """Return the slot of a call: the recorded one that it is, or a new one; a *further* one is always new."""
+        base, past = name if key is None else f"{name}:{key}", self.past
+        if past is not None and not further:
             slot = self._recorded(base, arguments, is_keyed=key is not None)
             if slot is not None:
                 return slot
         count = self.counts.get(base, 0) + 1
         self.counts[base] = count
         local = base if count == 1 else f"{base}#{count}"
-        return Slot(self, self.prefix + local, name, definition, arguments)
+        slot = Slot(self, self.prefix + local, name, definition, arguments)
+        if past is not None and past.is_free:
+            self._equal(base, arguments, is_keyed=key is not None).append(slot)
+        return slot
 
     def _recorded(self, base: str, arguments: str, *, is_keyed: bool) -> Slot | None:
+        found = self._equal(base, arguments, is_keyed=is_keyed)
+        if not found:
+            return None
+        return found[-1] if self.past is not None and self.past.is_free else found.popleft()
+
+    def _equal(self, base: str, arguments: str, *, is_keyed: bool) -> deque[Slot]:
+        """Return the calls on record that are equal to one: by its key, else by its name and arguments."""
         assert self.past is not None  # noqa: S101  # for the type checker
         if is_keyed:
-            found = self.past.keyed.get(base)
-        else:
-            found = self.past.buckets.get((base, self.run.codec.canonical(arguments)))
-        return found.popleft() if found else None
+            return self.past.keyed.setdefault(base, deque())
+        return self.past.buckets.setdefault((base, self.run.codec.canonical(arguments)), deque())
+
+    def free(self) -> None:
+        """Let calls come by hand."""
+        if self.past is None:
+            self.past = Past((), {}, {}, {}, is_strict=False, cut_off=[])
+        self.past.is_free = True
 
     def admit(self, slot: Slot) -> None:
         """Let a call in, or stop the run because the record says that another one comes here.
@@ -410,9 +440,9 @@ class Scope:
             Stop: The code no longer does what the journal recorded.
         """
         past = self.past
-        if past is None:
+        if past is None or past.is_free:
             return
-        if any(each.status is not Status.OPEN and each.status is not Status.COMPLETED for each in self.chain()):
+        if not self.is_forward:
             return  # compensating: the body only runs to bind what it calls
         past.called.append(slot.local_key)
         if past.is_strict and not slot.is_free:
@@ -425,10 +455,18 @@ class Scope:
 
     def leftover(self) -> ReplayError | None:
         """Return what is wrong when the body has ended and recorded calls were not made again."""
-        if self.past is None or (not self.past.is_strict and all(slot.cut for slot in self.past.order)):
+        if self.past is None or self.past.is_free:
+            return None
+        if not self.past.is_strict and all(slot.cut for slot in self.past.order):
             return None  # what was cut off beside others may be cut off before it is called
         reason = f"it ended before {', '.join(slot.local_key for slot in self.past.order)}"
         return ReplayError(self.run.id, self.path, self.past.recorded, tuple(self.past.called), reason)
+
+    def beyond(self, slot: Slot) -> ReplayError:
+        """Return what is wrong with a call that a scope whose end is on record does not have."""
+        recorded = tuple(each.local_key for each in self.slots)
+        reason = f"{slot.name} is called, and it completed without"
+        return ReplayError(self.run.id, self.path, recorded, (*recorded, slot.local_key), reason)
 
     def _diverged(self, slot: Slot, expected: Slot) -> ReplayError:
         past = self.past

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from sagadsl._core.definition import StepSpec
-from sagadsl._core.parameters import Receiver, function_name
+from sagadsl._core.parameters import AsGiven, Receiver, function_name
 from sagadsl._core.provided import Provided, Source
 from sagadsl._core.scope import Scope, Slot
 from sagadsl.errors import UsageError
@@ -35,7 +35,7 @@ def lacking(scope: Scope, provided: Provided) -> list[tuple[Slot, dict[str, Sour
 
 
 def sources_of(
-    slot: Slot, spec: StepSpec, role: str, receiver: Receiver | None, provided: Provided
+    slot: Slot, spec: StepSpec, role: str, receiver: Receiver | AsGiven | None, provided: Provided
 ) -> dict[str, Source]:
     """Say where the live arguments come from that the compensation or probe of a call wants."""
     if receiver is None:

@@ -190,55 +190,8 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
 
 CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure"})
 OPTIONS = CHOICES | {"name", "title", "key", "live", "store", "version", "runtime"}
+SESSION = "session in "
 USING = frozenset(a.name for a in attrs.fields(Options))
-
-
-@overload
-def saga(function: Callable[P, R], /) -> Saga[P, R]: ...
-@overload
-def saga(
-    *,
-    name: str | None = ...,
-    title: str | None = ...,
-    key: str | Callable[..., Any] | None = ...,
-    live: tuple[str, ...] = ...,
-    on_failure: str | None = ...,
-    on_compensation_failure: str = ...,
-    resume: str | None = ...,
-    store: Any = ...,
-    durability: str | None = ...,
-    version: str | None = ...,
-    runtime: Runtime | None = ...,
-) -> Callable[[Callable[P, R]], Saga[P, R]]: ...
-def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the overloads name them
-    """Make a function a saga: what its steps did is compensated in reverse when it fails, and a cut-off run goes on.
-
-    A call returns the body's value, or raises the original exception after compensation.
-
-    Args:
-        function: A function, coroutine function or method.
-        name: The stable name, by default the qualified name.
-        title: What people read, by default the docstring's first line.
-        key: A template of ``{argument}`` fields, or a function of arguments: name and key are the run's id, so that
-            one key is done once.
-        live: Names of parameters that are passed as they are and never stored.
-        on_failure: ``"compensate"``, or ``"pause"``: keep everything, a person decides.
-        on_compensation_failure: ``"stop"`` where a compensation fails, or ``"continue"`` with the others first.
-        resume: When a call without id and key goes on with an interrupted run: ``"arguments"``, ``"key"``, ``"never"``.
-        store: A path, ``":memory:"`` or a journal.
-        durability: ``"process"``, ``"power"`` or ``"power-strict"``.
-        version: Kept in the journal with each run.
-        runtime: A `Runtime` of your own, instead of the process's.
-
-    Raises:
-        UsageError: An option is unknown or cannot work, on the decorator's line.
-    """
-    known_options("@saga", options, OPTIONS)
-    for name in CHOICES & options.keys():
-        checked_choice(name, options[name])
-    if function is None:
-        return functools.partial(decorate, options=options)
-    return decorate(function, options)
 
 
 def decorate(target: Any, options: dict[str, Any]) -> Any:
@@ -266,8 +219,12 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
 
 def program_of(function: Any) -> str:
     """Return the source file of a saga: a run is only adopted by the program that started it."""
-    path = plain_function(inspect.unwrap(function)).__code__.co_filename
-    return os.path.abspath(path) if os.path.exists(path) else f"session in {os.getcwd()}"  # noqa: PTH100, PTH109, PTH110
+    return program_at(plain_function(inspect.unwrap(function)).__code__.co_filename)
+
+
+def program_at(path: str) -> str:
+    """Return the source file at *path*; what is typed in has none, and goes by its working directory."""
+    return os.path.abspath(path) if os.path.exists(path) else f"{SESSION}{os.getcwd()}"  # noqa: PTH100, PTH109, PTH110
 
 
 def runtime_of(spec: SagaSpec, options: Options) -> Runtime:
@@ -458,9 +415,10 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
 
         shown = short_id(run.id)
         at = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
+        or_else = "" if scope.spec is None or scope.spec.function is None else f", or sagadsl resume {shown}"
         log.warning(
-            "%s interrupted%s. Go on: run the program again, or sagadsl resume %s   Compensate: sagadsl compensate %s",
-            shown, f" at {at}" if at else "", shown, shown, extra={"run": run.id},
+            "%s interrupted%s. Go on: run the program again%s   Compensate: sagadsl compensate %s",
+            shown, f" at {at}" if at else "", or_else, shown, extra={"run": run.id},
         )  # fmt: skip
     return error
 

@@ -24,7 +24,7 @@ from sagadsl._core.flow import perform, renew
 from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import Retry, as_retry
 from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
-from sagadsl._core.scope import CURRENT, Scope
+from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.settings import checked_choice
 from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
@@ -90,9 +90,9 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
 
     __bound_function_wrapper__ = BoundStep
 
-    def __init__(self, target: Any, spec: StepSpec) -> None:
-        super().__init__(target, caller(spec))
-        self._self_spec = spec
+    def __init__(self, target: Any, spec: StepSpec, calling: Callable[[StepSpec], Any] | None = None) -> None:
+        super().__init__(target, (calling or caller)(spec))
+        self._self_spec, self._self_calling = spec, calling
 
     @property
     def plain(self) -> Any:
@@ -104,7 +104,7 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
         known_options(f"{self._self_spec.name}.using()", options, USING)
         if isinstance(options.get("key"), str):
             options["key"] = literal(options["key"])
-        return StepFunction(self.__wrapped__, respecified(self._self_spec, options))
+        return StepFunction(self.__wrapped__, respecified(self._self_spec, options), self._self_calling)
 
     def __reduce_ex__(self, protocol: Any) -> str:
         return str(self.__wrapped__.__qualname__)
@@ -180,6 +180,15 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     if isinstance(target, StepFunction):
         msg = f"{target.__qualname__} is a step already"
         raise UsageError(msg)
+    function, spec = plain_function(target), specified(target, options)
+    refuse_duplicate(function, spec.name)
+    if "<locals>" not in function.__qualname__:
+        registry.steps[spec.module, spec.name] = spec
+    return StepFunction(target, spec)
+
+
+def specified(target: Any, options: dict[str, Any]) -> StepSpec:
+    """Return the definition of a step."""
     function = checked_function(target, "step")
     name = default_name(function, options.get("name"), "step")
     parameters = Parameters.of(target, options.get("live", ()))
@@ -199,10 +208,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     spec = respecified(spec, {n: options[n] for n in USING & options.keys()})
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
-    refuse_duplicate(function, name)
-    if "<locals>" not in function.__qualname__:
-        registry.steps[spec.module, name] = spec
-    return StepFunction(target, spec)
+    return spec
 
 
 def respecified(spec: StepSpec, options: dict[str, Any]) -> StepSpec:
@@ -270,7 +276,7 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
         UsageError: It cannot be called for this step.
     """
     if given is None or isinstance(given, Standing):
-        return {"compensation": None, "receiver": None, "standing": given, "decided": True}
+        return {"compensation": None, "compensation_module": "", "receiver": None, "standing": given, "decided": True}
     if spec.read_only:
         msg = f"{spec.name} is read_only: a step that only looks has nothing to compensate"
         raise UsageError(msg)
@@ -281,7 +287,9 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
     function = undecorated(compensation.function)
     receiver = receiver_of(spec, function, "compensation")
     compensation = attrs.evolve(compensation, function=function)
-    return {"compensation": compensation, "receiver": receiver, "standing": None, "decided": True}
+    module = module_name(getattr(function, "__module__", None) or "")
+    changes = {"compensation": compensation, "compensation_module": module, "receiver": receiver}
+    return changes | {"standing": None, "decided": True}
 
 
 def refuse_other_kind_of_method(spec: StepSpec, function: Any, role: str) -> None:
@@ -304,8 +312,12 @@ def refuse_other_kind_of_method(spec: StepSpec, function: Any, role: str) -> Non
         raise UsageError(msg)
 
 
-def caller(spec: StepSpec) -> Callable[..., Any]:
-    """Return what happens when a step is called."""
+def caller(
+    spec: StepSpec,
+    here: Callable[[], Scope | Call | None] = CURRENT.get,
+    slot_of: Callable[[Scope, str, str, str, str | None], Slot] = Scope.call,
+) -> Callable[..., Any]:
+    """Return what happens when a step is called: *here* tells in which scope, *slot_of* which of its calls it is."""
     parameters = spec.parameters
     names, count = parameters.names, len(parameters.names)
     is_plain = parameters.is_simple and parameters.positional == count and not parameters.live
@@ -313,7 +325,7 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
 
     def call(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True
-        scope = CURRENT.get()
+        scope = here()
         if scope is None:
             if threads_with_runs:
                 notice_thread(spec)
@@ -332,7 +344,7 @@ def caller(spec: StepSpec) -> Callable[..., Any]:
         except Unstorable as why:
             raise unstorable_argument(name, why) from None
         key = None if spec.key is None else key_of(spec.key, stored, name)
-        slot = scope.call(name, definition, text, key)
+        slot = slot_of(scope, name, definition, text, key)
         slot.spec, slot.live = spec, live
         call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
         if key is not None and slot.seq and run.codec.canonical(text) != run.codec.canonical(slot.arguments):
@@ -370,10 +382,10 @@ def is_async_body(scope: Scope) -> bool:
 def misplaced(spec: Any, here: Any) -> UsageError:
     """Return what to say of a step or saga that is called where it cannot be."""
     if type(here) is Scope:
-        return UsageError(
-            f"{spec.name} is an async def, the saga around it ({here.name}) a def that cannot await it; make the saga "
-            "an async def"
-        )
+        where, cure = f"the saga around it ({here.name}) a def", "make the saga an async def"
+        if here.spec is not None and here.spec.function is None:
+            where, cure = f"the block around it ({here.name}) one", "enter it with `async with`"
+        return UsageError(f"{spec.name} is an async def, {where} that cannot await it; {cure}")
     where = "the compensation of step" if here.is_compensation else "the probe of step" if here.is_probe else "step"
     return UsageError(
         f"{spec.name} is called inside {where} {here.slot.key}: a step is a leaf. Call it from the saga, or call "

@@ -69,11 +69,11 @@ def load_code(run: RunInfo, target: str | None, verb: str) -> None:
     if not targets:
         raise UsageError(_unnamed(run, verb))
     for each in targets:
-        load(each)
+        load(each, run.saga)
 
 
-def load(target: str) -> Any:
-    """Import a target's module and return its saga.
+def load(target: str, block: str | None = None) -> Any:
+    """Import a target's module and return its saga; a *block* is no name in it, so for that there is none to return.
 
     Raises:
         UsageError: It cannot be imported, or has no such saga.
@@ -95,7 +95,7 @@ def load(target: str) -> Any:
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    if not isinstance(found, Saga):
+    if not isinstance(found, Saga) and (found is not None or name != block):
         sagas = sorted(n for n, value in vars(module).items() if isinstance(value, Saga))
         there = f"it has {', '.join(f'{where}:{n}' for n in sagas)}" if sagas else "it has none"
         msg = f"{where} has no saga {name}; {there}"

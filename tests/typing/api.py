@@ -33,6 +33,7 @@ from sagadsl import (
     Saga,
     Status,
     Step,
+    StepInfo,
     Suspended,
     Unknown,
     saga,
@@ -210,6 +211,45 @@ def told(outcome: Outcome[Reservation]) -> str:
         case _:
             assert_never(outcome)
     return str(outcome.exit_code)
+
+
+# -- a block, or a run by hand, keeps the types of what is called in it -----------------------------------------------
+
+
+def fetch(city: str, nights: int = 1) -> Reservation:
+    return Reservation(city)
+
+
+async def afetch(city: str) -> float:
+    return 1.0
+
+
+with saga("nightly", key="2026-11-22", on_failure="pause", title="At night", version="2") as nightly:
+    assert_type(nightly.step(fetch)("Rome", 2), Reservation)
+    assert_type(nightly.step(reserve, compensate=None, retries=2, timeout=5.0, name="again")("lamp", 2), Reservation)
+    assert_type(nightly.step(shop.pack, key="k")("lamp"), int)
+    assert_type(nightly.add_compensation(undo, "lamp", None, idempotency_key="k"), None)
+    nightly.step(fetch)(1)  # type: ignore[arg-type]  # a city is text
+    nightly.step(fetch, retry=2)  # type: ignore[call-arg]  # the option is called retries
+    nightly.add_compensation(undo, "lamp")  # type: ignore[call-arg]  # the error is missing
+
+by_hand = saga("explore", id="x", store=":memory:", on_compensation_failure="continue", steal=True, rerun=True)
+coroutine_6 = assert_type(by_hand.step(afetch, again=True, live=())("Rome"), Coroutine[Any, Any, float])
+assert_type(by_hand.id, str)
+assert_type(by_hand.status, Status)
+assert_type(by_hand.info, Run)
+assert_type(by_hand.steps, tuple[StepInfo, ...])
+assert_type(by_hand.stack, tuple[StepInfo, ...])
+assert_type(by_hand.error, Fault | None)
+assert_type(by_hand.complete(1), Any)
+saga("explore", retries=3)  # type: ignore[call-overload]  # that is a step's option
+
+
+async def enters() -> None:
+    """Await what is async in a block."""
+    async with saga("nightly") as run:
+        assert_type(await run.step(afetch)("Rome"), float)
+        assert_type(await run.step(charge)("lamp", 2), float)
 
 
 # -- the rest of the front door ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import attrs
@@ -46,6 +46,23 @@ def find_class(name: str) -> type | None:
         for part in qualname.split("."):
             found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
         if isinstance(found, type):
+            return found
+    return None
+
+
+def find_function(where: str, name: str) -> FunctionType | None:
+    """Find a function at the top of an imported module, under its own name; a decorated step gives its function.
+
+    One of the standard library is never given: whoever could write to a journal could have it do anything. A program
+    that means `shutil.rmtree` says so in a function of its own.
+    """
+    if where.partition(".")[0] in sys.stdlib_module_names and module_name("__main__") != where:
+        return None
+    for module in (sys.modules.get(where), _main_called(where)):
+        found: Any = vars(module).get(name) if isinstance(module, ModuleType) else None
+        if isinstance(found, FunctionType) and type(found) is not FunctionType:
+            found = found.__wrapped__  # a proxy that says it is one
+        if type(found) is FunctionType and (module_name(found.__module__), found.__qualname__) == (where, name):
             return found
     return None
 

@@ -1,0 +1,620 @@
+"""``saga("name")``: a saga without a function, used as a ``with`` block or by hand.
+
+A block's body stands where it is used. Entering it opens a run (or a child, inside another) and makes it the current
+position; leaving it settles it, by the rules and the code of a decorated saga. Python cannot skip the body, so over a
+record it runs again: what is recorded comes back, and nothing else is entered once the run has ended.
+
+By hand there is no body, so no order: a call is found on record by its name and arguments, a failed one is tried again,
+and the end is somebody's word, `Block.complete` or `Block.compensate`. The handle knows its run itself: context
+variables are lost between the cells of a notebook.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+
+import attrs
+
+from sagadsl._core import threads
+from sagadsl._core.codec import user_frames
+from sagadsl._core.codec.classes import module_name
+from sagadsl._core.definition import Compensation, SagaSpec, StepSpec, checked_name
+from sagadsl._core.describe import describe
+from sagadsl._core.effects import Call
+from sagadsl._core.flow import Ended, descend
+from sagadsl._core.journal import Journal, Log
+from sagadsl._core.parameters import AsGiven, Parameters
+from sagadsl._core.retry import Retry
+from sagadsl._core.runtime import Run
+from sagadsl._core.scope import CURRENT, Scope, Slot
+from sagadsl._core.settings import Options, checked_choice
+from sagadsl._core.values import RunRow, Status, StepInfo, StepStatus
+from sagadsl._dsl import sagas, steps
+from sagadsl._dsl.options import known_options
+from sagadsl._dsl.outcomes import as_call
+from sagadsl._dsl.sagas import Calling, program_at
+from sagadsl._dsl.steps import Compensate, StepFunction
+from sagadsl.errors import Fault, ReplayError, Stop, UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+log = logging.getLogger("sagadsl")
+
+OPTIONS = sagas.USING | {"on_compensation_failure", "title", "version"}
+STEP_OPTIONS = steps.OPTIONS | {"again"}
+BY_FUNCTION = (steps.StepFunction, steps.BoundStep)
+
+
+class StepOptions(TypedDict, total=False):
+    """What `Block.step` takes besides a function."""
+
+    compensate: Compensate
+    retries: int | Retry
+    timeout: float | timedelta | None
+    probe: Callable[..., Any] | None
+    on_uncertain: str
+    key: str | Callable[..., Any] | None
+    name: str | None
+    title: str | None
+    read_only: bool
+    live: tuple[str, ...]
+    again: bool
+
+
+class Block:
+    """A run to be used as a block (``with``, ``async with``) or by hand: what ``saga("name")`` gives.
+
+    Inside a saga or another block it is a child of that run, and then always a block: by hand it could outlive what it
+    is a part of, which is a `UsageError`.
+    """
+
+    def __init__(self, spec: SagaSpec, options: Options) -> None:
+        self._spec, self._options = spec, options
+        self._runtime = sagas.runtime_of(spec, options)
+        self._calling = Calling(spec, options, self._runtime, _no_body, as_call)
+        self._scope: Scope | None = None  # while this handle has its run open, or stands in its record
+        self._last: Scope | None = None  # the same, and afterwards too
+        self._around: Scope | None = None
+        self._is_block = self._is_by_hand = self._is_record = False
+        self._over = ""
+        self._busy: set[Slot] = set()  # the calls under way by hand
+        self._guard = threading.RLock()
+        self._release: Callable[[], Any] = _no_body
+
+    def __repr__(self) -> str:
+        return f"<saga {self._spec.name!r} {self._over or ('open' if self._scope is not None else 'not begun')}>"
+
+    @property
+    def _another(self) -> str:
+        return f"saga({self._spec.name!r}, ...)"
+
+    # -- what is done in it -----------------------------------------------------------------------------------------
+
+    def step(self, function: Callable[P, R], /, **options: Unpack[StepOptions]) -> Callable[P, R]:
+        """Return *function*, decorated or not, as a step of this run.
+
+        By hand a step that fails leaves the run open, and called again with the same arguments it is entered again. One
+        that is done is not: the record comes back, with a warning, unless *again* is true, which makes it a further
+        call. In a block every call is one of its own, as in any saga.
+
+        Args:
+            function: A function, coroutine function or method.
+            options: Those of `sagadsl.step`, and *again*. A decorated function takes *compensate*, *retries*,
+                *timeout*, *key* and *name*.
+
+        Raises:
+            UsageError: An option is unknown or cannot work, or the function is a lambda, a generator or a saga.
+        """
+        given: dict[str, Any] = dict(options)
+        known_options(f"{self._spec.name}: step()", given, STEP_OPTIONS)
+        calling = functools.partial(self._caller, again=bool(given.pop("again", False)))
+        if isinstance(function, (sagas.SagaFunction, sagas.BoundSaga)):
+            msg = f"{function.__qualname__} is a saga, not a step: call it inside `with saga({self._spec.name!r})`"
+            raise UsageError(msg)
+        if not isinstance(function, BY_FUNCTION):
+            return as_it_was(function, StepFunction(function, steps.specified(function, given), calling))
+        whole: Any = function._self_parent if isinstance(function, steps.BoundStep) else function  # noqa: SLF001  # ours
+        spec = steps.respecified(whole._self_spec, {n: given[n] for n in steps.USING & given.keys()})  # noqa: SLF001
+        if given.get("name") is not None:
+            spec = attrs.evolve(spec, name=checked_name(given["name"], f"{spec.name}: name=", "/#:"))
+        for option in given.keys() - steps.USING - {"name"}:
+            msg = f"{spec.name} is decorated: say {option}= there"
+            raise UsageError(msg)
+        made: Any = StepFunction(whole.__wrapped__, spec, calling)
+        if whole is not function:
+            instance: Any = function._self_instance  # noqa: SLF001  # as wrapt names it
+            made = made.__get__(instance, type(instance))
+        return as_it_was(function, made)
+
+    def add_compensation(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have ``function(*args, **kwargs)`` called, in its place of the reverse order, when this run compensates.
+
+        It is on record when this returns. The arguments are stored, but for those annotated `Live` and a method's own
+        object.
+
+        Raises:
+            UsageError: It is no function with a name, or an ``async def`` where nobody could await it.
+            NotStorableError: An argument cannot be stored.
+        """
+        target: Any = function.plain if isinstance(function, BY_FUNCTION) else function
+        name = getattr(target, "__qualname__", None)
+        if name is None or isinstance(target, type):
+            msg = f"{self._spec.name}: add_compensation() takes a function with a name, not {target!r}; use def"
+            raise UsageError(msg)
+        given: tuple[Any, ...] = args
+        live: tuple[str, ...] = ()
+        if inspect.ismethod(target):
+            given = (target.__self__, *args)
+            target = target.__func__
+            live = tuple(inspect.signature(target).parameters)[:1]
+        try:
+            signature, known = inspect.signature(target), Parameters.of(target, live)
+        except ValueError as error:
+            msg = f"{name} keeps its parameters to itself; give a def that calls it"
+            raise UsageError(msg) from error
+        bound = signature.bind(*given, **kwargs).arguments
+        is_async = inspect.iscoroutinefunction(target)
+        if is_async and self._is_block and not self._spec.is_async:
+            msg = f"{name} is an async def, and nobody could await it: enter {self._spec.name} with `async with`"
+            raise UsageError(msg)
+        spec = StepSpec(
+            function=_no_effect,
+            name=f"add_compensation({name.rpartition('<locals>.')[2]})",
+            title=name,
+            module=self._spec.module,
+            is_async=False,
+            parameters=Parameters.named(bound, known.live & bound.keys()),
+            compensation=Compensation(target),
+            compensation_module=module_name(getattr(target, "__module__", None) or ""),
+            receiver=AsGiven(target, signature, tuple(bound)),
+            decided=True,
+        )
+        self._caller(spec)(_no_effect, None, (), bound)
+
+    def _caller(self, spec: StepSpec, *, again: bool = False) -> Callable[..., Any]:
+        """Return what happens when a step of this run is called."""
+        journaled = steps.caller(spec, self._here)
+
+        def call(*called: Any) -> Any:
+            __tracebackhide__ = True
+            if self._is_block:
+                return journaled(*called)
+            return self._acall(spec, called, again) if spec.is_async else self._call(spec, called, again)
+
+        return call
+
+    def _call(self, spec: StepSpec, called: Any, again: bool) -> Any:  # noqa: FBT001  # as told
+        """Do a step by hand."""
+        __tracebackhide__ = True
+        mine: list[Slot] = []
+        try:
+            return steps.caller(spec, self._here, functools.partial(self._slot, mine, again))(*called)
+        except BaseException as error:  # noqa: BLE001  # raised again, a stop as its reason
+            out = self._came_out(error)
+        finally:
+            self._busy.difference_update(mine)
+        raise out
+
+    async def _acall(self, spec: StepSpec, called: Any, again: bool) -> Any:  # noqa: FBT001  # as told
+        """Do a step by hand."""
+        __tracebackhide__ = True
+        mine: list[Slot] = []
+        try:
+            return await steps.caller(spec, self._here, functools.partial(self._slot, mine, again))(*called)
+        except BaseException as error:  # noqa: BLE001  # as above
+            out = self._came_out(error)
+        finally:
+            self._busy.difference_update(mine)
+        raise out
+
+    def _came_out(self, error: BaseException) -> BaseException:
+        """Return what a step by hand raises. After a stop the next use opens the run again: the file knows best."""
+        scope = self._scope
+        if isinstance(error, Stop):
+            self._let_go()
+            return error.reason
+        if scope is not None and not isinstance(error, Exception):
+            sagas.interrupted(scope, error)
+            if scope.run.stop is not None:
+                self._let_go()
+        return error
+
+    def _here(self) -> Scope | Call | None:
+        """Return where a step of this run is called.
+
+        Raises:
+            UsageError: The run has ended, or this is another run's body.
+        """
+        here = CURRENT.get()
+        if isinstance(here, Call):
+            return here  # where no step can be called at all
+        if self._over:
+            msg = f"{self._spec.name} {self._over}: a further step takes a further run, {self._another}"
+            raise UsageError(msg)
+        if here is not None and here is not self._scope:
+            msg = (
+                f"a step of {self._spec.name} is called inside {here.name}, which would not compensate it; "
+                "begin a block there: with saga(...)"
+            )
+            raise UsageError(msg)
+        if self._is_block:
+            return self._scope
+        self._is_by_hand = True
+        scope = self._opened()
+        if scope.status is Status.COMPENSATING:
+            raise self._compensates(scope)
+        scope.free()
+        return scope
+
+    def _compensates(self, scope: Scope) -> UsageError:
+        return UsageError(f"run {scope.run.id} is compensating: compensate() of {self._spec.name} goes on with that")
+
+    def _slot(
+        self,
+        mine: list[Slot],
+        again: bool,  # noqa: FBT001  # as told
+        scope: Scope,
+        name: str,
+        *call: *tuple[str, str, str | None],
+    ) -> Slot:
+        """Return the slot of a call by hand: a failed one to be entered again, a done one to come back as it is."""
+        with self._guard:
+            slot = scope.call(name, *call, again)
+            if slot in self._busy:
+                msg = f"{slot.key} is under way with these arguments; step(..., again=True) makes it a further call"
+                raise UsageError(msg)
+            self._busy.add(slot)
+            mine.append(slot)
+        if slot.child is not None:
+            reason = f"{name} was a saga"
+            raise ReplayError(scope.run.id, "", (slot.local_key,), (name,), reason)
+        if self._is_record and slot.status is StepStatus.CANCELLED:
+            raise scope.beyond(slot)
+        if slot.done:
+            log.warning(
+                "%s is recorded with these arguments: what it gave comes back; step(..., again=True) does it once more",
+                slot.key,
+                extra={"run": scope.run.id},
+            )
+        elif slot.seq and not self._is_record:
+            slot.again = slot.fault is not None
+            log.warning("%s is tried again", slot.key, extra={"run": scope.run.id})
+        return slot
+
+    # -- as a block -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        scope = self._begin(is_async=False)
+        if scope.slot is not None:
+            scope.run.drivers[0](descend(scope.slot))
+            if sagas.has_failed(scope):  # on record: raised again, and the body need not run
+                self._come_out(scope, sagas.leave(scope, self._calling, None, None), None)
+        CURRENT.set(scope)
+        return self
+
+    def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
+        scope = self._end()
+        try:
+            ended = sagas.leave(scope, self._calling, None, error)
+        finally:
+            self._let_go()
+        return self._come_out(scope, ended, error)
+
+    async def __aenter__(self) -> Self:
+        scope = self._begin(is_async=True)
+        if scope.slot is not None:
+            await scope.run.drivers[1](descend(scope.slot))
+            if sagas.has_failed(scope):  # as above
+                self._come_out(scope, await sagas.aleave(scope, self._calling, None, None), None)
+        CURRENT.set(scope)
+        return self
+
+    async def __aexit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
+        scope = self._end()
+        try:
+            ended = await sagas.aleave(scope, self._calling, None, error)
+        finally:
+            self._let_go()
+        return self._come_out(scope, ended, error)
+
+    def _begin(self, *, is_async: bool) -> Scope:
+        """Open the run of a block, or a child of the one around it.
+
+        Raises:
+            UsageError: It was entered before, or used by hand, or this is no place for it.
+        """
+        name, here = self._spec.name, CURRENT.get()
+        if self._is_block or self._is_by_hand:
+            used = "was entered before" if self._is_block else "is used by hand"
+            msg = f"{name} {used}: each block takes a run of its own, {self._another}"
+            raise UsageError(msg)
+        if isinstance(here, Call):
+            msg = f"the block {name} is entered inside step {here.slot.key}: a step is a leaf. Enter it in the saga"
+            raise UsageError(msg)
+        if here is not None and is_async and not steps.is_async_body(here):
+            msg = f"{name} is entered with `async with` inside {here.name}, which cannot await: use `with`"
+            raise UsageError(msg)
+        self._spec.is_async = is_async
+        scope = self._opened() if here is None else self._child(here)
+        if here is None and not self._is_record:
+            threads.begin(scope.run)
+        self._is_block, self._around, self._scope, self._last = True, here, scope, scope
+        return scope
+
+    def _child(self, here: Scope) -> Scope:
+        """Return the scope of a block inside another body."""
+        if self._scope is not None:
+            msg = f"{self._spec.name} was begun outside of {here.name}: inside it a block takes a run of its own"
+            raise UsageError(msg)
+        slot = sagas.child_of(here, self._spec, {}, None, self._options)
+        assert slot.child is not None  # noqa: S101  # `child_of` made it
+        return slot.child
+
+    def _end(self) -> Scope:
+        """Leave the current position; nothing more is done in the block."""
+        CURRENT.set(self._around)
+        self._over = "was left"
+        assert self._scope is not None  # noqa: S101  # it was entered
+        return self._scope
+
+    def _come_out(self, scope: Scope, ended: Ended | BaseException, error: BaseException | None) -> bool:
+        """Let come out of a block what comes out of a saga; tell whether *error*, its body's, is done with."""
+        coming = ended if isinstance(ended, BaseException) else ended.error
+        context = None if coming is None else coming.__context__
+        try:
+            as_call(self._runtime, scope.run, ended)
+        except BaseException as out:
+            if out is error:
+                out.with_traceback(user_frames(out))
+                return False
+            if out is coming:
+                out.__context__ = context  # it is no accident of handling what the body raised
+            raise
+        return error is not None
+
+    # -- by hand ----------------------------------------------------------------------------------------------------
+
+    def complete(self, value: Any = None) -> Any:
+        """End a run by hand: it is completed with *value*, which is returned as it would come back after a restart.
+
+        Raises:
+            UsageError: It is a block, which leaving it completes; or it has ended, or a step of it is under way.
+        """
+        self._refuse_to_end("complete")
+        if self._over:
+            msg = f"{self._spec.name} {self._over}: there is nothing to complete"
+            raise UsageError(msg)
+        scope = self._opened()
+        if scope.status is Status.COMPENSATING:
+            raise self._compensates(scope)
+        scope.free()
+        try:
+            ended = sagas.leave(scope, self._calling, value, None)
+        finally:
+            self._let_go()
+        if isinstance(ended, Ended):
+            self._over = "is completed"
+        return as_call(self._runtime, scope.run, ended)
+
+    def compensate(self) -> Any:
+        """End a run by hand: compensate what it owes, or carry on doing so.
+
+        Return the run as it then is, or an awaitable of it where a compensation is async.
+
+        Raises:
+            UsageError: It is a block, which an exception compensates; or what compensates a step is not to be found.
+            CompensationError: A compensation failed; calling this again carries on there.
+        """
+        self._refuse_to_end("compensate")
+        if self._scope is None and self._known_id is not None:
+            opened, _ = self._runtime.reopen(self._spec, self._known_id, compensate=True, options=self._options)
+            if opened.scope is None:
+                return self._runtime.find(self._known_id)
+            scope = self._have(opened.scope)
+            try:
+                self._runtime.need_functions(scope)
+            except UsageError:
+                self._let_go()
+                raise
+        else:
+            scope = self._opened()
+            self._runtime.request_compensation(scope, by_names=True)
+        try:
+            work = self._runtime.compensate_scope(scope, scope.run.id)
+            return self._acompensated(work) if inspect.isawaitable(work) else self._compensated(work)
+        except BaseException:
+            self._let_go()
+            raise
+
+    async def _acompensated(self, work: Awaitable[Run]) -> Run:
+        """Await compensation to its end, whoever is cancelled meanwhile."""
+        try:
+            return self._compensated(await sagas.shielded(work))
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _compensated(self, run: Run) -> Run:
+        self._let_go()
+        self._over = "is compensated"
+        return run
+
+    def _refuse_to_end(self, verb: str) -> None:
+        """Refuse to end a run by hand that is a block, or to do so where it is being run.
+
+        Raises:
+            UsageError: As said.
+        """
+        name, here = self._spec.name, CURRENT.get()
+        if self._is_block:
+            cure = "leaving it completes it" if verb == "complete" else "an exception that leaves it compensates it"
+            msg = f"{name} is a block, and {cure}: {verb}() is for a run by hand"
+            raise UsageError(msg)
+        if here is not None:
+            where = f"step {here.slot.key}" if isinstance(here, Call) else here.name
+            msg = f"{verb}() of {name} is called inside {where}; call it outside, when nothing of it is under way"
+            raise UsageError(msg)
+        if self._scope is not None and any(isinstance(call, Call) and call.is_async for call in self._scope.flying):
+            msg = f"run {self._scope.run.id}: a step is under way; await it, then {verb}() the run"
+            raise UsageError(msg)
+        self._is_by_hand = True
+
+    # -- its run ----------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> Scope:
+        """Return the scope of the run, opened at first use."""
+        with self._guard:
+            return self._scope or self._open()
+
+    def _open(self) -> Scope:
+        """Open the run that is meant, or, where this handle had one, that one again."""
+        calling = self._calling
+        if self._last is not None:
+            calling = attrs.evolve(calling, options=attrs.evolve(self._options, id=self._last.run.id, steal=False))
+        elif self._spec.program.startswith(sagas.SESSION):
+            self._replace_earlier()
+        opened = calling.open({})
+        if isinstance(opened.ended, BaseException):
+            raise opened.ended
+        self._is_record = opened.scope is None
+        scope = opened.scope or opened.record
+        assert scope is not None  # noqa: S101  # it goes on, or is completed
+        return self._have(scope)
+
+    def _have(self, scope: Scope) -> Scope:
+        """Take a scope as this handle's; what an earlier one had bound of its calls is bound again."""
+        if self._last is not None:
+            bound = {slot.key: slot for each in self._last.tree() for slot in each.slots}
+            for slot in (slot for each in scope.tree() for slot in each.slots if slot.key in bound):
+                slot.spec, slot.live = bound[slot.key].spec, bound[slot.key].live
+        run = scope.run
+        threads.end(run)  # by hand a run belongs to no thread
+        self._scope = self._last = scope
+        if not self._is_record:  # a handle that nobody has any more lets its run go, open as it is
+            release = weakref.finalize(self, _release, run.journal, run.log, run.row)
+            release.atexit = False
+            self._release = release
+        return scope
+
+    def _let_go(self) -> None:
+        """Stop owning the run; a further use opens it again."""
+        if self._scope is not None and self._around is None:
+            threads.end(self._scope.run)
+        self._release()
+        self._scope, self._release = None, _no_body
+
+    def _replace_earlier(self) -> None:
+        """Let the newer handle have the run: in a session, where a cell is run again, the older one is left over."""
+        options = self._options
+        place = (threading.get_ident(), self._spec.program, self._spec.name, options.id, options.key)
+        earlier = _in_session.get(place)
+        if earlier is not None and earlier._scope is not None:  # noqa: SLF001  # one of us
+            earlier._let_go()  # noqa: SLF001
+            earlier._over = "has a newer handle"  # noqa: SLF001
+        _in_session[place] = self
+
+    @property
+    def _known_id(self) -> str | None:
+        """The run's id, where it does not depend on what is in the store."""
+        if self._last is not None:
+            return self._last.run.id
+        if self._options.id is None and self._options.key is not None:
+            return f"{self._spec.name}/{self._options.key}"
+        return self._options.id
+
+    @property
+    def info(self) -> Run:
+        """The run as the journal has it now; of a block inside a saga, that part of its run."""
+        scope = self._last or self._opened()
+        run = scope.run
+        if scope.parent is None and not run.is_new:
+            return self._runtime.info(run)
+        parent = None if scope.parent is None else run.id
+        told = describe(scope, run.codec)
+        return Run(**told, parent=parent, is_live=True, runtime=self._runtime, journal=run.journal)
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return (self._last or self._opened()).run.id
+
+    @property
+    def status(self) -> Status:
+        """Where the run stands."""
+        return self.info.status
+
+    @property
+    def steps(self) -> tuple[StepInfo, ...]:
+        """Its calls, in order."""
+        return self.info.steps
+
+    @property
+    def stack(self) -> tuple[StepInfo, ...]:
+        """What would be compensated now, the first to be compensated first."""
+        return self.info.stack
+
+    @property
+    def error(self) -> Fault | None:
+        """What it failed with."""
+        return self.info.error
+
+    @property
+    def result(self) -> Any:
+        """What it was completed with."""
+        return self.info.result
+
+
+_in_session: weakref.WeakValueDictionary[Any, Block] = weakref.WeakValueDictionary()
+
+
+def as_it_was(_: T, made: Any) -> T:
+    """Return what was made of something that keeps its type."""
+    kept: T = made
+    return kept
+
+
+def _no_effect(*_: Any, **__: Any) -> None:
+    """Do nothing: what is on record is that something is to be compensated."""
+
+
+def _no_body() -> None:
+    """Do nothing: a block's body stands where it is used."""
+
+
+def _release(journal: Journal, at: Log, row: RunRow) -> None:
+    """Stop owning a run, which stays as it is."""
+    if at.number:
+        journal.release(row.lock)
+
+
+def begin(name: str, options: dict[str, Any], module: str, path: str) -> Block:
+    """Return a block for a program's source file at *path*.
+
+    Raises:
+        UsageError: An option is unknown, or the name cannot be one.
+    """
+    known_options("saga(name)", options, OPTIONS)
+    for choice in sagas.CHOICES & options.keys():
+        checked_choice(choice, options[choice])
+    checked_name(name, "saga(name)", "/#:")
+    spec = SagaSpec(
+        function=None,
+        name=name,
+        title=options.get("title") or name,
+        module=module_name(module),
+        program=program_at(path),
+        is_async=True,
+        parameters=Parameters.named(()),
+        on_compensation_failure=options.get("on_compensation_failure", "stop"),
+        version=options.get("version"),
+    )
+    return Block(spec, Options(**{n: options[n] for n in sagas.USING & options.keys()}))
