@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +182,12 @@ def runtime(make_runtime: Callable[..., sagadsl.Runtime]) -> sagadsl.Runtime:
 def colour(request: pytest.FixtureRequest) -> Colour:
     """Give each colour in turn."""
     return Colour(is_async=request.param)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Give the socket's folder of a PostgreSQL server that lives as long as the tests."""
+    from tests import databases
+
+    with databases.server() as socket:
+        yield socket

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -115,8 +116,23 @@ def test_the_block_fails_is_compensated_and_mended_goes_on(tmp_path):
 
 def test_the_two_commands_of_the_readme_are_there():
     """One installs and runs the main job, one installs and passes the tests."""
-    commands = [line[2:] for line in README.splitlines() if line.startswith("$ pip")]
-    assert commands == ["pip install . && sagadsl demo", "pip install -e '.[dev]' && pytest -q"]
+    commands = [line[2:] for line in README.splitlines() if line.startswith("$ ") and "pip" in line]
+    tests = "apt-get install -y postgresql; pip install -e '.[dev]' && pytest -q"
+    assert commands == ["pip install . && sagadsl demo", tests]
+
+
+def test_the_transaction_of_the_readme_pays_once(tmp_path):
+    """The example is run as it stands."""
+    example = {"__name__": "shop"}
+    (source,) = [block for block in blocks("python") if "transaction=" in block]
+    exec(compile(source, "shop.py", "exec"), example)  # noqa: S102  # it is ours
+    runtime = sagadsl.Runtime(tmp_path / "sagas.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as db:
+        db.execute("create table payments (order_id text, amount integer)")
+        checkout = example["checkout"].using(runtime=runtime)
+        assert checkout(db, "o-1", 30) == checkout(db, "o-1", 30) == "paid 30"
+        assert db.execute("select * from payments").fetchall() == [("o-1", 30)]
+        assert len(db.execute("select * from sagadsl_landed").fetchall()) == 1
 
 
 def test_the_tables_name_the_options_that_exist():

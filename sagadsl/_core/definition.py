@@ -90,6 +90,7 @@ class StepSpec:
     probe: Receiver | None = None
     on_uncertain: str = "retry"
     titled: bool = False
+    transaction: str | None = None
     definition: str = ""
 
     def __attrs_post_init__(self) -> None:

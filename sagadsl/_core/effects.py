@@ -73,12 +73,13 @@ class Call:
     It is all that an attempt needs to know: for which *slot*, forward or to compensate it, and what to call with what,
     so it is also what `Do` carries. While the function runs it is the current position, and tells a body where it is.
     The flow sets *attempt*; the driver, where there is a *timeout* in seconds, the *deadline* on the monotonic clock.
-    A compensation alone has a *fault*, the one that caused it.
+    A compensation alone has a *fault*, the one that caused it. With a *transaction* (a ``landed.Transaction``, then the
+    *function* too) the answer to a forward call is the result as text, and its copy: they have been committed already.
     """
 
     __slots__ = (
         *("args", "attempt", "deadline", "fault", "function", "is_async", "is_compensation", "is_probe", "kwargs"),
-        *("read_only", "retry", "slot", "timeout"),
+        *("read_only", "retry", "slot", "timeout", "transaction"),
     )
     fault: Fault | None
 
@@ -106,6 +107,13 @@ class Call:
         self.attempt = 0
         self.is_probe = False
         self.deadline: float | None = None
+        self.transaction: Any = None
+
+    @property
+    def body(self) -> Callable[..., Any]:
+        """The user's function itself."""
+        body: Callable[..., Any] = self.function if self.transaction is None else self.transaction.body
+        return body
 
 
 class Sleep:

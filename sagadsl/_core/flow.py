@@ -24,6 +24,7 @@ from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.codec.faults import add_note
 from sagadsl._core.definition import PIVOT, Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Gather, Raise, Record, Sleep, Wait
+from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Receiver, Source, function_name
 from sagadsl._core.retry import NEVER, Retry
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot
@@ -249,7 +250,7 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
         text = copy = None
         if not back:
             try:
-                text, copy = slot.scope.run.codec.encode_and_copy(value)
+                text, copy = slot.scope.run.codec.encode_and_copy(value) if call.transaction is None else value
             except Unstorable as why:
                 return (yield from keep_unstorable(slot, number, value, why))
         elif hasattr(value, "__await__"):
@@ -280,6 +281,10 @@ def attempt_failed(call: Call, error: Exception) -> Flow[Done | Failed | None]:
     slot, back = call.slot, call.is_compensation
     is_cancelled = slot.cancellations > 0 and not back  # what it made of its cancellation
     uncertain = is_cancelled or (isinstance(error, StepTimeout) and error.step == slot.key and not back)
+    if call.transaction is not None:
+        if uncertain and not call.transaction.in_doubt:
+            add_note(error, "its transaction was rolled back, so its effect has not happened")
+        uncertain = call.transaction.in_doubt and not back
     if uncertain:
         answer = yield from ask_of(slot, slot.run.codec.encode_fault(error)[1])
         if isinstance(answer, Done | Failed):
@@ -303,7 +308,7 @@ def give_up(slot: Slot, kind: Kind, number: int | None, error: Exception) -> Flo
 def not_awaited(call: Call, value: Any) -> Flow[Failed]:
     """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
     getattr(value, "close", lambda: None)()  # a coroutine that nobody will await
-    name = function_name(call.function)
+    name = function_name(call.body)
     error = UsageError(f"{name}, the compensation of {call.slot.key}, gave an awaitable where nobody can await it")
     return (yield from give_up(call.slot, K.COMPENSATION_ERROR, call.attempt, error))
 
@@ -318,7 +323,7 @@ def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flo
 def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | None:
     """Return the seconds to wait before another attempt, or `None` where the step is given up."""
     slot, back = call.slot, call.is_compensation
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | NotStorableError):
         return None
     if uncertain and not back and slot.spec is not None and slot.spec.on_uncertain != "retry":
         return None
@@ -362,7 +367,7 @@ def renew(call: Call) -> None:
         call.args, call.kwargs = again.args, again.kwargs
     else:
         call.args, call.kwargs = slot.spec.arguments(
-            call.function, slot.run.codec.decode(slot.arguments) | (slot.live or {})
+            call.body, slot.run.codec.decode(slot.arguments) | (slot.live or {})
         )
 
 
@@ -443,13 +448,19 @@ def ask(probing: Call) -> Flow[Any]:
 def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
     """Return how a step's probe is called, if it has one that this program can call."""
     spec = slot.compensating_step()
-    if spec is None or spec.probe is None:
+    if spec is None:
         return None
     try:
-        args, kwargs = spec.probe.arguments(what_is_known(slot, fault))
+        if spec.transaction is not None:  # the row it leaves is the probe
+            probing = Call(slot, spec.function, (), {}, spec.is_async, NEVER)
+            in_transaction(probing, spec.transaction, (slot.live or {})[spec.transaction])
+        elif spec.probe is not None:
+            args, kwargs = spec.probe.arguments(what_is_known(slot, fault))
+            probing = Call(slot, spec.probe.function, args, kwargs, spec.is_async, NEVER, spec.timeout)
+        else:
+            return None
     except (KeyError, ValueError):
         return None  # an argument that is not on record, or that this program cannot read: it cannot be asked
-    probing = Call(slot, spec.probe.function, args, kwargs, spec.is_async, NEVER, spec.timeout)
     probing.is_probe = True
     return probing
 
@@ -579,6 +590,8 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         is_compensation=True,
     )
     call.fault = fault
+    if spec.transaction is not None and spec.transaction in receiver.sources.values():
+        in_transaction(call, spec.transaction, values[spec.transaction])
     return call
 
 

@@ -38,10 +38,14 @@ def sources_of(
     slot: Slot, spec: StepSpec, role: str, receiver: Receiver | AsGiven | None, provided: Provided
 ) -> dict[str, Source]:
     """Say where the live arguments come from that the compensation or probe of a call wants."""
-    if receiver is None:
+    if role == "probe" and spec.transaction is not None:  # the row that its transaction leaves is asked
+        wanted, name = frozenset({spec.transaction}), "by its transaction"
+    elif receiver is not None:
+        wanted = spec.parameters.live.intersection(map(str, receiver.sources.values()))
+        name = function_name(receiver.function)
+    else:
         return {}
-    wanted = spec.parameters.live.intersection(map(str, receiver.sources.values()))
-    who = f"run {slot.run.id}: the {role} {function_name(receiver.function)} of step {slot.key}"
+    who = f"run {slot.run.id}: the {role} {name} of step {slot.key}"
     return provided.sources(spec, [name for name in spec.parameters.names if name in wanted], who)
 
 

@@ -67,6 +67,7 @@ class StepOptions(TypedDict, total=False):
     title: str | None
     read_only: bool
     live: tuple[str, ...]
+    transaction: str | None
     again: bool
 
 

@@ -21,6 +21,7 @@ from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, key_of, literal
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import perform, renew
+from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import Retry, as_retry
 from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
@@ -122,7 +123,10 @@ def owner_of(method: Any) -> Any:
 
 
 OPTIONS = frozenset(
-    {"compensate", "retries", "timeout", "probe", "on_uncertain", "key", "name", "title", "read_only", "live"}
+    {
+        *("compensate", "retries", "timeout", "probe", "on_uncertain", "key", "name", "title", "read_only", "live"),
+        "transaction",
+    }
 )
 USING = frozenset({"key", "compensate", "retries", "timeout"})
 
@@ -142,6 +146,7 @@ def step(
     title: str | None = ...,
     read_only: bool = ...,
     live: tuple[str, ...] = ...,
+    transaction: str | None = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the overloads name them
     """Make a function a step: inside a saga it is journaled, retried, replayed and compensated.
@@ -165,6 +170,9 @@ def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         title: What people read, by default the docstring's first line.
         read_only: The body only looks: one entry, no intent, no compensation.
         live: Names of parameters that are passed as they are and never stored.
+        transaction: The live parameter that holds a SQLite, psycopg or SQLAlchemy connection or session. The effect and
+            a row in table ``sagadsl_landed`` of that database commit together: exactly once. The body neither commits
+            nor rolls back. A compensation that takes the parameter is treated likewise.
 
     Raises:
         UsageError: An option is unknown or cannot work, on the decorator's line.
@@ -203,12 +211,35 @@ def specified(target: Any, options: dict[str, Any]) -> StepSpec:
         key=options.get("key"),
         on_uncertain=checked_choice("on_uncertain", options.get("on_uncertain", "retry")) or "retry",
         titled=options.get("title") is not None,
+        transaction=options.get("transaction"),
     )
     spec.probe = probe_of(spec, options.get("probe"))
+    check_transaction(spec)
     spec = respecified(spec, {n: options[n] for n in USING & options.keys()})
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
     return spec
+
+
+def check_transaction(spec: StepSpec) -> None:
+    """Refuse a ``transaction=`` that can never work.
+
+    Raises:
+        UsageError: It names no live parameter, or the step only looks.
+    """
+    name = spec.transaction
+    if name is None:
+        return
+    if name not in spec.parameters.live:
+        cure = f"annotate it `{name}: Live[...]`, or name it in live=" if name in spec.parameters.names else "name one"
+        msg = f"{spec.name}: transaction={name!r} is no live parameter of {spec.parameters.signature}; {cure}"
+        raise UsageError(msg)
+    if spec.read_only:
+        msg = f"{spec.name} is read_only: a step that only looks has nothing to commit; leave transaction= out"
+        raise UsageError(msg)
+    if spec.probe is not None:
+        msg = f"{spec.name}: the row that its transaction leaves says what happened; leave probe= out"
+        raise UsageError(msg)
 
 
 def respecified(spec: StepSpec, options: dict[str, Any]) -> StepSpec:
@@ -322,6 +353,7 @@ def caller(
     names, count = parameters.names, len(parameters.names)
     is_plain = parameters.is_simple and parameters.positional == count and not parameters.live
     name, definition, is_async, read_only = spec.name, spec.definition, spec.is_async, spec.read_only
+    transaction = spec.transaction
 
     def call(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -352,6 +384,8 @@ def caller(
                 "%s was recorded with %s and is called with %s: the record stands", slot.key, slot.arguments, text
             )
             renew(call)  # if it is entered again, what compensates it must get what it got
+        if transaction is not None and live is not None:
+            in_transaction(call, transaction, live[transaction])
         return run.drivers[is_async](perform(call))
 
     return call

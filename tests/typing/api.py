@@ -105,6 +105,11 @@ def look(session: Live[Session], verbose: bool = False) -> list[int]:
     return []
 
 
+@step(compensate=undo, transaction="session")
+async def order(session: Live[Session], item: str) -> int:
+    return 1
+
+
 assert_type(bare("lamp", 2), Reservation)
 assert_type(reserve("lamp"), Reservation)
 coroutine_1 = assert_type(charge("lamp", 2), Coroutine[Any, Any, float])
