@@ -88,7 +88,7 @@ def test_a_person_gives_up_in_a_new_kernel(notebook, program):
 
 
 def test_the_stop_button_leaves_a_run_that_goes_on(notebook, program):
-    """Nothing is compensated, and the next call goes on with the step that was stopped."""
+    """Nothing is compensated, and the next call goes on; then the same kernel awaits sagas at the top of its cells."""
     for name in ("entered", "go"):
         os.mkfifo(program.folder / name)
 
@@ -109,17 +109,14 @@ def test_the_stop_button_leaves_a_run_that_goes_on(notebook, program):
         with ThreadPoolExecutor() as meanwhile:
             meanwhile.submit(answer)
             assert "'gone'" in notebook.run("call slow")
-    assert notebook.effects == ["collect", "wait", "wait"]
-    assert program.journal == [["completed", "collect done", "wait done"]]
+        assert notebook.effects == ["collect", "wait", "wait"]
 
-
-def test_sagas_are_awaited_at_the_top_of_a_cell(notebook, program):
-    """The kernel's loop runs them, and a failure compensates in reverse."""
-    with notebook.kernel():
         notebook.run("async")
         assert notebook.run("await") == "14"
         shown = notebook.run("await too much")
     assert "OverflowError: 14" in shown
-    assert notebook.effects == ["1", "2", "3", "1", "2", "3", "-3", "-2", "-1"]
-    done = [f"square{number} done" for number in ("", "#2", "#3")]
-    assert program.journal == [["completed", *done], ["compensated", *done, "-square#3", "-square#2", "-square"]]
+    assert notebook.effects[3:] == ["1", "2", "3", "1", "2", "3", "-3", "-2", "-1"]
+    squares = [f"square{number} done" for number in ("", "#2", "#3")]
+    undone = ["-square#3", "-square#2", "-square"]
+    stopped = ["completed", "collect done", "wait done"]
+    assert program.journal == [stopped, ["completed", *squares], ["compensated", *squares, *undone]]

@@ -56,10 +56,3 @@ def test_a_transfer_that_fails_is_compensated_wherever_it_is_killed(banks):
         assert "needs a signature" in banks.run("transfer.py", "t1", "ada", "bob", 60_000, ends=1)
         assert (balances(banks), bookings(banks)) == ((100_000, 0), (2 * attempt, 2 * attempt))
         assert banks.journal == [["compensated", *done]] * attempt
-
-
-def test_a_payee_who_is_not_there_costs_nothing(banks):
-    """The withdrawal is reversed, and nothing is booked in the south."""
-    assert "south has no open account carl" in banks.run("transfer.py", "t1", "ada", "carl", 1000, ends=1)
-    assert (balances(banks), bookings(banks)) == ((100_000, 0), (2, 0))
-    assert banks.journal == [["compensated", "withdraw done", "deposit failed", "-withdraw"]]
