@@ -120,7 +120,7 @@ def test_every_import_points_down():
 
 SYNTHETIC = {
     "upward": ("_core/codec/faults.py", "from sagadsl._core.scope import Scope", "(2) -> sagadsl._core.scope (3)"),
-    "a neighbour": ("_core/flow.py", "import sagadsl._core.drive", "(4) -> sagadsl._core.drive (4)"),
+    "a neighbour": ("_core/flow/calls.py", "import sagadsl._core.drive", "(4) -> sagadsl._core.drive (4)"),
     "for types only": (
         "_core/state.py",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sagadsl._core.runtime import Runtime",
@@ -146,7 +146,8 @@ def test_an_import_that_does_not_point_down_is_found(case, tmp_path):
     house = {
         "_core/codec/__init__.py": "from sagadsl._core.codec.faults import x", "_core/codec/faults.py": "",
         "_core/scope.py": "",
-        "_core/flow.py": "", "_core/drive.py": "", "_core/state.py": "", "_core/__init__.py": "", "__init__.py": "",
+        "_core/flow/calls.py": "", "_core/drive.py": "", "_core/state.py": "", "_core/__init__.py": "",
+        "__init__.py": "",
     }  # fmt: skip
     for name, text in (house | {path: source}).items():
         file = tmp_path / name

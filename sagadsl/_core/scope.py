@@ -385,6 +385,13 @@ class Scope:
         pivots = [slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot]
         return min(pivots, key=lambda slot: not slot.done, default=None)
 
+    @property
+    def only_goes_forward(self) -> bool:
+        """The run around it has passed a point of no return."""
+        *_, root = self.chain()
+        pivot = root.pivot()
+        return pivot is not None and pivot.done
+
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""
         slots = [slot for scope in self.tree() for slot in scope.slots if slot.is_owed]
