@@ -1429,6 +1429,14 @@ def test_an_async_block_is_refused_where_the_saga_cannot_await(make_runtime):
     outer()
 
 
+def test_a_function_is_not_decorated_with_a_name_alone():
+    """It would be a block; the message says how it is written."""
+    with pytest.raises(UsageError, match=r"to decorate a function: @saga\(name='trip'\)"):
+
+        @saga("trip")
+        def flow() -> None: ...
+
+
 def test_a_handle_shows_where_it_stands(make_runtime):
     """For people."""
     run = saga("nightly", runtime=make_runtime())

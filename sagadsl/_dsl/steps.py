@@ -423,7 +423,7 @@ def notice_thread(spec: StepSpec) -> None:
         log.warning(
             "%s is called in a thread that has no run, while the program has one open in another thread. Here it is "
             "the plain function: nothing of it is recorded or compensated. A saga's steps run in threads by "
-            "sagadsl.parallel(...), or by %s.map(...). This is said once.",
+            "sagadsl.parallel(...) or %s.map(...), or in its context: contextvars.copy_context().run. Said once.",
             spec.name,
             spec.name,
         )

@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, Phase, assume, example, find, given, setting
 from hypothesis import strategies as st
 
 from sagadsl import JournalError, ReplayError, Runtime, Status
-from sagadsl._core import flow, state
+from sagadsl._core import state
+from sagadsl._core.flow import calls, compensation, doubt, leaving, stopping
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
 from sagadsl._core.journal.sqlite import SqliteJournal
