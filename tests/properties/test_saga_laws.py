@@ -563,7 +563,7 @@ def test_the_judge_refuses_a_child_that_goes_on_after_it_was_left(monkeypatch):
     world = World(program, True)
     world.live(dies_at=whole.ticks - 1)
     monkeypatch.setattr(Scope, "is_open", property(lambda self: True))
-    for room in (flow.calls, flow.stopping, flow.leaving):
+    for room in (calls, stopping, leaving):
         monkeypatch.setattr(room, "interruption", _forgetful)
     with pytest.raises(ReplayError):  # in the end; too late
         world.live()
@@ -654,7 +654,7 @@ def test_the_model_refuses_a_child_that_swallows_its_failure():
 
 def test_a_run_that_never_asks_its_probes_repeats_what_happened(monkeypatch):
     """So the law of `test_what_a_probe_knows_happens_once_wherever_a_process_dies` says something."""
-    for room in (flow.doubt, flow.compensation):
+    for room in (doubt, compensation):
         monkeypatch.setattr(room, "probe_call", lambda *_: None)
     repeated = []
     for at in range(1, 12):
