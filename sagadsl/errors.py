@@ -172,7 +172,8 @@ class CompensationError(SagaError):
 class SuspendedError(SagaError):
     """A person decides, or something is waited for: the run is *status* (paused or waiting) and can go on.
 
-    With *forward_only* it is past its pivot and cannot be compensated.
+    With *forward_only* it is past its pivot and cannot be compensated. With *is_block* its body stands in a program,
+    which has to be run again.
     """
 
     exit_code: ClassVar[int] = 6
@@ -181,12 +182,12 @@ class SuspendedError(SagaError):
     status: str
     reason: str
     forward_only: bool = False
+    is_block: bool = False
 
     def __str__(self) -> str:
         back = "" if self.forward_only else f"   Compensate: sagadsl compensate {self.run}"
-        return (
-            f"run {self.run} is {self.status}: {self.reason}. Go on: call it again, or sagadsl resume {self.run}{back}"
-        )
+        on = "run the program again" if self.is_block else f"call it again, or sagadsl resume {self.run}"
+        return f"run {self.run} is {self.status}: {self.reason}. Go on: {on}{back}"
 
 
 class ReplayError(SagaError):

@@ -969,3 +969,212 @@ def test_a_child_that_fails_past_its_parents_pivot_pauses_too(colour, world, ste
     assert world == ["first", "pivot", "extra"]
     colour.call(outer.using(runtime=make_runtime()))
     assert world == ["first", "pivot", "extra", "last"]
+
+
+@pytest.fixture
+def doubtful(colour, world):
+    """Give a maker of a saga whose pivot is cut off, with a probe that answers as told, and what that was asked."""
+
+    def make(answer, **options):
+        asked = []
+
+        def find(order, idempotency_key):
+            asked.append((order, idempotency_key))
+            if isinstance(answer[0], BaseException):
+                raise answer[0]
+            return answer[0]
+
+        @colour.step(compensate=lambda: world.add("-first"), name="first")
+        def first() -> None:
+            world.add("first")
+
+        @colour.step(compensate=PIVOT, name="pivot", probe=find, on_uncertain="pause")
+        def pivot(order: str) -> str:
+            world.add("pivot")
+            raise Cut
+
+        @colour.saga(name="order", **options)
+        def order(name: str):
+            yield first()
+            return (yield pivot(name))
+
+        return order, asked
+
+    return make
+
+
+def test_a_request_to_compensate_asks_the_pivot_first(colour, world, doubtful, make_runtime):
+    """It has landed: the request is refused before it is on record, and the run only goes forward."""
+    answer = [Landed("sent")]
+    order, asked = doubtful(answer, runtime=make_runtime())
+    with pytest.raises(Cut):
+        colour.call(order, "o-1")
+    run = make_runtime().runs()[0]
+    with pytest.raises(RunConflictError, match=r"past its pivot, pivot: it can only go forward"):
+        colour.run(order.reopen(run.id, make_runtime(), compensate=True))
+    assert len(asked) == 1
+    assert world == ["first", "pivot"]
+    assert "compensating" not in kinds(make_runtime())
+    assert make_runtime().runs()[0].pivot == "pivot"
+    answer[0] = AssertionError
+    assert colour.call(order.using(runtime=make_runtime()), "o-1") == "sent"
+    assert len(asked) == 1
+    assert world == ["first", "pivot"]
+
+
+def test_what_a_refused_request_found_out_of_a_paused_run_is_what_it_goes_on_with(
+    colour, world, doubtful, make_runtime
+):
+    """The pause names the pivot as what is entered again; it is done meanwhile."""
+    answer = [Unknown()]
+    order, asked = doubtful(answer)
+    with pytest.raises(Cut):
+        colour.call(order.using(runtime=make_runtime()), "o-1")
+    with pytest.raises(SuspendedError, match="perhaps past"):
+        colour.call(order.using(runtime=make_runtime()), "o-1")
+    run = make_runtime().runs()[0]
+    answer[0] = Landed("sent")
+    with pytest.raises(RunConflictError, match="past its pivot"):
+        colour.run(order.reopen(run.id, make_runtime(), compensate=True))
+    assert make_runtime().runs()[0].status == "paused"
+    assert colour.call(order.using(runtime=make_runtime()), "o-1") == "sent"
+    assert len(asked) == 2
+    assert world == ["first", "pivot"]
+
+
+@pytest.mark.parametrize("answer", [NotLanded(), Unknown(), OSError("out of reach")], ids=["no", "unknown", "raises"])
+def test_a_pivot_that_the_probe_does_not_find_does_not_keep_a_run_from_being_compensated(
+    colour, world, doubtful, make_runtime, answer
+):
+    """A person has asked for it; what is known not to have happened is not standing either."""
+    order, asked = doubtful([answer])
+    with pytest.raises(Cut):
+        colour.call(order.using(runtime=make_runtime()), "o-1")
+    run = colour.run(order.reopen(make_runtime().runs()[0].id, make_runtime(), compensate=True))
+    assert run.status == "compensated"
+    assert len(asked) == 1
+    assert world == ["first", "pivot", "-first"]
+    assert ("not_landed" in kinds(make_runtime())) is isinstance(answer, NotLanded)
+
+
+def test_a_request_cut_off_in_the_probe_of_the_pivot_was_not_made(colour, world, doubtful, make_runtime):
+    """Nothing of it is on record; the next one asks again."""
+    answer = [Cut()]
+    order, asked = doubtful(answer)
+    with pytest.raises(Cut):
+        colour.call(order.using(runtime=make_runtime()), "o-1")
+    before = kinds(make_runtime())
+    with pytest.raises(Cut):
+        colour.run(order.reopen(make_runtime().runs()[0].id, make_runtime(), compensate=True))
+    assert kinds(make_runtime()) == before
+    answer[0] = NotLanded()
+    run = colour.run(order.reopen(make_runtime().runs()[0].id, make_runtime(), compensate=True))
+    assert (run.status, len(asked)) == ("compensated", 2)
+    assert world == ["first", "pivot", "-first"]
+
+
+def test_a_request_that_was_granted_is_not_questioned_again(colour, world, make_runtime):
+    """Half of the run may be compensated: what a probe says later changes nothing."""
+    answer, mended = [Unknown()], []
+
+    def back():
+        if not mended:
+            raise OSError("out of reach")
+        world.add("-first")
+
+    @colour.step(compensate=Compensation(back, retries=0), name="first")
+    def first() -> None:
+        world.add("first")
+
+    @colour.step(compensate=PIVOT, name="pivot", probe=lambda: answer[0])
+    def pivot() -> None:
+        raise Cut
+
+    @colour.saga(name="order")
+    def order():
+        yield first()
+        yield pivot()
+
+    with pytest.raises(Cut):
+        colour.call(order.using(runtime=make_runtime()))
+    run_id = make_runtime().runs()[0].id
+    with pytest.raises(CompensationError):
+        colour.run(order.reopen(run_id, make_runtime(), compensate=True))
+    answer[0] = Landed(None)
+    mended.append(1)
+    assert colour.run(order.reopen(run_id, make_runtime(), compensate=True)).status == "compensated"
+    assert world == ["first", "-first"]
+
+
+def test_a_pivot_whose_result_cannot_be_stored_has_happened(colour, world, make_runtime):
+    """It is past: nothing is compensated, and it is not entered again, whoever resumes; a probe can give its value."""
+    answer = [Unknown()]
+
+    @colour.step(compensate=lambda: world.add("-first"), name="first")
+    def first() -> None:
+        world.add("first")
+
+    @colour.step(compensate=PIVOT, name="pivot", probe=lambda: answer[0])
+    def pivot():
+        world.add("pivot")
+        return threading.Lock()
+
+    @colour.saga(name="order")
+    def order():
+        yield first()
+        return (yield pivot())
+
+    for _ in range(2):
+        with pytest.raises(SuspendedError, match=r"pivot is past, .* not entered again: .* Landed\(value\)") as caught:
+            colour.call(order.using(runtime=make_runtime()))
+        assert isinstance(caught.value.__cause__, NotStorableError)
+        assert caught.value.forward_only
+        run = make_runtime().runs()[0]
+        assert (run.status, run.pivot) == ("paused", "pivot")
+        with pytest.raises(RunConflictError, match="can only go forward"):
+            colour.run(order.reopen(run.id, make_runtime(), compensate=True))
+    answer[0] = Landed("sent")
+    assert colour.call(order.using(runtime=make_runtime())) == "sent"
+    assert world == ["first", "pivot"]
+
+
+def test_a_body_may_go_on_from_a_pivot_whose_result_cannot_be_stored(colour, world, steps, make_runtime):
+    """What fails after it is retried, as after any pivot."""
+    *_, last, failures = steps
+
+    @colour.step(compensate=PIVOT, name="mail")
+    def mail():
+        world.add("mail")
+        return threading.Lock()
+
+    @colour.saga(name="order")
+    def order():
+        try:
+            yield mail()
+        except NotStorableError:
+            world.add("caught")
+        yield last()
+        return "sent"
+
+    failures[:] = ["last"] * 2
+    assert colour.call(order.using(runtime=make_runtime())) == "sent"
+    assert world == ["mail", "caught", "last"]
+
+
+def test_a_probe_that_does_not_find_an_unstorable_pivot_is_believed(colour, world, make_runtime):
+    """It is entered once more: the effect is not there, whatever it returned."""
+    results = [threading.Lock(), "sent"]
+
+    @colour.step(compensate=PIVOT, name="pivot", probe=lambda: NotLanded())
+    def pivot():
+        world.add("pivot")
+        return results.pop(0)
+
+    @colour.saga(name="order")
+    def order():
+        return (yield pivot())
+
+    with pytest.raises(SuspendedError, match="is past"):
+        colour.call(order.using(runtime=make_runtime()))
+    assert colour.call(order.using(runtime=make_runtime())) == "sent"
+    assert world == ["pivot", "pivot"]

@@ -26,7 +26,7 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
         "cause": Cause(scope.cause) if scope.cause else None,
         "error": stored_fault(scope.fault, codec),
         "steps": tuple(step_info(slot, codec) for slot in slots),
-        "pivot": pivot.key if pivot is not None and pivot.done else None,
+        "pivot": pivot.key if pivot is not None and pivot.has_happened else None,
         "stack": tuple(step_info(slot, codec) for slot in scope.owed()),
         "result": stored_value(scope.result, codec),
         "started": as_time(scope.started),
@@ -75,14 +75,14 @@ def stored_fault(text: str | None, codec: Codec) -> Fault | None:
 
 def stuck(scope: Scope) -> CompensationError:
     """Return what to say of a run whose compensation failed."""
-    slots = [slot for each in scope.tree() for slot in each.slots]
-    failed = next(slot for slot in slots if slot.status is StepStatus.COMPENSATION_FAILED)
+    owed = scope.owed()
+    failed = next(slot for slot in owed if slot.status is StepStatus.COMPENSATION_FAILED)
     return CompensationError(
         scope.run.id,
         failed.key,
         scope.run.codec.load_fault(failed.compensation_fault or "{}"),
-        tuple(slot.key for slot in slots if slot.status is StepStatus.COMPENSATED),
-        tuple(slot.key for slot in scope.owed() if slot is not failed),
+        scope.compensated(),
+        tuple(slot.key for slot in owed if slot.status is not StepStatus.COMPENSATION_FAILED),
     )
 
 
@@ -96,7 +96,7 @@ def resuming_line(scope: Scope, now: int) -> str:
     line += "paused by a failure" if scope.status is Status.PAUSED else "cut off"
     cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED}]
     if scope.status is Status.PAUSED:
-        cut = [slot for slot in slots if slot.seq in scope.paused_by]
+        cut = [slot for slot in slots if slot.seq in scope.paused_by and not slot.done]
     recorded = sum(slot.has_outcome and slot not in cut for slot in slots)
     line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
     if scope.status is Status.COMPENSATING:

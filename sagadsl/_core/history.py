@@ -82,8 +82,11 @@ class Reader:
             self.busy = {each: set() for each in self.busy}
         if entry.kind is Kind.RESUMED:
             for seq in scope.paused_by:
-                slot = self.slots[seq]  # a child that paused itself goes on; one that was compensated is run afresh
-                slot.again = slot.child is None or slot.child.status is Status.COMPENSATED
+                slot = self.slots[seq]
+                if slot.done:  # as its probe said meanwhile, to somebody who wanted the run compensated
+                    slot.fault = None
+                else:  # a child that paused itself goes on; one that was compensated is run afresh
+                    slot.again = slot.child is None or slot.child.status is Status.COMPENSATED
         if scope.slot is not None and (scope.left or scope.status is not Status.OPEN):
             self.busy[scope.slot.scope].discard(scope.slot)
 

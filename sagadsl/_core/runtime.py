@@ -26,7 +26,7 @@ from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, checked_name, key_of
 from sagadsl._core.describe import describe, resuming_line, stored_value, stuck
 from sagadsl._core.drive import Drivers, contained
-from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
+from sagadsl._core.flow import Ended, attempt, leave_to_a_person, past_pivot, settle
 from sagadsl._core.history import interruptions, restore
 from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
@@ -497,8 +497,8 @@ class Runtime:
         if scope.status is Status.COMPLETED:
             raise RunConflictError(run.id, "is completed; nothing of it is owed")
         pivot = scope.pivot()
-        if pivot is not None and pivot.done:
-            raise RunConflictError(run.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
+        if pivot is not None and pivot.has_happened:
+            raise past_pivot(pivot)
         if by_names:
             self.need_functions(scope)
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use

@@ -27,7 +27,7 @@ from sagadsl._core.effects import Call
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind, RunRow, Status, StepStatus
-from sagadsl.errors import ReplayError, Stop
+from sagadsl.errors import NotStorableError, ReplayError, Stop
 
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 """Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
@@ -41,6 +41,12 @@ def facts_of(definition: str) -> dict[str, Any]:
     """Return what the journal keeps of a definition; read it, never change it."""
     facts: dict[str, Any] = json.loads(definition)
     return facts
+
+
+def is_unkept(entry: Entry) -> bool:
+    """Tell whether a step ended uncertain because its result cannot be stored: then its effect has happened."""
+    kind: str = json.loads(entry.result or "{}").get("type", "")
+    return kind == f"{NotStorableError.__module__}:{NotStorableError.__qualname__}"
 
 
 @define(eq=False, repr=False)
@@ -124,6 +130,7 @@ class Slot:
     stored copies as JSON text. *result* is the text of its value, *fault* of its exception. *uncertain* is sticky.
     *spec* and *live* are bound when the body calls. *entered_again* is the ``seq`` of the intent with which it was
     entered after it had already failed.
+    *unkept*: it returned, but its result cannot be stored.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
     brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
     """
@@ -151,6 +158,7 @@ class Slot:
     compensation_wait: tuple[int, float] | None = None
     again: bool = False
     cut: bool = False
+    unkept: bool = False
     comes_again: bool = False
     cancellations: int = 0
     entered_again: int = 0
@@ -180,7 +188,7 @@ class Slot:
             if self.again:
                 self.fault, self.again, self.cut = None, False, False
         elif kind is Kind.NOT_LANDED:
-            self.uncertain = False
+            self.uncertain = self.unkept = False
         elif kind is Kind.COMPENSATION_INTENT:
             self.compensation_attempts += 1
         elif kind is Kind.COMPENSATION_DONE:
@@ -204,6 +212,7 @@ class Slot:
                 self.fault, self.again, self.cut = entry.result, False, False
             self.ended, self.outcome, self.failures, self.wait = entry.at, entry.seq, 0, None
             self.uncertain = self.uncertain or kind is Kind.UNCERTAIN or cut_off
+            self.unkept = self.unkept or (kind is Kind.UNCERTAIN and is_unkept(entry))
             if kind is Kind.CANCELLED:
                 self.cut_off(entry)
 
@@ -240,6 +249,11 @@ class Slot:
         if self.status is StepStatus.COMPENSATED or "compensate" not in facts:
             return False
         return self.done or self.is_uncertain or (self.fault is not None and "even_if_failed" in facts)
+
+    @property
+    def has_happened(self) -> bool:
+        """Its effect is there beyond doubt, with its result on record or without."""
+        return self.done or self.unkept
 
     @property
     def is_past_pivot(self) -> bool:
@@ -404,19 +418,24 @@ class Scope:
     def pivot(self) -> Slot | None:
         """Return the point of no return that is passed, in this scope or those inside it; else one that may be."""
         pivots = [slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot]
-        return min(pivots, key=lambda slot: not slot.done, default=None)
+        return min(pivots, key=lambda slot: not slot.has_happened, default=None)
 
     @property
     def only_goes_forward(self) -> bool:
         """The run around it has passed a point of no return."""
         *_, root = self.chain()
         pivot = root.pivot()
-        return pivot is not None and pivot.done
+        return pivot is not None and pivot.has_happened
 
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""
         slots = [slot for scope in self.tree() for slot in scope.slots if slot.is_owed]
         return sorted(slots, key=lambda slot: -slot.place)
+
+    def compensated(self) -> tuple[str, ...]:
+        """Return the keys of the calls that were compensated, in this scope and those inside it, in that order."""
+        slots = [s for scope in self.tree() for s in scope.slots if s.status is StepStatus.COMPENSATED]
+        return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.place))
 
     # -- identity ---------------------------------------------------------------------------------------------------
 

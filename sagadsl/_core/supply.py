@@ -22,7 +22,8 @@ def lacking(scope: Scope, provided: Provided) -> list[tuple[Slot, dict[str, Sour
         UsageError: One is to be had nowhere.
     """
     found = []
-    for slot in scope.owed():
+    pivot = scope.pivot()
+    for slot in [*scope.owed(), *([] if pivot is None else [pivot])]:
         spec = None if slot.spec is not None else slot.compensating_step()
         if spec is None:
             continue

@@ -29,6 +29,7 @@ from sagadsl._core.definition import Compensation, SagaSpec, StepSpec, checked_n
 from sagadsl._core.describe import describe
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended, descend
+from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.parameters import AsGiven, Parameters
 from sagadsl._core.retry import Retry
@@ -262,7 +263,7 @@ class Block:
         if self._is_block:
             return self._scope
         self._is_by_hand = True
-        scope = self._opened()
+        scope = self._opened_forward()
         if scope.status is Status.COMPENSATING:
             raise self._compensates(scope)
         scope.free()
@@ -357,7 +358,7 @@ class Block:
             msg = f"{name} is entered with `async with` inside {here.name}, which cannot await: use `with`"
             raise UsageError(msg)
         self._spec.is_async = is_async
-        scope = self._opened() if here is None else self._child(here)
+        scope = self._opened_forward() if here is None else self._child(here)
         if here is None and not self._is_record:
             threads.begin(scope.run)
         self._is_block, self._around, self._scope, self._last = True, here, scope, scope
@@ -406,7 +407,7 @@ class Block:
         if self._over:
             msg = f"{self._spec.name} {self._over}: there is nothing to complete"
             raise UsageError(msg)
-        scope = self._opened()
+        scope = self._opened_forward()
         if scope.status is Status.COMPENSATING:
             raise self._compensates(scope)
         scope.free()
@@ -487,6 +488,22 @@ class Block:
         """Return the scope of the run, opened at first use."""
         with self._guard:
             return self._scope or self._open()
+
+    def _opened_forward(self) -> Scope:
+        """Return the scope of the run to go on with it: the files that its steps made are what they were.
+
+        Raises:
+            JournalError: One is not.
+        """
+        with self._guard:
+            if self._scope is not None:
+                return self._scope
+            scope = self._open()
+            wrong = None if self._is_record else altered(scope.run, recorded_files(scope))
+            if wrong is not None:
+                self._let_go()
+                raise wrong
+            return scope
 
     def _open(self) -> Scope:
         """Open the run that is meant, or, where this handle had one, that one again."""

@@ -13,7 +13,18 @@ driver throws in at a ``yield`` is what the user's function raised, or the `Stop
 from sagadsl._core.flow.attempts import attempt, renew
 from sagadsl._core.flow.calls import descend, perform
 from sagadsl._core.flow.compensation import Ended
-from sagadsl._core.flow.leaving import leave_to_a_person, settle, settle_branch
+from sagadsl._core.flow.leaving import leave_to_a_person, past_pivot, settle, settle_branch
 from sagadsl._core.flow.stopping import PRESSED
 
-__all__ = ["PRESSED", "Ended", "attempt", "descend", "leave_to_a_person", "perform", "renew", "settle", "settle_branch"]
+__all__ = [
+    "PRESSED",
+    "Ended",
+    "attempt",
+    "descend",
+    "leave_to_a_person",
+    "past_pivot",
+    "perform",
+    "renew",
+    "settle",
+    "settle_branch",
+]

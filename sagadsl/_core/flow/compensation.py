@@ -61,7 +61,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
         if child is not scope and child.status is not Status.COMPENSATED:
             yield Record(K.COMPENSATED, child)
     yield Record(K.COMPENSATED, scope, None, None if begun else told)
-    return Ended(Status.COMPENSATED, compensated=compensated_in(scope), standing=standing_in(scope))
+    return Ended(Status.COMPENSATED, compensated=scope.compensated(), standing=standing_in(scope))
 
 
 def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: BaseException | None) -> Flow[None]:
@@ -76,7 +76,7 @@ def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: Bas
     for each in scope.chain():  # a child whose compensation failed stops its whole tree
         yield Record(K.COMPENSATION_FAILED, each, None, told)
     pending = tuple(s.key for s in scope.owed() if s not in failures)
-    failed = CompensationError(run.id, slot.key, why, compensated_in(scope), pending)
+    failed = CompensationError(run.id, slot.key, why, scope.compensated(), pending)
     failed.__cause__ = run.genuine(error) if error is not None else None
     raise run.halt(failed)
 
@@ -140,11 +140,6 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     if spec.transaction is not None and spec.transaction in receiver.sources.values():
         in_transaction(call, spec.transaction, values[spec.transaction])
     return call
-
-
-def compensated_in(scope: Scope) -> tuple[str, ...]:
-    slots = [s for each in scope.tree() for s in each.slots if s.status is StepStatus.COMPENSATED]
-    return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.place))
 
 
 def standing_in(scope: Scope) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Done, Failed, Flow, Record
-from sagadsl._core.flow.record import cut_off, give_up, keep_unstorable
+from sagadsl._core.flow.record import cut_off, give_up, keep_unstorable, replayable
 from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import Source, function_name
 from sagadsl._core.retry import NEVER
@@ -38,6 +38,10 @@ def decide_cut_off(slot: Slot) -> Flow[Done | Failed | None]:
     if isinstance(answer, Done | Failed):
         return answer
     spec = slot.spec
+    if slot.unkept and slot.is_past_pivot:
+        known = slot.run.codec.load_fault(slot.fault or "{}")
+        yield Record(K.UNCERTAIN, slot, slot.attempts, slot.fault)
+        return Failed(replayable(slot, known, None), known)
     if isinstance(answer, NotLanded) or slot.again or spec is None or spec.on_uncertain == "retry":
         return None
     reason = f"it was cut off, and on_uncertain={spec.on_uncertain!r} forbids to try it again"

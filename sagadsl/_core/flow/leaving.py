@@ -9,14 +9,16 @@ from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.effects import Flow, Gather, Record
-from sagadsl._core.flow.compensation import Ended, compensate, compensated_in, standing_in, stay_stuck
+from sagadsl._core.flow.compensation import Ended, compensate, standing_in, stay_stuck
+from sagadsl._core.flow.doubt import ask_of
 from sagadsl._core.flow.record import interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import CLOSED, barred, leave_when_stopped, pause, survive
-from sagadsl._core.scope import Scope
+from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
     Fault,
     ReplayError,
+    RunConflictError,
     StepError,
     Stop,
 )
@@ -118,16 +120,42 @@ def settle_compensating(scope: Scope) -> Flow[Ended]:
     fault = run.codec.load_fault(scope.fault) if scope.fault else None
     error = (run.codec.exception(fault) or StepError(scope.path or run.id, fault)) if fault else None
     if scope.status is Status.COMPENSATED:
-        ended = Ended(Status.COMPENSATED, compensated=compensated_in(scope), standing=standing_in(scope))
+        ended = Ended(Status.COMPENSATED, compensated=scope.compensated(), standing=standing_in(scope))
     else:
         scope.closing = True
         yield Gather(scope)
+        yield from ask_the_pivot(scope)
         ended = yield from compensate(scope, Cause(scope.cause or Cause.FAILURE), scope.fault, error)
     if fault is None or error is None:
         if scope.parent is not None:  # its parent compensated it while it was open
             raise Stop(CLOSED)
         return ended
     return fail(scope, ended, error, fault)
+
+
+def ask_the_pivot(scope: Scope) -> Flow[None]:
+    """Ask whether the point of no return is passed of which nobody knew, while a request to compensate can be refused.
+
+    That is until the request is on record, which it is with what follows.
+
+    Raises:
+        Stop: The effect is there: the run only goes forward, and stays as it was.
+    """
+    pending, pivot = scope.run.pending, scope.pivot()
+    if pivot is None or not pending or pending[-1].kind is not K.COMPENSATING:
+        return
+    if any(slot.status is StepStatus.COMPENSATION_FAILED for slot in scope.owed()):
+        return  # an earlier request was not refused
+    request = pending.pop()
+    yield from ask_of(pivot, None)
+    if pivot.has_happened:
+        raise scope.run.halt(past_pivot(pivot))
+    scope.run.pending.append(request)
+
+
+def past_pivot(pivot: Slot) -> RunConflictError:
+    """Return what to say of a request to compensate that comes too late."""
+    return RunConflictError(pivot.run.id, f"is past its pivot, {pivot.key}: it can only go forward; resume it")
 
 
 def leave_to_a_person(scope: Scope, times: int) -> Flow[None]:

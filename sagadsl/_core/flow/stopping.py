@@ -129,7 +129,10 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     *_, root = scope.chain()
     reason, pivot = str(fault), root.pivot()
     if pivot is not None:
-        reason += f"; {pivot.key} is {'' if pivot.done else 'perhaps '}past, from where nothing is compensated"
-    suspended = SuspendedError(run.id, Status.PAUSED, reason, pivot is not None and pivot.done)
+        reason += f"; {pivot.key} is {'' if pivot.has_happened else 'perhaps '}past, from where nothing is compensated"
+        if pivot.unkept:
+            reason += ". It has happened and is not entered again: give it a probe that returns Landed(value)"
+    is_block = root.spec is not None and root.spec.function is None
+    suspended = SuspendedError(run.id, Status.PAUSED, reason, root.only_goes_forward, is_block)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)
