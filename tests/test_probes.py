@@ -1178,3 +1178,45 @@ def test_a_probe_that_does_not_find_an_unstorable_pivot_is_believed(colour, worl
         colour.call(order.using(runtime=make_runtime()))
     assert colour.call(order.using(runtime=make_runtime())) == "sent"
     assert world == ["pivot", "pivot"]
+
+
+def test_a_request_asks_the_pivot_before_a_child_goes_on_compensating(colour, world, make_runtime):
+    """The child was cut off in that: what it does next would put the request on record."""
+    answer, cut = [Unknown()], [True]
+
+    def back():
+        if cut:
+            cut.pop()
+            raise Cut
+        world.add("-act")
+
+    @colour.step(compensate=PIVOT, name="pivot", probe=lambda: answer[0], on_uncertain="compensate")
+    def pivot() -> None:
+        world.add("pivot")
+        raise StepTimeout("pivot", 5.0)
+
+    @colour.step(compensate=back, name="act")
+    def act() -> None:
+        world.add("act")
+
+    @colour.saga(name="inner")
+    def inner():
+        yield act()
+        raise KeyError("inner")
+
+    @colour.saga(name="order")
+    def order():
+        try:
+            yield pivot()
+        except StepTimeout:
+            world.add("caught")
+        yield inner()
+
+    with pytest.raises(Cut):
+        colour.call(order.using(runtime=make_runtime()))
+    run_id = make_runtime().runs()[0].id
+    answer[0] = Landed(None)
+    with pytest.raises(RunConflictError, match="past its pivot"):
+        colour.run(order.reopen(run_id, make_runtime(), compensate=True))
+    assert world == ["pivot", "caught", "act", "caught"]  # the body ran again, to bind what it calls
+    assert make_runtime().runs()[0].pivot == "pivot"

@@ -141,10 +141,11 @@ def ask_the_pivot(scope: Scope) -> Flow[None]:
     Raises:
         Stop: The effect is there: the run only goes forward, and stays as it was.
     """
-    pending, pivot = scope.run.pending, scope.pivot()
+    *_, root = scope.chain()
+    pending, pivot = scope.run.pending, root.pivot()
     if pivot is None or not pending or pending[-1].kind is not K.COMPENSATING:
         return
-    if any(slot.status is StepStatus.COMPENSATION_FAILED for slot in scope.owed()):
+    if any(slot.status is StepStatus.COMPENSATION_FAILED for slot in root.owed()):
         return  # an earlier request was not refused
     request = pending.pop()
     yield from ask_of(pivot, None)
