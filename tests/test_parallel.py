@@ -373,12 +373,16 @@ def test_branches_of_a_block_are_its_own(make_runtime, world, act):
         world.add(name)
         return name
 
-    with pytest.raises(ValueError, match="no"), sagadsl.saga("nightly", key="k", runtime=make_runtime()) as run:
-        noted = run.step(note, compensate=lambda name: world.add(f"-{name}"))
-        assert sagadsl.parallel(*calls(noted, "ab"), limit=1) == ["a", "b"]
-        raise ValueError("no")
+    def nightly() -> None:
+        with sagadsl.saga("nightly", key="k", runtime=make_runtime()) as run:
+            noted = run.step(note, compensate=lambda name: world.add(f"-{name}"))
+            assert sagadsl.parallel(*calls(noted, "ab"), limit=1) == ["a", "b"]
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        nightly()
     assert world == ["a", "b", "-b", "-a"]
-    assert [s.key for s in make_runtime().runs()[0].steps if not s.saga][0].startswith("parallel/1/")
+    assert next(s.key for s in make_runtime().runs()[0].steps if not s.saga).startswith("parallel/1/")
 
 
 def test_a_pivot_in_a_branch_is_refused(colour, make_runtime, parallel, world):
