@@ -366,6 +366,25 @@ def test_map_works_for_methods(make_runtime, world):
     assert world == ["lamp", "desk"]
 
 
+def test_branches_of_a_block_are_its_own(make_runtime, world, act):
+    """Its steps can be called in them."""
+
+    def note(name: str) -> str:
+        world.add(name)
+        return name
+
+    def nightly() -> None:
+        with sagadsl.saga("nightly", key="k", runtime=make_runtime()) as run:
+            noted = run.step(note, compensate=lambda name: world.add(f"-{name}"))
+            assert sagadsl.parallel(*calls(noted, "ab"), limit=1) == ["a", "b"]
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        nightly()
+    assert world == ["a", "b", "-b", "-a"]
+    assert next(s.key for s in make_runtime().runs()[0].steps if not s.saga).startswith("parallel/1/")
+
+
 def test_a_pivot_in_a_branch_is_refused(colour, make_runtime, parallel, world):
     """Nobody could say what precedes it."""
 
@@ -512,3 +531,55 @@ def test_a_ctrl_c_while_branches_run_leaves_at_once(make_runtime, world, monkeyp
     assert isinstance(outcome, Completed)
     assert outcome.value == ["ab"]
     assert world == ["a", "b"]
+
+
+@pytest.mark.parametrize("limit", [1, None])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_death_at_any_entry_changes_nothing(colour, make_runtime, world, parallel, act, limit, fails):  # noqa: PLR0917
+    """Branches in branches, a child in one: each effect once, each compensation once, wherever the process dies."""
+
+    @colour.saga(name="inner")
+    def inner(name: str):
+        yield act(name)
+        return (yield act(name * 2))
+
+    @colour.coloured
+    def more():
+        return (yield parallel(*calls(act, "xy"), limit=limit))
+
+    @colour.saga(name="trip")
+    def trip():
+        yield act("first")
+        values = yield parallel(functools.partial(inner, "a"), more, functools.partial(act, "b"), limit=limit)
+        yield act("last")
+        if fails:
+            raise ValueError("no")
+        return values
+
+    done = ["first", "a", "aa", "x", "y", "b", "last"]
+    for number in range(1, 100):
+        world.path.write_text("")
+        entries = []
+
+        def die(entry, number=number, entries=entries):
+            entries.append(entry)
+            if len(entries) == number:
+                raise Cut
+
+        dying = make_runtime()
+        dying.observers = (die,)
+        named = trip.using(key=f"at-{number}")
+        with pytest.raises((Cut, ValueError) if fails else (Cut, AssertionError)) as caught:
+            assert colour.call(named.using(runtime=dying)) is None
+        if (entries[-1].kind, entries[-1].step) == ("compensated", ""):
+            break  # it had ended: called again it would be another generation
+        if caught.type is Cut:
+            if fails:
+                with pytest.raises(ValueError, match="no"):
+                    colour.call(named.using(runtime=make_runtime()))
+            else:
+                assert colour.call(named.using(runtime=make_runtime())) == ["AA", ["X", "Y"], "B"]
+        assert sorted(world.effects) == sorted(done + [f"-{name}" for name in done] * fails), (number, world.effects)
+        if len(entries) < number:
+            break
+    assert number > 25

@@ -294,7 +294,8 @@ class Slot:
 class Past:
     """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
 
-    *cut_off* are those that had no end, or that of an interruption, when the scope was read. In a past that *is_free*
+    *canonical* leads from the text of arguments to the canonical one: most come back word for word. *cut_off* are those
+    that had no end, or that of an interruption, when the scope was read. In a past that *is_free*
     calls come by hand: in any order, any number of times or not at all. Nothing in it is used up, and what is called is
     added.
     """
@@ -303,6 +304,7 @@ class Past:
     order: dict[Slot, None]
     buckets: dict[tuple[str, str], deque[Slot]]
     keyed: dict[str, deque[Slot]]
+    canonical: dict[str, str]
     is_strict: bool
     cut_off: list[Slot]
     called: list[str] = field(factory=list)
@@ -472,12 +474,13 @@ class Scope:
         assert self.past is not None  # noqa: S101  # for the type checker
         if is_keyed:
             return self.past.keyed.setdefault(base, deque())
-        return self.past.buckets.setdefault((base, self.run.codec.canonical(arguments)), deque())
+        text = self.past.canonical.get(arguments) or self.run.codec.canonical(arguments)
+        return self.past.buckets.setdefault((base, text), deque())
 
     def free(self) -> None:
         """Let calls come by hand."""
         if self.past is None:
-            self.past = Past((), {}, {}, {}, is_strict=False, cut_off=[])
+            self.past = Past((), {}, {}, {}, {}, is_strict=False, cut_off=[])
         self.past.is_free = True
 
     def admit(self, slot: Slot) -> None:

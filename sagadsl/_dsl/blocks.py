@@ -254,14 +254,14 @@ class Block:
         if self._over:
             msg = f"{self._spec.name} {self._over}: a further step takes a further run, {self._another}"
             raise UsageError(msg)
-        if here is not None and here is not self._scope:
+        if here is not None and here.home is not self._scope:
             msg = (
                 f"a step of {self._spec.name} is called inside {here.name}, which would not compensate it; "
                 "begin a block there: with saga(...)"
             )
             raise UsageError(msg)
         if self._is_block:
-            return self._scope
+            return here or self._scope
         self._is_by_hand = True
         scope = self._opened_forward()
         if scope.status is Status.COMPENSATING:
