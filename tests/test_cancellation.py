@@ -1074,3 +1074,46 @@ def test_a_child_called_in_the_context_of_a_saga_that_has_ended_is_refused(make_
     with pytest.raises(RuntimeError, match="no further step of it starts"):
         flow()
     assert world == []
+
+
+def test_what_was_cut_off_beside_others_may_be_cut_off_before_it_is_called(world, make_runtime):
+    """Where branches come in another order this time, the failing one may be faster than what it had cut off."""
+    turns, cut = {"fail": 5, "hang": 1}, [True]
+
+    @sagadsl.step(name="hang")
+    async def hang() -> None:
+        world.add("hang")
+        await asyncio.Event().wait()
+
+    @sagadsl.step(name="fail")
+    def fail() -> None:
+        world.add("fail")
+        raise ValueError("no")
+
+    @sagadsl.step(name="note")
+    def note() -> None:
+        world.add("note")
+
+    async def after(name, call):
+        for _ in range(turns[name]):
+            await asyncio.sleep(0)
+        return await call() if name == "hang" else call()
+
+    @sagadsl.saga(key="1")
+    async def flow():
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(after("hang", hang))
+                group.create_task(after("fail", fail))
+        except* ValueError:
+            note()
+        if cut:
+            cut.pop()
+            raise KeyboardInterrupt
+        return "end"
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(flow.using(runtime=make_runtime())())
+    turns.update(fail=1, hang=5)
+    assert asyncio.run(flow.using(runtime=make_runtime())()) == "end"
+    assert world == ["hang", "fail", "note"]

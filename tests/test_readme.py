@@ -129,7 +129,11 @@ def test_the_transaction_of_the_readme_pays_once(tmp_path):
     runtime = sagadsl.Runtime(tmp_path / "sagas.db")
     with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as db:
         db.execute("create table payments (order_id text, amount integer)")
-        checkout = example["checkout"].using(runtime=runtime)
+
+        @sagadsl.saga(key="{order}", live=("db",), runtime=runtime)
+        def checkout(db, order, amount):
+            return example["pay"](db, order, amount)
+
         assert checkout(db, "o-1", 30) == checkout(db, "o-1", 30) == "paid 30"
         assert db.execute("select * from payments").fetchall() == [("o-1", 30)]
         assert len(db.execute("select * from sagadsl_landed").fetchall()) == 1
@@ -143,3 +147,59 @@ def test_the_tables_name_the_options_that_exist():
     settings = set(re.findall(r"^\| `?(\w+)", sagas_table, re.MULTILINE)) & sagas.OPTIONS
     assert {"key", "on_failure", "on_compensation_failure", "store"} <= settings
     assert all(hasattr(sagadsl, name) for name in re.findall(r"sagadsl\.(\w+)\(", README))
+
+
+class Bank(dict):
+    """The other side, which is cut off in the first payment, before or after it."""
+
+    def __init__(self, *, lands):
+        self.lands, self.asked = lands, 0
+
+    def setdefault(self, key, payment):
+        self.asked += 1
+        if self.lands or self.asked > 1:
+            self[key] = payment
+        if self.asked == 1:
+            raise KeyboardInterrupt
+        return payment
+
+
+@pytest.mark.parametrize("lands", [True, False])
+def test_the_probe_of_the_readme_takes_the_doubt_away(tmp_path, lands):
+    """Cut off after its effect, the payment is found and not made again; cut off before it, it is made."""
+    (source,) = [block for block in blocks("python") if "find_payment" in block]
+    example = {"__name__": "bank"}
+    exec(compile(source, "bank.py", "exec"), example)  # noqa: S102  # it is ours
+    bank = example["bank"] = Bank(lands=lands)
+
+    @sagadsl.saga(runtime=sagadsl.Runtime(tmp_path / "sagas.db"))
+    def buy(order_id: str, amount: int) -> str:
+        return example["charge"](order_id, amount)
+
+    with pytest.raises(KeyboardInterrupt):
+        buy("o-1", 30)
+    assert buy("o-1", 30) == "30 for o-1"
+    assert bank.asked == (1 if lands else 2)
+    assert list(bank.values()) == ["30 for o-1"]
+
+
+def test_what_the_readme_does_at_the_same_time(tmp_path):
+    """The example is run as it stands."""
+    (source,) = [block for block in blocks("python") if "import Plan" in block]
+    (tmp_path / "stock.py").write_text(f"{source}\nprint(fill(['sofa', 'rug']), plan()['reserve#3'])\n")
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    play = [sys.executable, "stock.py"]
+    shown = subprocess.run(play, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
+    assert shown.stdout == "['lamp', 'desk+chair', 'sofa', 'rug'] room+bed+rug\n"
+    assert shown.stderr == ""
+
+
+def test_what_the_readme_links_to_is_there():
+    """Files of the project, and headings of this page."""
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    headings = {
+        re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    }
+    assert links
+    for link in links:
+        assert link[1:] in headings if link.startswith("#") else link.startswith("http") or (ROOT / link).is_file()
