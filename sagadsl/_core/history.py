@@ -155,7 +155,7 @@ def recorded_files(scope: Scope) -> dict[Artifact, str]:
     return found
 
 
-def altered(run: OpenRun, files: dict[Artifact, str]) -> JournalError | None:
+def altered(scope: Scope, files: dict[Artifact, str]) -> JournalError | None:
     """Return what is wrong when a file is no longer what a step made: what follows would build on something else."""
     wrong = [
         f"{file.path}, which {key} made, is {'no longer what it was' if file.path.exists() else 'not there'}"
@@ -164,5 +164,7 @@ def altered(run: OpenRun, files: dict[Artifact, str]) -> JournalError | None:
     ]
     if not wrong:
         return None
-    cure = f"put back what is missing, then go on: sagadsl resume {run.id}   Or compensate: sagadsl compensate {run.id}"
+    run = scope.run
+    on = "run the program again" if scope.is_block else f"sagadsl resume {run.id}"
+    cure = f"put back what is missing, then go on: {on}   Or compensate: sagadsl compensate {run.id}"
     return JournalError(run.journal.name, f"run {run.id}: {'; '.join(wrong)}. Nothing was entered: {cure}")

@@ -383,6 +383,11 @@ class Scope:
         return all(each.status in going_on and not each.closing for each in self.chain())
 
     @property
+    def is_block(self) -> bool:
+        """Its body stands in a program, and nobody else can run it."""
+        return self.spec is not None and self.spec.function is None
+
+    @property
     def is_branch(self) -> bool:
         """It is no saga of its own, but a branch of one, or what holds its branches."""
         return self.slot is not None and "branch" in self.slot.facts

@@ -499,7 +499,7 @@ class Block:
             if self._scope is not None:
                 return self._scope
             scope = self._open()
-            wrong = None if self._is_record else altered(scope.run, recorded_files(scope))
+            wrong = None if self._is_record else altered(scope, recorded_files(scope))
             if wrong is not None:
                 self._let_go()
                 raise wrong

@@ -283,7 +283,7 @@ def run_root(opened: Opened, calling: Calling) -> Any:
         return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
     try:
         files = None if scope.run.is_new else recorded_files(scope)
-        wrong = altered(scope.run, files) if files else None
+        wrong = altered(scope, files) if files else None
         ended = wrong or leave(scope, calling, *enter(scope, calling.body))
     finally:
         when_settled(scope, functools.partial(calling.runtime.close, scope.run))
@@ -304,7 +304,7 @@ async def arun_opened(opened: Opened, calling: Calling) -> Any:
         return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
     try:
         files = None if scope.run.is_new else recorded_files(scope)
-        wrong = await asyncio.to_thread(altered, scope.run, files) if files else None
+        wrong = await asyncio.to_thread(altered, scope, files) if files else None
         ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
     finally:
         when_settled(scope, functools.partial(calling.runtime.close, scope.run))

@@ -438,7 +438,7 @@ def misplaced(spec: Any, here: Any) -> UsageError:
     """Return what to say of a step or saga that is called where it cannot be."""
     if type(here) is Scope:
         where, cure = f"the saga around it ({here.name}) a def", "make the saga an async def"
-        if here.spec is not None and here.spec.function is None:
+        if here.is_block:
             where, cure = f"the block around it ({here.name}) one", "enter it with `async with`"
         return UsageError(f"{spec.name} is an async def, {where} that cannot await it; {cure}")
     where = "the compensation of step" if here.is_compensation else "the probe of step" if here.is_probe else "step"

@@ -132,7 +132,6 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
         reason += f"; {pivot.key} is {'' if pivot.has_happened else 'perhaps '}past, from where nothing is compensated"
         if pivot.unkept:
             reason += ". It has happened and is not entered again: give it a probe that returns Landed(value)"
-    is_block = root.spec is not None and root.spec.function is None
-    suspended = SuspendedError(run.id, Status.PAUSED, reason, root.only_goes_forward, is_block)
+    suspended = SuspendedError(run.id, Status.PAUSED, reason, root.only_goes_forward, root.is_block)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)
