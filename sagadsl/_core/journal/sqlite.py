@@ -52,6 +52,9 @@ class SqliteJournal:
         JournalError: From any method, when the file cannot be opened, read or written.
     """
 
+    connection_class: type[sqlite3.Connection] = sqlite3.Connection
+    """What every statement goes through; who wants to know of each gives another."""
+
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path.absolute()
         self.name = str(self.path)
@@ -288,6 +291,7 @@ class SqliteJournal:
                 isolation_level=None,
                 timeout=PATIENCE,
                 check_same_thread=False,
+                factory=self.connection_class,
             )
             try:
                 self._prepare(connection)
