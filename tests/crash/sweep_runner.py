@@ -39,7 +39,7 @@ KILLED = -signal.SIGKILL
 
 
 def forget_intents():
-    """It is on record what came of a step, and not that it was entered."""
+    """Record what came of a step, and not that it was entered."""
     append, commit = SqliteJournal.append, SqliteJournal.commit
 
     def append_outcome(self, log, entry, full):
@@ -53,7 +53,7 @@ def forget_intents():
 
 
 def compensate_from_memory():
-    """What is owed is what this process has done, as with a list of callbacks."""
+    """Owe what this process has done, as a list of callbacks does."""
     restore, owed, restored = runtime_room.restore, Scope.owed, []
 
     def remembering(run, entries):
@@ -66,7 +66,7 @@ def compensate_from_memory():
 
 
 def identify_by_occurrence():
-    """A call is the one that came as the first, second, third of its name; arguments do not count."""
+    """Take a call for the one that came as the first, second, third of its name, whatever its arguments."""
     Codec.canonical = lambda self, text: ""
 
 
@@ -76,7 +76,9 @@ def lock_nothing():
     Locks.is_held = lambda self, number: False
 
 
-MUTANTS = {each.__name__: each for each in (forget_intents, compensate_from_memory, identify_by_occurrence, lock_nothing)}
+MUTANTS = {
+    each.__name__: each for each in (forget_intents, compensate_from_memory, identify_by_occurrence, lock_nothing)
+}
 
 # -- playing ----------------------------------------------------------------------------------------------------------
 
@@ -182,10 +184,9 @@ def case_of(case):
     """Play a case: kill a process at each of *cuts* (a number, or a part of those there are), then let one finish."""
     with new_folder(case) as folder:
         cuts = []
-        for number, cut in enumerate(case["cuts"]):
+        for number, wanted in enumerate(case["cuts"]):
             verb = case["verb"] if number else "call"
-            if isinstance(cut, float):
-                cut = 1 + int(cut * len(passed(case, folder, verb)))
+            cut = 1 + int(wanted * len(passed(case, folder, verb))) if isinstance(wanted, float) else wanted
             cuts.append(cut)
             code = ended(case, folder, verb, cut)
             if code != KILLED:

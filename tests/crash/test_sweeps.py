@@ -56,11 +56,9 @@ class Runners:
         assert chosen
         with ThreadPoolExecutor(len(self.processes)) as pool:
             answers = list(pool.map(self.play, chosen))
-        print(f"{len(chosen)} cases of {len(cases)}, SAGADSL_SWEEP={WANTED}")  # noqa: T201
+        print(f"{len(chosen)} cases of {len(cases)}, SAGADSL_SWEEP={WANTED}")
         return {
-            json.dumps(case | {"cuts": cuts}): said
-            for case, (cuts, said) in zip(chosen, answers, strict=True)
-            if said
+            json.dumps(case | {"cuts": cuts}): said for case, (cuts, said) in zip(chosen, answers, strict=True) if said
         }
 
     def close(self):
@@ -160,7 +158,7 @@ def test_an_owner_that_is_stopped_is_never_robbed(runners):
     assert runners.wrong(stops(runners), 24) == {}
 
 
-# -- the judge can say no -----------------------------------------------------------------------------------------------
+# -- the judge can say no ---------------------------------------------------------------------------------------------
 
 
 def caught(runners, cases, mutant, complaint):
