@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
 import random
+import signal
 import sys
+import threading
 from itertools import count
 from pathlib import Path
 
@@ -99,3 +102,105 @@ def test_a_ctrl_c_at_any_place_leaves_nothing_behind(trip, colour, runtime, monk
             wrong.append((number, pressed.where, status, ended))
     assert number > 300
     assert wrong == [], f"SAGADSL_SWEEP={wanted}\n" + "\n".join(map(str, wrong))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Ctrl-C cannot be sent to a thread here")
+def test_a_real_ctrl_c_around_a_commit_leaves_what_the_file_says(make_runtime, world):
+    """4,000 of them if SAGADSL_SWEEP=full: each comes at another moment, and the process goes on with what it has."""
+    runtime = make_runtime(durability="process")
+    main, dice = threading.main_thread().ident, random.Random(1)  # noqa: S311
+    times, interrupted = 4000 if os.environ.get("SAGADSL_SWEEP") == "full" else 200, 0
+    is_on, is_over = threading.Event(), threading.Event()
+
+    @sagadsl.step(compensate=None, name="work")
+    def work(at: int) -> int:
+        return at
+
+    @sagadsl.saga(runtime=runtime, name="trip", key="{number}")
+    def trip(number: int) -> int:
+        return sum(work(at) for at in range(3))
+
+    def press():
+        while not is_over.is_set():
+            is_on.wait()
+            is_over.wait(dice.random() / 500)
+            is_on.clear()  # it is set again once the Ctrl-C has come
+            if not is_over.is_set():
+                signal.pthread_kill(main, signal.SIGINT)
+
+    assert trip(0) == 3
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = threading.Thread(target=press, daemon=True)
+    thread.start()
+    number = 0
+    try:
+        while interrupted < times:
+            number += 1
+            value = None
+            try:
+                is_on.set()
+                value = trip(number)
+                while True:  # it comes now, where nothing of ours runs
+                    pass
+            except KeyboardInterrupt:
+                interrupted += value is None
+            assert CURRENT.get() is None
+            assert held(runtime) == set()
+            assert trip(number) == 3
+    finally:
+        is_over.set()
+        is_on.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert {str(run.status) for run in runtime.runs()} == {"completed"}
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cancellation_at_any_await_is_no_failure(make_runtime, tmp_path, fails, twice):
+    """The run stays open or, where it had begun to compensate, comes to its end; called again it does."""
+    runtime, reached = make_runtime(), 0
+
+    async def undo():
+        await asyncio.sleep(0)
+
+    @sagadsl.step(compensate=undo, name="work")
+    async def work(at: int) -> int:
+        await asyncio.sleep(0)
+        return at
+
+    @sagadsl.step(compensate=None, name="end")
+    async def end() -> None:
+        if fails:
+            raise LookupError
+
+    @sagadsl.saga(runtime=runtime, name="trip", key="{number}")
+    async def trip(number: int) -> int:
+        total = await work(1) + await work(2) + sum(await asyncio.gather(work(3), work(4)))
+        await end()
+        return total
+
+    async def cancelled_after(number):
+        task = asyncio.ensure_future(trip.outcome(number))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        is_reached = task.cancel()
+        if twice:
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.wait([task])
+        return is_reached, task
+
+    for number in count(1):
+        is_reached, task = asyncio.run(cancelled_after(number))
+        if not is_reached:
+            break
+        reached += 1
+        assert task.cancelled() or task.exception() is None
+        assert held(runtime) == set()
+        found = {run.id: str(run.status) for run in runtime.runs()}.get(f"trip/{number}", "open")
+        assert found in ({"open", "compensated"} if fails else {"open", "completed"})
+        if found == "open":
+            asyncio.run(trip.outcome(number))
+        assert runtime.find(f"trip/{number}").status == ("compensated" if fails else "completed")
+    assert reached > 5
