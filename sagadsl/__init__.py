@@ -4,6 +4,7 @@ Every step is journaled in one SQLite file, a failure compensates what was done 
 where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 """
 
+from sagadsl import aio
 from sagadsl._core.codec.artifacts import Artifact
 from sagadsl._core.definition import IRREVERSIBLE, PIVOT, Compensation
 from sagadsl._core.journal import Journal
@@ -31,6 +32,7 @@ from sagadsl._core.values import (
     Unknown,
 )
 from sagadsl._dsl.archive import archive
+from sagadsl._dsl.branches import parallel
 from sagadsl._dsl.outcomes import outcome
 from sagadsl._dsl.recorded import now, random, uuid4
 from sagadsl._dsl.resuming import resume_all
@@ -101,6 +103,7 @@ __all__ = [
     "SuspendedError",
     "Unknown",
     "UsageError",
+    "aio",
     "archive",
     "configure",
     "current",
@@ -108,6 +111,7 @@ __all__ = [
     "main",
     "now",
     "outcome",
+    "parallel",
     "provide",
     "random",
     "register",

@@ -184,7 +184,9 @@ class SuspendedError(SagaError):
 
     def __str__(self) -> str:
         back = "" if self.forward_only else f"   Compensate: sagadsl compensate {self.run}"
-        return f"run {self.run} is {self.status}: {self.reason}. Go on: sagadsl resume {self.run}{back}"
+        return (
+            f"run {self.run} is {self.status}: {self.reason}. Go on: call it again, or sagadsl resume {self.run}{back}"
+        )
 
 
 class ReplayError(SagaError):

@@ -135,7 +135,7 @@ def test_a_block_that_fails_is_compensated_and_the_original_exception_goes_on(bl
     assert caught.value.__context__ is None
     assert error.__notes__ == ["saga nightly/k: compensated book, act. Look: sagadsl show nightly/k"]
     frames = [frame.path.name for frame in caught.traceback]
-    assert not {"blocks.py", "flow.py"} & set(frames)
+    assert not {"blocks.py", "leaving.py"} & set(frames)
     assert world == ["a", "b", "-bx1", "-a"]
 
 
@@ -1427,6 +1427,14 @@ def test_an_async_block_is_refused_where_the_saga_cannot_await(make_runtime):
             asyncio.run(inner())
 
     outer()
+
+
+def test_a_function_is_not_decorated_with_a_name_alone():
+    """It would be a block; the message says how it is written."""
+    with pytest.raises(UsageError, match=r"to decorate a function: @saga\(name='trip'\)"):
+
+        @saga("trip")
+        def flow() -> None: ...
 
 
 def test_a_handle_shows_where_it_stands(make_runtime):

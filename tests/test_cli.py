@@ -438,7 +438,7 @@ def test_a_saga_that_pauses_is_6(killed):
     killed.set("full")
     ended = killed.sagadsl("resume", "t-1", *TARGET)
     assert ended.returncode == 6
-    assert ended.stderr.endswith("Go on: sagadsl resume t-1   Compensate: sagadsl compensate t-1\n")
+    assert ended.stderr.endswith("Go on: call it again, or sagadsl resume t-1   Compensate: sagadsl compensate t-1\n")
     assert killed.status() == "paused"
     killed.clear("full")
     assert killed.sagadsl("resume", "t-1", *TARGET).returncode == 0

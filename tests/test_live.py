@@ -1265,8 +1265,33 @@ def test_a_step_in_a_thread_without_a_run_warns_once_while_one_is_open(make_runt
     assert world == ["a", "a"]
     assert make_runtime().runs()[0].steps == ()
     (said,) = warnings_of(caplog)
-    assert "sagadsl.parallel(...), or by mark.map(...)" in said
+    assert "sagadsl.parallel(...) or mark.map(...)" in said
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+@pytest.mark.usefixtures("_nobody_was_warned")
+def test_steps_run_in_a_pool_as_the_warning_says(make_runtime, world, caplog):
+    """With the saga's context each thread's step is recorded, and compensated in reverse."""
+
+    @step(compensate=lambda name: world.add(f"-{name}"))
+    def book(name: str) -> None:
+        world.add(name)
+
+    @saga(runtime=make_runtime())
+    def flow() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            booked = [pool.submit(contextvars.copy_context().run, book, name) for name in "abcd"]
+        for each in booked:
+            each.result()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        flow()
+    assert sorted(world.effects) == ["-a", "-b", "-c", "-d", "a", "b", "c", "d"]
+    (run,) = make_runtime().runs()
+    assert [each.status for each in run.steps] == ["compensated"] * 4
+    assert [f"-{each.arguments['name']}" for each in reversed(run.steps)] == world.effects[4:]
+    assert warnings_of(caplog) == []
 
 
 @pytest.mark.usefixtures("_nobody_was_warned")

@@ -65,6 +65,7 @@ PUBLIC = [
     "SuspendedError",
     "Unknown",
     "UsageError",
+    "aio",
     "archive",
     "configure",
     "current",
@@ -72,6 +73,7 @@ PUBLIC = [
     "main",
     "now",
     "outcome",
+    "parallel",
     "provide",
     "random",
     "register",
@@ -93,7 +95,7 @@ def test_no_other_plain_name_stands_in_the_front_door():
     """Walls have an underscore; what has none is a module or exported."""
     plain = {name for name in vars(sagadsl) if not name.startswith("_")}
     modules = {name for name in plain if inspect.ismodule(getattr(sagadsl, name))}
-    assert plain - modules == set(PUBLIC)
+    assert plain - (modules - {"aio"}) == set(PUBLIC)
 
 
 def options_of(function):

@@ -76,6 +76,29 @@ def test_an_interrupted_run_goes_on_with_what_is_recorded(colour, make_runtime, 
     ]
 
 
+def test_what_failed_and_is_tried_again_is_not_counted_as_recorded(colour, make_runtime, act, caplog):
+    """A run that its failure paused says what stands and where it goes on."""
+    mended = []
+
+    @colour.step(compensate=None)
+    def break_down() -> None:
+        if not mended:
+            raise OSError
+
+    @colour.saga(on_failure="pause")
+    def trip():
+        yield act("a")
+        yield break_down()
+
+    with pytest.raises(sagadsl.SuspendedError):
+        colour.call(trip.using(runtime=make_runtime()))
+    mended.append(True)
+    caplog.clear()
+    colour.call(trip.using(runtime=make_runtime()))
+    assert "paused by a failure" in caplog.text
+    assert "1 step recorded, 2 break_down is tried again" in caplog.text
+
+
 def test_other_arguments_are_another_run_and_the_warning_says_what_that_means(
     colour, make_runtime, act, cut, world, caplog
 ):

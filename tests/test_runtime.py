@@ -7,7 +7,7 @@ import gc
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,16 @@ def test_a_runtime_in_memory_keeps_runs_as_long_as_it_lives():
     assert flow.using(runtime=runtime, key="k")("a") == "a"
     assert [run.id for run in runtime.runs()] == ["flow/k"]
     assert Runtime(":memory:").runs() == []
+
+
+def test_each_test_can_have_an_empty_store_in_memory():
+    """What is done under a key is done, so the next test must not find it."""
+    runtime = Runtime()
+    for _ in range(2):
+        runtime.configure(store=":memory:")
+        assert flow.using(runtime=runtime, key="k")("a") == "a"
+        runtime.configure(durability="process")
+        assert [run.id for run in runtime.runs()] == ["flow/k"]
 
 
 def test_a_store_is_named_by_call_by_saga_or_by_runtime(tmp_path):
@@ -80,6 +90,34 @@ def test_runs_are_listed_newest_first_and_filtered(make_runtime, clock):
     assert second.started - first.started >= timedelta(seconds=60)
     assert first.ended is not None
     assert (first.arguments, first.result, first.parent) == ({"name": "a"}, "a", None)
+
+
+def test_what_no_run_can_be_is_refused_and_not_an_empty_list(make_runtime):
+    """A slip in a status, a time without a zone."""
+    runtime = make_runtime()
+    flow.using(runtime=runtime)("a")
+    with pytest.raises(UsageError, match=r"one of open, paused, .*, interrupted, not 'complete'"):
+        runtime.runs(status="complete")
+    with pytest.raises(UsageError, match="with a time zone"):
+        runtime.runs(since=datetime(2026, 11, 22))  # noqa: DTZ001  # what is refused
+    with pytest.raises(UsageError, match="with a time zone"):
+        runtime.runs(since="yesterday")
+
+
+def test_a_run_is_shown_on_one_line(make_runtime):
+    """In a list, a notebook or a debugger; an error with its first line."""
+    runtime = make_runtime()
+
+    @saga
+    def failing() -> None:
+        act("a")
+        raise ValueError("no\nreally")
+
+    with pytest.raises(ValueError, match="no"):
+        failing.using(runtime=runtime, id="b")()
+    flow.using(runtime=runtime, id="a")("a")
+    shown = "[<Run a: completed, 1 step>, <Run b: compensated, 1 step, ValueError: no>]"
+    assert repr(runtime.runs()) == shown
 
 
 def test_a_beginning_of_an_id_must_be_unique(make_runtime):

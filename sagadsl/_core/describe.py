@@ -91,14 +91,14 @@ def resuming_line(scope: Scope, now: int) -> str:
     from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
 
     slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None]
-    recorded = sum(slot.has_outcome for slot in slots)
     ages = age(max(0, now - max([scope.started, *(max(s.started, s.ended) for s in slots)])) / 1e6)
     line = f"resuming {short_id(scope.run.id)}, "
     line += "paused by a failure" if scope.status is Status.PAUSED else "cut off"
-    line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
     cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED}]
     if scope.status is Status.PAUSED:
         cut = [slot for slot in slots if slot.seq in scope.paused_by]
+    recorded = sum(slot.has_outcome and slot not in cut for slot in slots)
+    line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
     if scope.status is Status.COMPENSATING:
         line += ", goes on compensating"
     elif cut:

@@ -110,6 +110,7 @@ def past_of(scope: Scope) -> Past | None:
     order: dict[Slot, None] = {}
     buckets: dict[tuple[str, str], deque[Slot]] = {}
     keyed: dict[str, deque[Slot]] = {}
+    canonical: dict[str, str] = {}
     for slot in scope.slots:
         base, _, occurrence = slot.local_key.rpartition("#")
         if not occurrence.isdigit() or not base:
@@ -121,11 +122,13 @@ def past_of(scope: Scope) -> Past | None:
         if base.startswith(f"{slot.name}:"):
             keyed.setdefault(base, deque()).append(slot)
         else:
-            buckets.setdefault((base, scope.run.codec.canonical(slot.arguments)), deque()).append(slot)
+            text = canonical[slot.arguments] = scope.run.codec.canonical(slot.arguments)
+            buckets.setdefault((base, text), deque()).append(slot)
     if not order:
         return None
     cut_off = [slot for slot in order if slot.child is None and (slot.cut or not slot.outcome)]
-    return Past(tuple(slot.local_key for slot in order), order, buckets, keyed, not scope.overlapped, cut_off)
+    recorded = tuple(slot.local_key for slot in order)
+    return Past(recorded, order, buckets, keyed, canonical, not scope.overlapped, cut_off)
 
 
 def interruptions(entries: list[Entry]) -> int:

@@ -76,7 +76,7 @@ def _is_live(annotation: Any) -> bool:
 class Parameters:
     """How a function is called, taken apart once so that a call costs no more than a dictionary.
 
-    *names* are all parameters in order, *stored* those that are written down.
+    *names* are all parameters in order, *stored* those that are written down; *function* is how errors name it.
     """
 
     signature: inspect.Signature
@@ -87,6 +87,7 @@ class Parameters:
     defaults: dict[str, Any]
     positional: int
     is_simple: bool
+    function: str = ""
 
     @classmethod
     def of(cls, target: Any, live: Iterable[str] = ()) -> Parameters:
@@ -122,6 +123,7 @@ class Parameters:
             defaults={n: p.default for n, p in parameters.items() if p.default is not P.empty},
             positional=sum(p.kind in {P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD} for p in parameters.values()),
             is_simple=not any(p.kind in VARIADIC | {P.POSITIONAL_ONLY} for p in parameters.values()),
+            function=getattr(function, "__qualname__", type(function).__name__),
         )
 
     @classmethod
@@ -136,7 +138,7 @@ class Parameters:
         """Return all arguments by name, in the signature's order, defaults filled.
 
         Raises:
-            TypeError: They do not fit, as the function itself would say.
+            TypeError: They do not fit; it names the function, as Python does.
         """
         if self.is_simple:
             if not kwargs and len(args) == len(self.names) == self.positional:
@@ -146,7 +148,11 @@ class Parameters:
                 merged = {**self.defaults, **given, **kwargs}
                 if merged.keys() == set(self.names):
                     return {name: merged[name] for name in self.names}
-        bound = self.signature.bind(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            msg = f"{self.function}() {error}"
+            raise TypeError(msg) from None
         bound.apply_defaults()
         return dict(bound.arguments)
 

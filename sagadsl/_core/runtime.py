@@ -56,9 +56,10 @@ def _microseconds() -> int:
 
 registry = Registry()
 CODEC = Codec()
+LISTED = (*map(str, Status), "interrupted")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class Run(RunInfo):
     """A run as the journal has it when this object is made, and what can be done with it."""
 
@@ -189,12 +190,16 @@ class Runtime:
     def configure(self, **settings: Any) -> None:
         """Change settings for the calls that follow: *store*, *durability*, *resume*, *on_failure*.
 
+        ``store=":memory:"`` is a new and empty one each time, as each test wants it.
+
         Raises:
             UsageError: A setting is unknown.
         """
         for name, value in settings.items():
             if name == "store":
                 self._store = value
+                if value == ":memory:":
+                    self._journals.pop(value, None)
             elif name in {"durability", "resume", "on_failure"}:
                 setattr(self, name, checked_choice(name, value))
             else:
@@ -598,7 +603,17 @@ class Runtime:
         return self._run(self._row(run_id, journal), journal)
 
     def runs(self, *, saga: str | None = None, status: str | None = None, since: datetime | None = None) -> list[Run]:
-        """Return the runs in the store, newest first, those of one saga, status, or started since a time."""
+        """Return the runs in the store, newest first, those of one saga, status, or started since a time.
+
+        Raises:
+            UsageError: There is no such status; beside those of :class:`Status` there is ``"interrupted"``.
+        """
+        if status is not None and status not in LISTED:
+            msg = f"runs(status=...) takes one of {', '.join(LISTED)}, not {status!r}"
+            raise UsageError(msg)
+        if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
+            msg = f"runs(since=...) takes a time with a time zone, as datetime.now(UTC), not {since!r}"
+            raise UsageError(msg)
         journal = self.journal()
         found = []
         for row in reversed(journal.runs(saga=saga)):

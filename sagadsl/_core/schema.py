@@ -73,7 +73,8 @@ VIEWS: Final = {
                 (select e.seq from entries e where e.number = opened.number and e.scope = opened.seq
                     and e.kind in ('compensating', 'compensated', 'paused') and e.result is not null
                     order by e.seq desc limit 1) as why
-            from entries opened where opened.kind = 'opened')
+            from entries opened
+            where opened.kind = 'opened' and json_extract(opened.definition, '$.branch') is null)
         select run.id || case scopes.step when '' then '' else '/' || scopes.step end as id,
             scopes.name as saga,
             case coalesce(last.kind, 'resumed') when 'resumed' then 'open' else last.kind end as status,

@@ -280,7 +280,8 @@ class Slot:
 class Past:
     """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
 
-    *cut_off* are those that had no end, or that of an interruption, when the scope was read. In a past that *is_free*
+    *canonical* leads from the text of arguments to the canonical one: most come back word for word. *cut_off* are those
+    that had no end, or that of an interruption, when the scope was read. In a past that *is_free*
     calls come by hand: in any order, any number of times or not at all. Nothing in it is used up, and what is called is
     added.
     """
@@ -289,6 +290,7 @@ class Past:
     order: dict[Slot, None]
     buckets: dict[tuple[str, str], deque[Slot]]
     keyed: dict[str, deque[Slot]]
+    canonical: dict[str, str]
     is_strict: bool
     cut_off: list[Slot]
     called: list[str] = field(factory=list)
@@ -366,6 +368,27 @@ class Scope:
         going_on = (Status.OPEN, Status.COMPLETED)
         return all(each.status in going_on and not each.closing for each in self.chain())
 
+    @property
+    def is_branch(self) -> bool:
+        """It is no saga of its own, but a branch of one, or what holds its branches."""
+        return self.slot is not None and "branch" in self.slot.facts
+
+    def is_pending(self, here: set[Scope]) -> bool:
+        """Tell whether it belongs to a branch that *here* is not part of and whose neighbours may be under way."""
+        return any(
+            each.is_branch and each not in here and each.parent is not None and not each.parent.closing
+            for each in self.chain()
+            if each.parent is not None and each.parent.is_branch
+        )
+
+    @property
+    def home(self) -> Scope:
+        """The saga that it is a branch of, or itself."""
+        scope = self
+        while scope.is_branch and scope.parent is not None:
+            scope = scope.parent
+        return scope
+
     def chain(self) -> Iterator[Scope]:
         """Yield this scope and those around it, innermost first."""
         scope: Scope | None = self
@@ -384,6 +407,13 @@ class Scope:
         """Return the point of no return that is passed, in this scope or those inside it; else one that may be."""
         pivots = [slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot]
         return min(pivots, key=lambda slot: not slot.done, default=None)
+
+    @property
+    def only_goes_forward(self) -> bool:
+        """The run around it has passed a point of no return."""
+        *_, root = self.chain()
+        pivot = root.pivot()
+        return pivot is not None and pivot.done
 
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""
@@ -425,12 +455,13 @@ class Scope:
         assert self.past is not None  # noqa: S101  # for the type checker
         if is_keyed:
             return self.past.keyed.setdefault(base, deque())
-        return self.past.buckets.setdefault((base, self.run.codec.canonical(arguments)), deque())
+        text = self.past.canonical.get(arguments) or self.run.codec.canonical(arguments)
+        return self.past.buckets.setdefault((base, text), deque())
 
     def free(self) -> None:
         """Let calls come by hand."""
         if self.past is None:
-            self.past = Past((), {}, {}, {}, is_strict=False, cut_off=[])
+            self.past = Past((), {}, {}, {}, {}, is_strict=False, cut_off=[])
         self.past.is_free = True
 
     def admit(self, slot: Slot) -> None:

@@ -170,7 +170,7 @@ class StepInfo:
     ended: datetime | None = None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class RunInfo:
     """What the journal says of one run, or of a child saga inside it (then *parent* is the enclosing run's id).
 
@@ -196,6 +196,13 @@ class RunInfo:
     is_live: bool = False
     started: datetime | None = None
     ended: datetime | None = None
+
+    def __repr__(self) -> str:
+        """Fit on a line: people look at lists of runs. All the rest are attributes."""
+        state = f"{self.status}, interrupted" if self.is_interrupted else f"{self.status}"
+        steps = f"{len(self.steps)} step{'' if len(self.steps) == 1 else 's'}"
+        told = [state, steps] if self.error is None else [state, steps, *str(self.error).splitlines()[:1]]
+        return f"<{type(self).__name__} {self.id}: {', '.join(told)}>"
 
     @property
     def is_interrupted(self) -> bool:

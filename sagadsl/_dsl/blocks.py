@@ -18,7 +18,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 import attrs
 
@@ -93,6 +93,18 @@ class Block:
 
     def __repr__(self) -> str:
         return f"<saga {self._spec.name!r} {self._over or ('open' if self._scope is not None else 'not begun')}>"
+
+    if not TYPE_CHECKING:  # which refuse the call themselves
+
+        def __call__(self, *_: object, **__: object) -> None:
+            """Refuse: whoever decorates a function with ``@saga("name")`` means ``@saga(name="name")``.
+
+            Raises:
+                UsageError: Always.
+            """
+            name = self._spec.name
+            msg = f"saga({name!r}) is a run, for a block or by hand; to decorate a function: @saga(name={name!r})"
+            raise UsageError(msg)
 
     @property
     def _another(self) -> str:
@@ -241,14 +253,14 @@ class Block:
         if self._over:
             msg = f"{self._spec.name} {self._over}: a further step takes a further run, {self._another}"
             raise UsageError(msg)
-        if here is not None and here is not self._scope:
+        if here is not None and here.home is not self._scope:
             msg = (
                 f"a step of {self._spec.name} is called inside {here.name}, which would not compensate it; "
                 "begin a block there: with saga(...)"
             )
             raise UsageError(msg)
         if self._is_block:
-            return self._scope
+            return here or self._scope
         self._is_by_hand = True
         scope = self._opened()
         if scope.status is Status.COMPENSATING:

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
@@ -28,6 +28,7 @@ from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_a
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.settings import checked_choice
 from sagadsl._core.threads import threads_with_runs
+from sagadsl._dsl.branches import aparallel, parallel
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
 from sagadsl.errors import UsageError
 
@@ -59,6 +60,12 @@ class Step(Protocol[P, R]):
     def __get__(self, instance: None, owner: type) -> Step[P, R]: ...
     @overload
     def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: type) -> Step[Q, R]: ...
+    @overload
+    def map(  # type: ignore[overload-overlap]  # a coroutine is also a value
+        self: Step[..., Coroutine[Any, Any, S]], items: Iterable[Any], *, limit: int | None = ...
+    ) -> Coroutine[Any, Any, list[S]]: ...
+    @overload
+    def map(self, items: Iterable[Any], *, limit: int | None = ...) -> list[R]: ...
     def using(
         self,
         *,
@@ -77,6 +84,10 @@ class BoundStep(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Step`
     def plain(self) -> Any:
         """The undecorated method."""
         return self.__wrapped__
+
+    def map(self, items: Iterable[Any], *, limit: int | None = None) -> Any:
+        """Do the step for each item, at the same time."""
+        return mapped(self, items, limit, is_async=self._self_parent._self_spec.is_async)  # noqa: SLF001  # as wrapt
 
     def using(self, **options: Any) -> Any:
         """Return the same step with other options."""
@@ -100,6 +111,10 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
         """The undecorated function."""
         return self.__wrapped__
 
+    def map(self, items: Iterable[Any], *, limit: int | None = None) -> Any:
+        """Do the step for each item, at the same time."""
+        return mapped(self, items, limit, is_async=self._self_spec.is_async)
+
     def using(self, **options: Any) -> StepFunction:
         """Return the same step with other options."""
         known_options(f"{self._self_spec.name}.using()", options, USING)
@@ -115,6 +130,12 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
 
     def __deepcopy__(self, memo: Any) -> StepFunction:
         return self
+
+
+def mapped(function: Any, items: Iterable[Any], limit: int | None, *, is_async: bool) -> Any:
+    """Call a step for each of *items* in a branch of its own."""
+    calls = [functools.partial(function, item) for item in items]
+    return (aparallel if is_async else parallel)(*calls, limit=limit)
 
 
 def owner_of(method: Any) -> Any:
@@ -402,7 +423,7 @@ def notice_thread(spec: StepSpec) -> None:
         log.warning(
             "%s is called in a thread that has no run, while the program has one open in another thread. Here it is "
             "the plain function: nothing of it is recorded or compensated. A saga's steps run in threads by "
-            "sagadsl.parallel(...), or by %s.map(...). This is said once.",
+            "sagadsl.parallel(...) or %s.map(...), or in its context: contextvars.copy_context().run. Said once.",
             spec.name,
             spec.name,
         )

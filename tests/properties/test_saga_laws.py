@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, Phase, assume, example, find, given, setting
 from hypothesis import strategies as st
 
 from sagadsl import JournalError, ReplayError, Runtime, Status
-from sagadsl._core import flow, state
+from sagadsl._core import state
+from sagadsl._core.flow import calls, compensation, doubt, leaving, stopping
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
 from sagadsl._core.journal.sqlite import SqliteJournal
@@ -562,7 +563,8 @@ def test_the_judge_refuses_a_child_that_goes_on_after_it_was_left(monkeypatch):
     world = World(program, True)
     world.live(dies_at=whole.ticks - 1)
     monkeypatch.setattr(Scope, "is_open", property(lambda self: True))
-    monkeypatch.setattr(flow, "interruption", _forgetful)
+    for room in (calls, stopping, leaving):
+        monkeypatch.setattr(room, "interruption", _forgetful)
     with pytest.raises(ReplayError):  # in the end; too late
         world.live()
     with pytest.raises(AssertionError, match="G5"):
@@ -652,7 +654,8 @@ def test_the_model_refuses_a_child_that_swallows_its_failure():
 
 def test_a_run_that_never_asks_its_probes_repeats_what_happened(monkeypatch):
     """So the law of `test_what_a_probe_knows_happens_once_wherever_a_process_dies` says something."""
-    monkeypatch.setattr(flow, "probe_call", lambda *_: None)
+    for room in (doubt, compensation):
+        monkeypatch.setattr(room, "probe_call", lambda *_: None)
     repeated = []
     for at in range(1, 12):
         world = World(Act("a", "asked"))

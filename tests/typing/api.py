@@ -36,6 +36,7 @@ from sagadsl import (
     StepInfo,
     Suspended,
     Unknown,
+    aio,
     saga,
     step,
 )
@@ -97,6 +98,18 @@ def post(order: str) -> Reservation:
 
 
 assert_type(post("o-1"), Reservation)
+assert_type(post.map(["o-1", "o-2"], limit=4), list[Reservation])
+assert_type(sagadsl.parallel(lambda: post("o-1"), lambda: post("o-2")), list[Reservation])
+
+
+@step
+async def apost(order: str) -> Reservation:
+    return Reservation(order)
+
+
+async def together() -> None:
+    assert_type(await apost.map(["o-1"]), list[Reservation])
+    assert_type(await aio.parallel(apost("o-1"), lambda: apost("o-2")), list[Reservation])
 
 
 @step(compensate=None, read_only=True, live=("verbose",))

@@ -62,32 +62,31 @@ SETS = frozenset({set, frozenset})
 LIMIT = 16 * 1024 * 1024
 """The largest payload in bytes."""
 
-_encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False)
 
-
-def _made_encoder() -> Callable[[Any], str]:
-    """Return ``_encoder.encode``, without making the C encoder anew for each value: that takes as long as encoding."""
+def _made_encoder(*, sort_keys: bool = False) -> Callable[[Any], str]:
+    """Return ``JSONEncoder.encode``, without making the C encoder anew for each value: that takes as long again."""
+    encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False, sort_keys=sort_keys)
     try:
         chunks = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # CPython's own, not in its stubs
             None,
-            _encoder.default,
+            encoder.default,
             json.encoder.encode_basestring_ascii,
             None,
             ":",
             ",",
+            sort_keys,
             False,  # noqa: FBT003  # it takes no keywords
-            False,  # noqa: FBT003
             False,  # noqa: FBT003
         )
         if "".join(chunks([{"a": 1.5}, None], 0)) != '[{"a":1.5},null]':
-            return _encoder.encode
+            return encoder.encode
     except (AttributeError, TypeError):
-        return _encoder.encode
+        return encoder.encode
     join = "".join
     return lambda value: join(chunks(value, 0))
 
 
-_encode = _made_encoder()
+_encode, _encode_sorted = _made_encoder(), _made_encoder(sort_keys=True)
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -263,7 +262,8 @@ class Codec:
         """Return the text of an equal value that does not depend on the order of keys."""
         if "{" not in text:
             return text
-        return json.dumps(_sorted(json.loads(text)), separators=(",", ":"), sort_keys=True)
+        value = _decode(text)[0]
+        return _encode_sorted(_sorted(value) if '"$' in text else value)
 
     def identity(self, text: str) -> str:
         """Return the digest of the canonical text: what tells calls with other arguments apart."""

@@ -1,0 +1,19 @@
+"""What must happen: the saga itself, as generators that yield effects and never act.
+
+``calls`` is one call of a step: what is on record comes back, anything else is done. ``attempts`` does it: intent
+before the effect, outcome after it, again as long as its `Retry` says; ``doubt`` decides about an attempt without
+outcome. ``leaving`` ends a saga: its value is recorded, or it pauses (``stopping``), or what it owes is compensated
+(``compensation``). Each rule of the contract about order, replay and failure stands here, once, for both colours and
+every engine.
+
+Three words of reading help: ``yield`` hands an effect to the driver, ``yield from`` runs another flow, and what the
+driver throws in at a ``yield`` is what the user's function raised, or the `Stop` of a run that must not go on.
+"""
+
+from sagadsl._core.flow.attempts import attempt, renew
+from sagadsl._core.flow.calls import descend, perform
+from sagadsl._core.flow.compensation import Ended
+from sagadsl._core.flow.leaving import leave_to_a_person, settle, settle_branch
+from sagadsl._core.flow.stopping import PRESSED
+
+__all__ = ["PRESSED", "Ended", "attempt", "descend", "leave_to_a_person", "perform", "renew", "settle", "settle_branch"]

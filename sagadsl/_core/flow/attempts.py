@@ -1,0 +1,154 @@
+"""One step, or its compensation, tried until it has an outcome: intent before the effect, outcome after it."""
+
+from __future__ import annotations
+
+from sagadsl._core.codec import Unstorable
+from sagadsl._core.codec.faults import add_note
+from sagadsl._core.effects import Call, Done, Failed, Flow, Record, Sleep
+from sagadsl._core.flow.compensation import compensation_call
+from sagadsl._core.flow.doubt import ask, ask_of, decide_cut_off
+from sagadsl._core.flow.record import cut_off, give_up, keep_unstorable, not_awaited
+from sagadsl._core.retry import Retry
+from sagadsl._core.values import Kind, NotLanded
+from sagadsl.errors import (
+    NotStorableError,
+    StepTimeout,
+    UsageError,
+)
+
+K = Kind
+FORWARD = (K.INTENT, K.DONE)
+BACKWARD = (K.COMPENSATION_INTENT, K.COMPENSATION_DONE)
+FORWARD_RECOVERY = Retry(3)
+"""How a step after the pivot is tried again that has no retries of its own."""
+
+
+def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it, to be read in one piece
+    """Try a step, or its compensation, until it has an outcome.
+
+    An attempt ends *done* (it returned), *failed* (it raised) or *uncertain* (a timeout; or it was cut off, when no
+    outcome follows its intent). Anything but an `Exception` passes through: interruption is not failure.
+    """
+    slot, back = call.slot, call.is_compensation
+    intent, done = BACKWARD if back else FORWARD
+    if slot.seq:
+        outcome = yield from go_on(call)
+        if outcome is not None:
+            return outcome
+    while True:
+        number = call.attempt = (slot.compensation_attempts if back else slot.attempts) + 1
+        if not call.read_only:
+            yield Record(intent, slot, number)
+        try:
+            value = yield call
+        except Exception as error:  # noqa: BLE001  # whatever the user's function raises
+            outcome = yield from attempt_failed(call, error)
+            if outcome is not None:
+                return outcome
+            renew(call)
+            continue
+        except BaseException as error:
+            cut_off(call, error)
+            raise
+        text = copy = None
+        if not back:
+            try:
+                text, copy = slot.scope.run.codec.encode_and_copy(value) if call.transaction is None else value
+            except Unstorable as why:
+                return (yield from keep_unstorable(slot, number, value, why))
+        elif hasattr(value, "__await__"):
+            return (yield from not_awaited(call, value))
+        yield Record(done, slot, number, text)
+        return Done(copy)
+
+
+def go_on(call: Call) -> Flow[Done | Failed | None]:
+    """Do what precedes another attempt of a call that is on record; return an outcome where that settles it."""
+    slot, back = call.slot, call.is_compensation
+    if call.is_probe:
+        answer: Done | Failed = yield from ask(call)
+        return answer
+    if not back:
+        outcome = yield from decide_cut_off(slot)
+        if outcome is not None:
+            return outcome
+    wait = slot.compensation_wait if back else slot.wait
+    if wait is not None:  # killed between two attempts: only the rest is waited for
+        since, seconds = wait
+        yield from sleep(call, min(seconds, max(0.0, since / 1e6 + seconds - slot.run.clock() / 1e6)))
+    return None
+
+
+def attempt_failed(call: Call, error: Exception) -> Flow[Done | Failed | None]:
+    """Put on record how an attempt ended that raised; `None` where another one follows."""
+    slot, back = call.slot, call.is_compensation
+    is_cancelled = slot.cancellations > 0 and not back  # what it made of its cancellation
+    uncertain = is_cancelled or (isinstance(error, StepTimeout) and error.step == slot.key and not back)
+    if call.transaction is not None:
+        if uncertain and not call.transaction.in_doubt:
+            add_note(error, "its transaction was rolled back, so its effect has not happened")
+        uncertain = call.transaction.in_doubt and not back
+    if uncertain:
+        answer = yield from ask_of(slot, slot.run.codec.encode_fault(error)[1])
+        if isinstance(answer, Done | Failed):
+            return answer
+        uncertain = not isinstance(answer, NotLanded)
+    delay = None if is_cancelled else delay_after(call, error, uncertain=uncertain)
+    if delay is not None:
+        yield from retry(call, error, delay, uncertain=uncertain)
+        return None
+    kind = K.COMPENSATION_ERROR if back else K.UNCERTAIN if uncertain else K.FAILED
+    return (yield from give_up(slot, kind, call.attempt, error))
+
+
+def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | None:
+    """Return the seconds to wait before another attempt, or `None` where the step is given up."""
+    slot, back = call.slot, call.is_compensation
+    if isinstance(error, UsageError | NotStorableError):
+        return None
+    if uncertain and not back and slot.spec is not None and slot.spec.on_uncertain != "retry":
+        return None
+    again = call.retry
+    if not again.retries and not back and slot.scope.only_goes_forward:
+        again = FORWARD_RECOVERY
+    if not again.retries:
+        return None
+    try:
+        failures = (slot.compensation_failures if back else slot.failures) + 1
+        return again.delay(failures, error, slot.run.jitter())
+    except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
+        add_note(error, f"its Retry could not be asked: {type(bug).__name__}: {bug}")
+        return None
+
+
+def retry(call: Call, error: Exception, delay: float, *, uncertain: bool) -> Flow[None]:
+    """Record that another attempt follows, because of *error*, and wait for its time."""
+    slot = call.slot
+    if call.read_only:
+        slot.failures += 1
+    else:
+        text, _ = slot.run.codec.encode_fault(error)
+        told = f'{{"wait":{delay!r},"uncertain":{"true" if uncertain else "false"},"fault":{text}}}'
+        yield Record(K.COMPENSATION_RETRYING if call.is_compensation else K.RETRYING, slot, call.attempt, told)
+    yield from sleep(call, delay)
+
+
+def renew(call: Call) -> None:
+    """Have a call made with the arguments on record: an earlier attempt may have changed those it was given."""
+    slot = call.slot
+    if call.is_compensation:
+        again = compensation_call(slot, call.fault)
+        call.args, call.kwargs = again.args, again.kwargs
+    else:
+        call.args, call.kwargs = slot.spec.arguments(
+            call.body, slot.run.codec.decode(slot.arguments) | (slot.live or {})
+        )
+
+
+def sleep(call: Call, seconds: float) -> Flow[None]:
+    """Wait between two attempts; an interruption here ends the call like one inside an attempt."""
+    try:
+        yield Sleep(seconds)
+    except BaseException as error:
+        cut_off(call, error)
+        raise

@@ -1,0 +1,86 @@
+"""One call of a step, or of a child saga: what is on record comes back, anything else is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sagadsl._core.definition import PIVOT
+from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Raise, Record, Sleep
+from sagadsl._core.flow.record import interruption, replayable, unreadable
+from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
+from sagadsl._core.scope import Past, Slot
+from sagadsl._core.values import Kind
+from sagadsl.errors import (
+    Stop,
+)
+
+K = Kind
+TURNS = 100
+"""How many turns of the event loop others are given to come as far as they were."""
+
+
+def perform(call: Call) -> Flow[Any]:
+    """Return what the step returned, or raise what it raised: as recorded, else by having it done."""
+    slot = call.slot
+    scope = slot.scope
+    if scope.past is not None:
+        scope.admit(slot)
+        if slot.has_outcome:
+            return (yield from replay(slot))
+    if scope.run.stop is not None or not scope.is_open:
+        return Raise((yield from barred(scope, slot)))
+    if scope.run.cut:
+        yield from survive(scope)
+    if slot.spec is not None and slot.spec.standing is PIVOT:
+        refuse_beside_others(slot)
+    outcome: Done | Failed = yield Do(call)
+    if isinstance(outcome, Done):
+        return outcome.value
+    if pauses_when_uncertain(slot, outcome.error):
+        yield from pause(scope, outcome.error)
+    return Raise(outcome.error)
+
+
+def replay(slot: Slot) -> Flow[Any]:
+    """Return or raise what is on record for a call, without entering anything."""
+    run = slot.run
+    past = slot.scope.past
+    if past is not None and not past.is_strict and slot.spec is not None and slot.spec.is_async:
+        yield from abreast(slot, past)
+    if slot.cut:
+        return Raise(Stop(run.stop) if run.stop is not None else (yield from interruption(slot)))
+    try:
+        if slot.done and slot.fault is None:
+            return run.codec.decode(slot.result) if slot.result is not None else None
+        fault = run.codec.load_fault(slot.fault or "{}")
+    except ValueError as error:  # no business of the body's: the program lacks what made the record
+        raise run.halt(unreadable(run, slot.key, error)) from error
+    again = replayable(slot, fault, None)
+    if pauses_when_uncertain(slot, again):  # cut off before the pause was on record
+        yield from pause(slot.scope, again)
+    return Raise(again)
+
+
+def abreast(slot: Slot, past: Past) -> Flow[None]:
+    """Let what was called before this call ended, and was cut off, be called again before this one comes back.
+
+    Nothing waits on replay, so that a body could otherwise cancel a task of its own before that has begun.
+    """
+    for _ in range(TURNS):
+        if not any(each in past.order and each.seq < slot.outcome for each in past.cut_off):
+            return
+        yield Sleep(0)
+
+
+def descend(slot: Slot) -> Flow[Raise | None]:
+    """Enter a child saga: one that is on record runs its body again over the record, so that what it calls is bound."""
+    run = slot.run
+    slot.scope.admit(slot)
+    if slot.seq:
+        return None
+    if run.stop is not None or not slot.scope.is_open:
+        return Raise((yield from barred(slot.scope, slot)))
+    if run.cut:
+        yield from survive(slot.scope)
+    yield Record(K.OPENED, slot, None)
+    return None

@@ -1,0 +1,152 @@
+"""Calling what is owed, last intent first: the journal says what, code only supplies the functions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import define
+
+from sagadsl._core.definition import Compensation
+from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Record
+from sagadsl._core.flow.doubt import UNKNOWN, probe_call, what_is_known
+from sagadsl._core.flow.record import give_up
+from sagadsl._core.landed import in_transaction
+from sagadsl._core.parameters import AsGiven, Receiver, Source
+from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.values import Cause, Kind, NotLanded, Status, StepStatus
+from sagadsl.errors import (
+    CompensationError,
+    Fault,
+)
+
+K = Kind
+
+
+@define(eq=False, repr=False)
+class Ended:
+    """How a saga was left: its *status*, the *value* or *error* that comes out, and what became of its steps."""
+
+    status: Status
+    value: Any = None
+    error: BaseException | None = None
+    compensated: tuple[str, ...] = ()
+    standing: tuple[str, ...] = ()
+    warning: str = ""
+
+
+def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseException | None) -> Flow[Ended]:
+    """Call what is owed, last intent first; the journal says what, code only supplies the functions.
+
+    *text* is the fault that caused it, as JSON, and *error* the exception.
+    """
+    run = scope.run
+    fault = run.codec.load_fault(text) if text else None
+    told = f'{{"cause":"{cause}"{f""","fault":{text}""" if text else ""}}}'
+    owed = scope.owed()
+    begun = scope.status is Status.COMPENSATING
+    if owed and not begun:
+        yield Record(K.COMPENSATING, scope, None, told)
+        begun = True
+    failures: dict[Slot, Fault] = {}
+    for slot in owed:
+        if failures and (scope.spec is None or scope.spec.on_compensation_failure != "continue"):
+            break
+        outcome = yield from compensate_one(slot, fault)
+        if isinstance(outcome, Failed):
+            failures[slot] = outcome.fault
+    if failures:
+        yield from stay_stuck(scope, cause, failures, error)
+    for child in reversed(list(scope.tree())):
+        if child is not scope and child.status is not Status.COMPENSATED:
+            yield Record(K.COMPENSATED, child)
+    yield Record(K.COMPENSATED, scope, None, None if begun else told)
+    return Ended(Status.COMPENSATED, compensated=compensated_in(scope), standing=standing_in(scope))
+
+
+def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: BaseException | None) -> Flow[None]:
+    """Record that compensations failed, of a run that *error* made compensate, and stop the whole tree.
+
+    Raises:
+        Stop: Always; a person decides.
+    """
+    run = scope.run
+    slot, why = next(iter(failures.items()))
+    told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
+    for each in scope.chain():  # a child whose compensation failed stops its whole tree
+        yield Record(K.COMPENSATION_FAILED, each, None, told)
+    pending = tuple(s.key for s in scope.owed() if s not in failures)
+    failed = CompensationError(run.id, slot.key, why, compensated_in(scope), pending)
+    failed.__cause__ = run.genuine(error) if error is not None else None
+    raise run.halt(failed)
+
+
+def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
+    """Have one step compensated; what cannot even be entered is a failure of the compensation."""
+    if slot.is_uncertain and slot.status is not StepStatus.COMPENSATING and slot not in slot.run.unstorable:
+        probing = probe_call(slot, fault)
+        answer = UNKNOWN if probing is None else (yield Do(probing))
+        if isinstance(answer, NotLanded) and not slot.is_owed:
+            return Done(None)
+    try:
+        call = compensation_call(slot, fault)
+    except Exception as error:  # noqa: BLE001  # no function, no result, no live argument: all end here, loudly
+        return (yield from give_up(slot, K.COMPENSATION_ERROR, None, error))
+    outcome: Done | Failed = yield Do(call)
+    return outcome
+
+
+def compensation_call(slot: Slot, fault: Fault | None) -> Call:
+    """Find the function that compensates a call and bind what it receives.
+
+    Raises:
+        LookupError: There is no such function any more, or a value that it needs.
+    """
+    run, wanted = slot.run, slot.facts["compensate"]
+    spec = slot.compensating_step()
+    compensation: Compensation | None = spec.compensation if spec is not None else None
+    receiver: Receiver | AsGiven | None = spec.receiver if spec is not None else None
+    if spec is None or compensation is None or receiver is None:
+        where = f"module {slot.facts.get('compensate_module', slot.facts['module'])}"
+        msg = f"the compensation {wanted} of step {slot.key} is not to be found: {where} must be imported and have it"
+        raise LookupError(msg)
+    values = what_is_known(slot, fault)
+    if slot.done:
+        values[Source.RESULT] = run.codec.decode(slot.result) if slot.result is not None else None
+    elif slot in run.unstorable:
+        values[Source.RESULT] = run.unstorable[slot]
+    elif receiver.needs_result:
+        msg = (
+            f"step {slot.key} was cut off, so there is no result to give to {wanted}; a default for its parameter "
+            f"{receiver.result_parameter!r} says that it can do without"
+        )
+        raise LookupError(msg)
+    try:
+        args, kwargs = receiver.arguments(values)
+    except KeyError as error:
+        msg = f"step {slot.key}: {wanted} needs the argument {error.args[0]!r}, which the step was recorded without"
+        raise LookupError(msg) from None
+    call = Call(
+        slot,
+        compensation.function,
+        args,
+        kwargs,
+        spec.compensates_async,
+        compensation.retries,
+        compensation.timeout,
+        is_compensation=True,
+    )
+    call.fault = fault
+    if spec.transaction is not None and spec.transaction in receiver.sources.values():
+        in_transaction(call, spec.transaction, values[spec.transaction])
+    return call
+
+
+def compensated_in(scope: Scope) -> tuple[str, ...]:
+    slots = [s for each in scope.tree() for s in each.slots if s.status is StepStatus.COMPENSATED]
+    return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.place))
+
+
+def standing_in(scope: Scope) -> tuple[str, ...]:
+    slots = [slot for each in scope.tree() for slot in each.slots if slot.is_standing]
+    return tuple(slot.key for slot in sorted(slots, key=lambda slot: slot.seq))

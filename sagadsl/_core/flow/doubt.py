@@ -1,0 +1,111 @@
+"""What is decided about an attempt of which nobody knows whether it had its effect.
+
+A step's probe is asked first, in the same way after a timeout, after a kill and before compensating; ``on_uncertain``
+says what follows where it cannot tell.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+from sagadsl._core.codec import Unstorable
+from sagadsl._core.effects import Call, Done, Failed, Flow, Record
+from sagadsl._core.flow.record import cut_off, give_up, keep_unstorable
+from sagadsl._core.landed import in_transaction
+from sagadsl._core.parameters import Source, function_name
+from sagadsl._core.retry import NEVER
+from sagadsl._core.scope import Slot
+from sagadsl._core.values import Kind, Landed, NotLanded, StepStatus, Unknown
+from sagadsl.errors import (
+    Fault,
+    StepError,
+    UsageError,
+)
+
+K = Kind
+UNKNOWN = Unknown()
+
+
+def decide_cut_off(slot: Slot) -> Flow[Done | Failed | None]:
+    """Decide about an attempt that was cut off: its outcome, or `None` where the step is entered again.
+
+    Whoever resumes a run that it paused has decided already.
+    """
+    if not slot.is_uncertain or slot.status is StepStatus.RETRYING:
+        return None
+    answer = yield from ask_of(slot, None)
+    if isinstance(answer, Done | Failed):
+        return answer
+    spec = slot.spec
+    if isinstance(answer, NotLanded) or slot.again or spec is None or spec.on_uncertain == "retry":
+        return None
+    reason = f"it was cut off, and on_uncertain={spec.on_uncertain!r} forbids to try it again"
+    error = StepError(slot.key, Fault("builtins:InterruptedError", reason))
+    return (yield from give_up(slot, K.UNCERTAIN, slot.attempts, error))
+
+
+def ask_of(slot: Slot, fault: Fault | None) -> Flow[Any]:
+    """Ask the step's probe, if it has one, whether the effect happened; *fault* is the timeout, `None` after a kill."""
+    probing = probe_call(slot, fault)
+    return UNKNOWN if probing is None else (yield from ask(probing))
+
+
+def ask(probing: Call) -> Flow[Any]:
+    """Ask a probe, and put its answer on record.
+
+    *Landed* is the step's outcome (`Done`, or `Failed` where its value cannot be stored). `NotLanded` clears all
+    doubt, about earlier attempts too. A probe that raises cannot tell; one that answers something else is a mistake.
+    """
+    slot = probing.slot
+    number = probing.attempt = slot.attempts
+    try:
+        answer = yield probing
+    except Exception:  # noqa: BLE001  # what it asks is out of reach too
+        return UNKNOWN
+    except BaseException as error:
+        cut_off(probing, error)
+        raise
+    if isinstance(answer, NotLanded):
+        yield Record(K.NOT_LANDED, slot, number)
+    if isinstance(answer, NotLanded | Unknown):
+        return answer
+    if not isinstance(answer, Landed):
+        name = function_name(probing.function)
+        said = reprlib.repr(answer)  # never fails
+        wrong = UsageError(f"{name}, the probe of {slot.key}, answered {said}: Landed, NotLanded or Unknown")
+        return (yield from give_up(slot, K.UNCERTAIN, number, wrong))
+    try:
+        text, copy = slot.run.codec.encode_and_copy(answer.value)
+    except Unstorable as why:
+        return (yield from keep_unstorable(slot, number, answer.value, why))
+    yield Record(K.DONE, slot, number, text)
+    return Done(copy)
+
+
+def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
+    """Return how a step's probe is called, if it has one that this program can call."""
+    spec = slot.compensating_step()
+    if spec is None:
+        return None
+    try:
+        if spec.transaction is not None:  # the row it leaves is the probe
+            probing = Call(slot, spec.function, (), {}, spec.is_async, NEVER)
+            in_transaction(probing, spec.transaction, (slot.live or {})[spec.transaction])
+        elif spec.probe is not None:
+            args, kwargs = spec.probe.arguments(what_is_known(slot, fault))
+            probing = Call(slot, spec.probe.function, args, kwargs, spec.is_async, NEVER, spec.timeout)
+        else:
+            return None
+    except (KeyError, ValueError):
+        return None  # an argument that is not on record, or that this program cannot read: it cannot be asked
+    probing.is_probe = True
+    return probing
+
+
+def what_is_known(slot: Slot, fault: Fault | None) -> dict[str | Source, Any]:
+    """Return what a compensation or probe can be given of a call, but for its result."""
+    values: dict[str | Source, Any] = {Source.ERROR: fault, Source.IDEMPOTENCY_KEY: slot.idempotency_key}
+    values.update(slot.run.codec.decode(slot.arguments))
+    values.update(slot.live or {})
+    return values

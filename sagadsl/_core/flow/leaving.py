@@ -1,0 +1,160 @@
+"""Leaving a saga: its value is recorded, or it pauses, or what it owes is compensated.
+
+What stands in the journal, and a stop set on the run, come before whatever came out of the body.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sagadsl._core.codec import Unstorable, user_frames
+from sagadsl._core.effects import Flow, Gather, Record
+from sagadsl._core.flow.compensation import Ended, compensate, compensated_in, standing_in, stay_stuck
+from sagadsl._core.flow.record import interruption, replayable, unreadable
+from sagadsl._core.flow.stopping import CLOSED, barred, leave_when_stopped, pause, survive
+from sagadsl._core.scope import Scope
+from sagadsl._core.values import Cause, Kind, Status, StepStatus
+from sagadsl.errors import (
+    Fault,
+    ReplayError,
+    StepError,
+    Stop,
+)
+
+K = Kind
+
+
+def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) -> Flow[Ended]:  # noqa: FBT001
+    """Leave a saga whose body returned *value* or raised *error*: record it, pause, or compensate.
+
+    What stands in the journal, and a stop set on the run, come before whatever came out of the body.
+
+    Raises:
+        Stop: The run must not go on.
+        BaseException: The body was interrupted; the run stays open.
+    """
+    run = scope.run
+    yield from leave_when_stopped(scope, error)
+    if scope.left and not isinstance(error, Stop):
+        raise (yield from interruption(scope.slot))  # its body came to an end before the interruption did
+    if scope.status is Status.COMPLETED or (scope.completed and scope.parent is not None):
+        return complete_again(scope, value, error)
+    if scope.status in {Status.COMPENSATING, Status.COMPENSATED, Status.COMPENSATION_FAILED}:
+        return (yield from settle_compensating(scope))  # one that failed, and died before it told the levels above
+    if scope.parent is not None and not scope.parent.is_open:
+        raise (yield from barred(scope.parent))  # the body only ran to bind what it calls
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    wrong = scope.leftover()
+    if wrong is not None:
+        wrong.__cause__ = error
+        raise run.halt(wrong)
+    scope.closing = True
+    yield Gather(scope)
+    if run.cut:
+        yield from survive(scope)
+    if error is None:
+        return (yield from complete(scope, value))
+    if pauses or scope.pivot() is not None or scope.only_goes_forward:
+        return (yield from pause(scope, error))
+    text, fault = run.codec.encode_fault(run.genuine(error))
+    ended = yield from compensate(scope, Cause.FAILURE, text, error)
+    return fail(scope, ended, error, fault)
+
+
+def settle_branch(scope: Scope, error: BaseException | None) -> Flow[None]:
+    """Leave a branch, which is no saga: what it did stands or falls with the one around it.
+
+    Raises:
+        Stop: The run must not go on.
+    """
+    run = scope.run
+    if run.stop is not None:
+        raise Stop(run.stop)
+    if (error is None or isinstance(error, Exception)) and scope.is_forward:
+        wrong = scope.leftover()
+        if wrong is not None:
+            wrong.__cause__ = error
+            raise run.halt(wrong)
+        if error is None and not scope.completed:
+            yield Record(K.COMPLETED, scope)
+    scope.closing = True
+
+
+def complete(scope: Scope, value: Any) -> Flow[Ended]:
+    """Record a saga's value; one that cannot be stored is given out once, live."""
+    warning = ""
+    try:
+        text, value = scope.run.codec.encode_and_copy(value)
+    except Unstorable as why:
+        text = None
+        warning = (
+            f"{scope.path or scope.run.id} is completed, but its value cannot be stored and is returned only once: "
+            f"{why.type} at {why.path}: {why.reason}"
+        )
+    yield Record(K.COMPLETED, scope, None, text)
+    return Ended(Status.COMPLETED, value, warning=warning)
+
+
+def complete_again(scope: Scope, value: Any, error: BaseException | None) -> Ended:
+    """Leave a child, or a block, whose value is on record: its body ran again only to bind what it called."""
+    run = scope.run
+    if scope.parent is None or scope.parent.is_open:
+        wrong = scope.leftover()
+        if wrong is None and error is not None:
+            wrong = ReplayError(run.id, scope.path, (), (), f"it raised {error!r} where its value is recorded")
+        if wrong is not None:
+            wrong.__cause__ = error
+            raise run.halt(wrong)
+    try:
+        return Ended(Status.COMPLETED, run.codec.decode(scope.result) if scope.result is not None else value)
+    except ValueError as why:
+        raise run.halt(unreadable(run, scope.path, why)) from why
+
+
+def settle_compensating(scope: Scope) -> Flow[Ended]:
+    """Go on compensating where an earlier process, or a request, left off."""
+    run = scope.run
+    fault = run.codec.load_fault(scope.fault) if scope.fault else None
+    error = (run.codec.exception(fault) or StepError(scope.path or run.id, fault)) if fault else None
+    if scope.status is Status.COMPENSATED:
+        ended = Ended(Status.COMPENSATED, compensated=compensated_in(scope), standing=standing_in(scope))
+    else:
+        scope.closing = True
+        yield Gather(scope)
+        ended = yield from compensate(scope, Cause(scope.cause or Cause.FAILURE), scope.fault, error)
+    if fault is None or error is None:
+        if scope.parent is not None:  # its parent compensated it while it was open
+            raise Stop(CLOSED)
+        return ended
+    return fail(scope, ended, error, fault)
+
+
+def leave_to_a_person(scope: Scope, times: int) -> Flow[None]:
+    """Pause a run that was interrupted this often at one step; one that compensates has failed in that instead.
+
+    Raises:
+        Stop: Always.
+    """
+    slots = [slot for each in scope.tree() for slot in each.slots]
+    owed = scope.owed() if scope.status is Status.COMPENSATING else []
+    under_way = {StepStatus.COMPENSATING} if owed else {StepStatus.ENTERED, StepStatus.RETRYING}
+    at = next((slot for slot in reversed(slots) if slot.status in under_way), owed[0] if owed else None)
+    where = f" at {at.key}" if at is not None else ""
+    error = InterruptedError(f"interrupted {times} times{where} without getting any further")
+    if at is not None and owed:
+        text, fault = scope.run.codec.encode_fault(error)
+        yield Record(K.COMPENSATION_ERROR, at, None, text)
+        cause = scope.run.codec.exception(scope.run.codec.load_fault(scope.fault)) if scope.fault else None
+        yield from stay_stuck(scope, scope.cause or Cause.FAILURE, {at: fault}, cause)
+    else:
+        yield from pause(scope, error)
+
+
+def fail(scope: Scope, ended: Ended, error: BaseException, fault: Fault) -> Ended:
+    """Say what comes out of a saga that failed; inside a parent, that is the exception which a restart would give."""
+    run = scope.run
+    ended.error = run.genuine(error).with_traceback(user_frames(error))
+    if scope.slot is not None:
+        ended.error = replayable(scope.slot, fault, ended.error)
+    return ended

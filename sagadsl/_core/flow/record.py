@@ -1,0 +1,76 @@
+"""How an outcome is put on record, and how it comes back: the same exception, live and after a restart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sagadsl._core.codec import Unstorable, user_frames
+from sagadsl._core.effects import Call, Failed, Flow, Record, Wait
+from sagadsl._core.parameters import function_name
+from sagadsl._core.scope import OpenRun, Slot
+from sagadsl._core.values import Kind
+from sagadsl.errors import (
+    Fault,
+    JournalError,
+    NotStorableError,
+    StepError,
+    Stop,
+    UsageError,
+)
+
+K = Kind
+
+
+def give_up(slot: Slot, kind: Kind, number: int | None, error: Exception) -> Flow[Failed]:
+    """Record that no further attempt follows, and why; return what comes out, the same as after a restart."""
+    text, fault = slot.run.codec.encode_fault(error)
+    yield Record(kind, slot, number, text)
+    return Failed(replayable(slot, fault, error), fault)
+
+
+def not_awaited(call: Call, value: Any) -> Flow[Failed]:
+    """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
+    getattr(value, "close", lambda: None)()  # a coroutine that nobody will await
+    name = function_name(call.body)
+    error = UsageError(f"{name}, the compensation of {call.slot.key}, gave an awaitable where nobody can await it")
+    return (yield from give_up(call.slot, K.COMPENSATION_ERROR, call.attempt, error))
+
+
+def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flow[Failed]:
+    """Record that a step was done but its result cannot be kept: it is owed its compensation, and it fails."""
+    slot.run.unstorable[slot] = value
+    error = NotStorableError(slot.key, "result", why.type, why.path, why.reason)
+    return (yield from give_up(slot, K.UNCERTAIN, number, error))
+
+
+def cut_off(call: Call, error: BaseException) -> None:
+    """Note an interrupted attempt. Whether it has an end depends on whether the body survives (`survive`)."""
+    if not call.is_compensation and not isinstance(error, Stop):
+        call.slot.run.cut.append((call.slot, error))
+
+
+def replayable(slot: Slot, fault: Fault, genuine: BaseException | None) -> BaseException:
+    """Return the exception that comes back after a restart, and remember which one it stands for."""
+    run = slot.run
+    error = run.codec.exception(fault) or StepError(slot.key, fault)
+    if genuine is not None:
+        error = error.with_traceback(user_frames(genuine))
+    run.copies[id(error)] = (error, genuine or error, slot)
+    return error
+
+
+def interruption(slot: Slot | None) -> Flow[BaseException]:
+    """Return the interruption that is on record for a call, as it comes again: brought from outside, or made anew."""
+    assert slot is not None  # noqa: S101  # a root is never left
+    try:
+        fault = slot.run.codec.load_fault(slot.fault or "{}")
+    except ValueError as error:
+        return slot.run.halt(unreadable(slot.run, slot.key, error))
+    if slot.comes_again:
+        yield Wait()
+    return replayable(slot, fault, None)
+
+
+def unreadable(run: OpenRun, key: str, error: ValueError) -> JournalError:
+    """Return what to say of a record that this program cannot read."""
+    return JournalError(run.journal.name, f"run {run.id}: what {key} gave cannot be read: {error}; then call it again")

@@ -1,0 +1,135 @@
+"""What keeps a run from going on: an end, an interruption, a person who has to decide.
+
+A stop is a fact set on the run or the scope; the exception only carries it out of the body.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from asyncio import CancelledError
+
+from sagadsl._core.effects import Call, Flow, Gather, Record
+from sagadsl._core.flow.compensation import Ended
+from sagadsl._core.flow.record import interruption
+from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.values import Cause, Kind, Status, StepStatus
+from sagadsl.errors import (
+    NotStorableError,
+    Stop,
+    SuspendedError,
+    UsageError,
+)
+
+K = Kind
+PRESSED = (KeyboardInterrupt, CancelledError)
+"""What interrupts even a body that only runs to bind what a compensation needs; `sys.exit` is the body's own."""
+CLOSED = RuntimeError("this saga has ended, or begun to compensate: no further step of it starts")
+
+
+def barred(scope: Scope, slot: Slot | None = None) -> Flow[BaseException]:
+    """Return what comes instead of a forward step: of a run that stopped, of a scope that ended or began to compensate.
+
+    In a child that was cut off, and does more this time before the interruption comes, that is the interruption.
+    """
+    run = scope.run
+    for each in scope.chain():
+        if run.stop is None and each.left and not each.closing:
+            return (yield from interruption(each.slot))
+    if run.stop is None and slot is not None and scope.completed and scope.is_forward:
+        return run.halt(scope.beyond(slot))  # its end is on record, not just reached
+    return Stop(run.stop or CLOSED)
+
+
+def refuse_beside_others(slot: Slot) -> None:
+    """Let a point of no return start only where it is alone: beside other branches nobody could say what precedes it.
+
+    Raises:
+        UsageError: Other calls of the run are under way.
+    """
+    *_, root = slot.scope.chain()
+    if any(each.is_branch for each in slot.scope.chain()):
+        msg = f"{slot.key} is a PIVOT in a parallel branch: call it where nothing else runs"
+        raise UsageError(msg)
+    others = [call.slot.key for each in root.tree() for call in each.flying if isinstance(call, Call)]
+    if others:
+        msg = f"{slot.key} is a PIVOT and starts beside {', '.join(sorted(others))}: call it where nothing else runs"
+        raise UsageError(msg)
+
+
+def leave_when_stopped(scope: Scope, error: BaseException | None) -> Flow[None]:
+    """Let a stop of the run, or an interruption, through before anything is said of the saga.
+
+    Raises:
+        Stop: The run must not go on; it is let go once nothing of it is under way.
+        BaseException: A Ctrl-C or a cancellation.
+    """
+    run = scope.run
+    if run.stop is not None:
+        if scope.parent is None and isinstance(run.stop, Exception):
+            scope.closing = True
+            yield Gather(scope)
+        raise Stop(run.stop)
+    if error is None or isinstance(error, Exception | Stop):
+        return
+    if scope.status not in {Status.COMPENSATING, Status.COMPENSATED} or isinstance(error, PRESSED):
+        raise error
+
+
+def survive(scope: Scope) -> Flow[None]:
+    """Give the attempts that were cut off an end: the body of *scope* has outlived the interruption.
+
+    One in a parallel branch has not, as long as its neighbours are still under way.
+
+    While the interruption itself passes through the body (``finally``, ``except BaseException``), it has not: no step
+    starts there, so that what cleans up after a Ctrl-C is not taken for what the saga does.
+
+    Raises:
+        Stop: The interruption is still under way.
+    """
+    run, here = scope.run, set(scope.chain())
+    passing = sys.exc_info()[1]
+    if passing is not None and not isinstance(passing, Exception):
+        raise run.halt(passing)
+    standing = None
+    ours = [cut for cut in run.cut if not cut[0].scope.is_pending(here)]
+    for slot, _ in ours:
+        standing = yield Gather(slot.scope)  # a thread that could not be interrupted ends first
+    run.cut = [cut for cut in run.cut if cut not in ours]
+    for slot, error in ours:
+        told = json.loads(run.codec.encode_fault(error)[0])
+        if isinstance(error, CancelledError) and slot.cancellations > (standing or 0):
+            told["comes_again"] = True  # somebody took it back: a timeout or a group, which does so each time
+        text = json.dumps(told, separators=(",", ":"))
+        if slot.child is None and (slot.done or not slot.has_outcome):
+            yield Record(K.CANCELLED, slot, slot.attempts, text)
+        elif slot.child is not None and not slot.child.left and not slot.child.completed:
+            yield Record(K.LEFT, slot.child, None, text)
+
+
+def pauses_when_uncertain(slot: Slot, error: BaseException) -> bool:
+    """Tell whether a person decides about a step that ended uncertain; one whose result cannot be kept was done."""
+    return (
+        slot.status is StepStatus.UNCERTAIN
+        and not isinstance(error, NotStorableError)
+        and slot.spec is not None
+        and slot.spec.on_uncertain == "pause"
+        and slot.scope.is_open
+    )
+
+
+def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
+    """Record that a person decides, and stop the whole tree; resuming enters the step that failed once more."""
+    run = scope.run
+    text, fault = run.codec.encode_fault(run.genuine(error))
+    again = [slot.seq for slot in run.origins(error) if slot.scope.home is scope]
+    for each in scope.chain():
+        yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
+        again = [each.seq]  # seen from around it, the child is what failed
+    *_, root = scope.chain()
+    reason, pivot = str(fault), root.pivot()
+    if pivot is not None:
+        reason += f"; {pivot.key} is {'' if pivot.done else 'perhaps '}past, from where nothing is compensated"
+    suspended = SuspendedError(run.id, Status.PAUSED, reason, pivot is not None and pivot.done)
+    suspended.__cause__ = run.genuine(error)
+    raise run.halt(suspended)

@@ -1,0 +1,178 @@
+"""``Plan``: a saga built at run time, from data, as a graph of steps. It stands on the public names alone.
+
+A node is a call to be made; a node among its arguments means its result, and comes first. Each node is a branch of one
+block, begun as soon as what it needs has ended, so independent ones run at the same time, and a resumed plan enters no
+finished one again. `graphlib` knows what a cycle is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Generator
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import attrs
+
+from sagadsl import Saga, Step, UsageError, aio, parallel, saga
+
+
+@attrs.define(eq=False, repr=False)
+class Node:
+    """A call that a plan makes: *name* is its function's, numbered where it comes again."""
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    needs: dict[Node, None]
+
+    def __repr__(self) -> str:
+        return f"<node {self.name}>"
+
+    def after(self, *nodes: Node) -> Node:
+        """Have this node wait for others, whose results it does not take; return it."""
+        self.needs.update(dict.fromkeys(nodes))
+        return self
+
+
+class Plan:
+    """A saga made of nodes; called, it returns their results by name.
+
+    Args:
+        name: The saga's stable name.
+        limit: How many nodes run at once, by default all that can.
+        settings: What ``saga("name", ...)`` takes: *key*, *id*, *store*, *on_failure* and the others.
+
+    A plan with an ``async def`` among its nodes is awaited. Called inside a saga it is a child of it; added to another
+    plan it is a node of that. The same nodes must be added in the same order for an interrupted run to go on.
+    """
+
+    def __init__(self, name: str, *, limit: int | None = None, **settings: Any) -> None:
+        self.name, self._limit, self._settings = name, limit, settings
+        self._nodes: list[Node] = []
+        saga(name, **settings)  # what cannot work is told on this line
+
+    def __repr__(self) -> str:
+        return f"<plan {self.name!r} of {len(self._nodes)} nodes>"
+
+    @property
+    def is_async(self) -> bool:
+        """It has to be awaited."""
+        return any(_is_async(node.function) for node in self._nodes)
+
+    def add(self, function: Callable[..., Any], /, *args: Any, after: list[Node] | None = None, **kwargs: Any) -> Node:
+        """Add a call of a step, a saga or another plan; a node as argument means its result.
+
+        Raises:
+            UsageError: It is none of these, or a node is another plan's.
+        """
+        if not isinstance(function, Plan | Step | Saga):
+            msg = f"{self.name}: a node is a step, a saga or a plan, not {function!r:.80}; decorate it with @step"
+            raise UsageError(msg)
+        needs = [each for each in (*args, *kwargs.values(), *(after or ())) if isinstance(each, Node)]
+        for node in needs:
+            if node not in self._nodes:
+                msg = f"{self.name}: {node.name} is a node of another plan; add that plan, and take its results"
+                raise UsageError(msg)
+        base = function.name if isinstance(function, Plan) else function.__name__
+        count = sum(node.name.partition("#")[0] == base for node in self._nodes) + 1
+        node = Node(base if count == 1 else f"{base}#{count}", function, args, kwargs, dict.fromkeys(needs))
+        self._nodes.append(node)
+        return node
+
+    def __call__(self) -> Any:
+        """Run it as a saga; return the results by node name, or an awaitable of them.
+
+        Raises:
+            UsageError: Its nodes wait for each other in a circle.
+            Exception: What a node failed with, after compensation; an ``ExceptionGroup`` where several did.
+        """
+        self._refuse_circles()
+        return self._acall() if self.is_async else self._call()
+
+    def _refuse_circles(self) -> None:
+        try:
+            TopologicalSorter({node: node.needs for node in self._nodes}).prepare()
+        except CycleError as error:
+            circle = " -> ".join(node.name for node in error.args[1])
+            msg = f"{self.name}: these nodes wait for each other: {circle}"
+            raise UsageError(msg) from None
+
+    def _call(self) -> dict[str, Any]:
+        turn = threading.Semaphore(self._limit or max(1, len(self._nodes)))
+        course = Course(self._nodes, threading.Event)
+
+        def branch(node: Node) -> None:
+            for each in node.needs:
+                course.ended[each].wait()
+            with course.call(node) as call, turn:
+                course.results[node] = call()
+
+        with saga(self.name, **self._settings):
+            parallel(*(lambda node=node: branch(node) for node in self._nodes))
+        return course.by_name()
+
+    async def _acall(self) -> dict[str, Any]:
+        turn = asyncio.Semaphore(self._limit or max(1, len(self._nodes)))
+        course = Course(self._nodes, asyncio.Event)
+
+        async def branch(node: Node) -> None:
+            for each in node.needs:
+                await course.ended[each].wait()
+            with course.call(node) as call:
+                async with turn:
+                    value = call()
+                    course.results[node] = await value if inspect.isawaitable(value) else value
+
+        async with saga(self.name, **self._settings):
+            await aio.parallel(*(branch(node) for node in self._nodes))
+        return course.by_name()
+
+
+class Course:
+    """One run of a plan: what has ended, and with what result."""
+
+    def __init__(self, nodes: list[Node], event: Callable[[], Any]) -> None:
+        self.ended = {node: event() for node in nodes}
+        self.results: dict[Node, Any] = {}
+
+    @contextlib.contextmanager
+    def call(self, node: Node) -> Generator[Callable[[], Any]]:
+        """Give what a node calls, and tell those that wait when it has ended; one that lacks a result is left out."""
+
+        def made() -> Any:
+            def given(value: Any) -> Any:
+                return self.results[value] if isinstance(value, Node) else value
+
+            return node.function(*map(given, node.args), **{name: given(value) for name, value in node.kwargs.items()})
+
+        try:
+            if all(each in self.results for each in node.needs):
+                yield made
+            else:
+                yield LeftOut.call
+        except LeftOut:
+            pass
+        finally:
+            self.ended[node].set()
+
+    def by_name(self) -> dict[str, Any]:
+        """Return the results by node name, in the order in which the nodes were added."""
+        return {node.name: self.results[node] for node in self.ended}
+
+
+class LeftOut(Exception):  # noqa: N818  # no error: what it needs has failed, and tells of that itself
+    """A node is not called because one that it needs has failed."""
+
+    @classmethod
+    def call(cls) -> None:
+        """Leave the node out."""
+        raise cls
+
+
+def _is_async(function: Any) -> bool:
+    return function.is_async if isinstance(function, Plan) else inspect.iscoroutinefunction(function)

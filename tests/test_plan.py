@@ -1,0 +1,155 @@
+"""A saga built at run time: what needs what decides the order, independent nodes run at once, nothing happens twice."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+import sagadsl
+from sagadsl import UsageError
+from sagadsl.plan import Plan
+
+
+class Cut(BaseException):
+    """The end of a process, for a test."""
+
+
+@pytest.fixture
+def act(colour, world):
+    """Make a step that notes what it gets; what *fails* names raises."""
+    fails: dict[str, BaseException] = {}
+
+    @colour.step(compensate=lambda name: world.add(f"-{name}"), name="act")
+    def act(name: str, given: str = "") -> str:
+        if name in fails:
+            raise fails[name]
+        world.add(f"{name}({given})" if given else name)
+        return name.upper()
+
+    act.fails = fails
+    return act
+
+
+def test_results_flow_along_the_nodes(colour, make_runtime, world, act):
+    """A node as argument means its result; the results come by name."""
+    plan = Plan("order", runtime=make_runtime())
+    a = plan.add(act, "a")
+    b = plan.add(act, "b", a)
+    plan.add(act, "c", given=b, after=[a])
+    assert colour.call(plan) == {"act": "A", "act#2": "B", "act#3": "C"}
+    assert world == ["a", "b(A)", "c(B)"]
+    assert make_runtime().runs()[0].saga == "order"
+
+
+def test_a_failure_leaves_out_what_needs_it_and_compensates_the_rest(colour, make_runtime, world, act):
+    """Independent nodes come to their end first."""
+    act.fails["b"] = ValueError("no")
+    plan = Plan("order", limit=1, runtime=make_runtime())
+    a = plan.add(act, "a")
+    b = plan.add(act, "b", a)
+    plan.add(act, "c", b)
+    plan.add(act, "d")
+    with pytest.raises(ValueError, match="no"):
+        colour.call(plan)
+    assert sorted(world.effects[:2]) == ["a", "d"]
+    assert sorted(world.effects[2:]) == ["-a", "-d"]
+    assert make_runtime().runs()[0].status == "compensated"
+
+
+def test_a_killed_plan_goes_on(colour, make_runtime, world, act):
+    """Built again from the same data, it enters no finished node."""
+
+    def plan():
+        made = Plan("order", key="k", runtime=make_runtime())
+        last = None
+        for name in "abc":
+            last = made.add(act, name, **({"given": last} if last else {}))
+        return made
+
+    act.fails["c"] = Cut()
+    with pytest.raises(Cut):
+        colour.call(plan())
+    del act.fails["c"]
+    assert colour.call(plan()) == {"act": "A", "act#2": "B", "act#3": "C"}
+    assert colour.call(plan()) == {"act": "A", "act#2": "B", "act#3": "C"}
+    assert world == ["a", "b(A)", "c(B)"]
+
+
+def test_independent_nodes_run_at_the_same_time(make_runtime):
+    """Two that wait for each other."""
+    barrier = threading.Barrier(2)
+
+    @sagadsl.step(compensate=None)
+    def meet(n: int) -> int:
+        barrier.wait(30)
+        return n
+
+    plan = Plan("both", runtime=make_runtime())
+    plan.add(meet, 1)
+    plan.add(meet, 2)
+    assert plan() == {"meet": 1, "meet#2": 2}
+
+
+def test_plans_and_sagas_are_nodes_and_a_plan_is_a_child(colour, make_runtime, world, act):
+    """A larger one compensates them."""
+
+    @colour.saga(name="inner")
+    def inner(name: str):
+        return (yield act(name))
+
+    small = Plan("small")
+    small.add(act, "a")
+    large = Plan("large")
+    first = large.add(small)
+    large.add(inner, "b").after(first)
+
+    @colour.saga(runtime=make_runtime())
+    def outer():
+        yield large()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        colour.call(outer)
+    assert world == ["a", "b", "-b", "-a"]
+
+
+def test_a_circle_is_refused_by_name(act):
+    """Before anything is entered."""
+    plan = Plan("order")
+    a, b = plan.add(act, "a"), plan.add(act, "b")
+    a.after(b)
+    b.after(a)
+    with pytest.raises(UsageError, match=r"wait for each other: act.* -> act"):
+        plan()
+
+
+def test_what_cannot_be_a_node_is_refused(act):
+    """Plain functions, nodes of others, unknown settings."""
+    plan = Plan("order")
+    with pytest.raises(UsageError, match="decorate it with @step"):
+        plan.add(print, "a")
+    with pytest.raises(UsageError, match="another plan"):
+        plan.add(act, Plan("other").add(act, "a"))
+    with pytest.raises(UsageError, match="kee"):
+        Plan("order", kee="k")
+    assert repr(plan) == "<plan 'order' of 0 nodes>"
+    assert repr(plan.add(act, "a")) == "<node act>"
+
+
+def test_an_empty_plan_has_no_results(make_runtime):
+    """And a plan with one coroutine among its nodes is awaited."""
+
+    @sagadsl.step(compensate=None)
+    def one() -> int:
+        return 1
+
+    @sagadsl.step(compensate=None)
+    async def two(n: int) -> int:
+        return n + 1
+
+    assert Plan("nothing", runtime=make_runtime())() == {}
+    plan = Plan("mixed", limit=1, runtime=make_runtime())
+    plan.add(two, plan.add(one))
+    assert asyncio.run(plan()) == {"one": 1, "two": 2}
