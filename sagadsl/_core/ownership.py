@@ -37,9 +37,8 @@ class Tenure:
         return journal.hold(lock, self)
 
     def release(self, lock: int) -> None:
-        """Let go of a run."""
-        if lock in self._noted:
-            self._noted[lock].release(lock, self)
+        """Let go of a run that was noted."""
+        self._noted[lock].release(lock, self)
 
     def end(self) -> None:
         """Let go of everything that is held in the name of this call."""
