@@ -159,16 +159,16 @@ def test_of_two_thieves_one_wins(play, world, make_runtime):
 
 def test_a_row_that_is_out_of_date_is_read_again(play, make_runtime):
     """Between reading and holding, a run may have been robbed: its old place says nothing any more."""
-    from sagadsl._core.ownership import hold
+    from sagadsl._core.ownership import Tenure, hold
 
     old = play("a").start()
     journal = make_runtime().journal()
     stale = journal.runs()[0]
     thief = play("b").start(steal=True)
     assert isinstance(old.end(), RunLostError)
-    assert hold(journal, stale) is None
+    assert hold(Tenure(), journal, stale) is None
     assert thief.end() == "b"
-    held = hold(journal, stale)
+    held = hold(Tenure(), journal, stale)
     assert held is not None
     assert held.thefts == 1
     journal.release(held.lock)

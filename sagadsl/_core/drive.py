@@ -103,23 +103,25 @@ class Drivers:
         """Have a call made while its scope knows that it is under way."""
         call = effect.call
         scope: Scope = call.slot.scope
-        scope.flying.add(call)
         try:
+            scope.flying.add(call)
             return self.drive(self._attempt(call))
         finally:
+            scope.flying.discard(call)  # here, for a Ctrl-C may come where `land` begins
             land(scope, call)
 
     async def _afly(self, effect: Do) -> Any:
         """Have a call made while its scope knows that it is under way."""
         call = effect.call
         scope: Scope = call.slot.scope
-        scope.flying.add(call)
         try:
+            scope.flying.add(call)
             return await self.adrive(self._attempt(call))
         except BaseException:
             call.slot.cancellations = cancellations()
             raise
         finally:
+            scope.flying.discard(call)
             land(scope, call)
 
 
@@ -205,6 +207,7 @@ def write(effect: Record) -> None:
                 run.journal.append(run.log, entry, full)
             else:
                 commit(run, entry, full, None if is_slot or of.parent else FINISHED.get(kind))
+            of.apply(entry)
         except Overtaken:
             raise run.halt(RunLostError(run.id)) from None
         except Taken:
@@ -214,7 +217,6 @@ def write(effect: Record) -> None:
         except BaseException as error:  # a Ctrl-C around the commit: whether the row is there only the file can tell
             run.halt(error)
             raise
-        of.apply(entry)
     for observer in run.observers:
         observer(entry)
 
@@ -281,14 +283,15 @@ FINISHED = {Kind.COMPLETED: True, Kind.COMPENSATED: True, Kind.COMPENSATING: Fal
 
 def call(effect: Call) -> Any:
     """Call the user's function, in a thread of its own where it has a timeout."""
-    token = CURRENT.set(effect)
+    around = CURRENT.get()
     try:
+        CURRENT.set(effect)  # inside, for a Ctrl-C may come as soon as it is set
         if effect.timeout is None:
             return effect.function(*effect.args, **effect.kwargs)
         effect.deadline = time.monotonic() + effect.timeout
         return call_within(effect, effect.timeout, effect.deadline)
     finally:
-        CURRENT.reset(token)
+        CURRENT.set(around)
 
 
 def call_within(effect: Call, timeout: float, deadline: float) -> Any:
@@ -358,8 +361,9 @@ async def acall(effect: Call) -> Any:
     """Call the user's function and await what it returns, under its timeout."""
     if not effect.is_async:
         return call(effect)
-    token = CURRENT.set(effect)
+    around = CURRENT.get()
     try:
+        CURRENT.set(effect)
         if effect.timeout is None:
             return await awaited(effect.function(*effect.args, **effect.kwargs))
         effect.deadline = time.monotonic() + effect.timeout
@@ -374,7 +378,7 @@ async def acall(effect: Call) -> Any:
         effect.slot.cancellations = cancellations()
         raise
     finally:
-        CURRENT.reset(token)
+        CURRENT.set(around)
 
 
 def cancellations() -> int:

@@ -21,29 +21,54 @@ from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import RunLockedError
 
 
-def hold(journal: Journal, row: RunRow) -> RunRow | None:
+class Tenure:
+    """What one call holds of a journal, or was about to hold, so that nothing stays held when it is over.
+
+    Each lock is noted before it is taken: a Ctrl-C may come between any two of our lines, and a lock of the kernel
+    that nobody remembers is held until the process dies.
+    """
+
+    def __init__(self) -> None:
+        self._noted: dict[int, Journal] = {}
+
+    def hold(self, journal: Journal, lock: int) -> bool:
+        """Hold a run in the name of this call."""
+        self._noted[lock] = journal
+        return journal.hold(lock, self)
+
+    def release(self, lock: int) -> None:
+        """Let go of a run that was noted."""
+        self._noted[lock].release(lock, self)
+
+    def end(self) -> None:
+        """Let go of everything that is held in the name of this call."""
+        for lock in tuple(self._noted):
+            self.release(lock)
+
+
+def hold(tenure: Tenure, journal: Journal, row: RunRow) -> RunRow | None:
     """Hold a run; return its row as it then is, or `None`: a living thread or process has it."""
-    while journal.hold(row.lock):
+    while tenure.hold(journal, row.lock):
         now = next(each for each in journal.runs(id=row.id) if each.number == row.number)
         if now.lock == row.lock:
             return now
-        journal.release(row.lock)  # taken by force since the row was read
+        tenure.release(row.lock)  # taken by force since the row was read
         row = now
     return None
 
 
-def claim(journal: Journal, row: RunRow, *, steal: bool = False) -> tuple[RunRow, bool]:
+def claim(tenure: Tenure, journal: Journal, row: RunRow, *, steal: bool = False) -> tuple[RunRow, bool]:
     """Hold a run, if need be by force; return its row as it then is, and whether a living owner has to be overtaken.
 
     Raises:
         RunLockedError: A living thread or process has it.
     """
-    held = hold(journal, row)
+    held = hold(tenure, journal, row)
     if held is not None:
         return held, False
     row = next(each for each in journal.runs(id=row.id) if each.number == row.number)
     place = attrs.evolve(row, thefts=row.thefts + 1)
-    if not steal or not journal.hold(place.lock):  # two that take it by force: one wins
+    if not steal or not tenure.hold(journal, place.lock):  # two that take it by force: one wins
         told = owner_of(journal.entries(row.number))
         raise RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
     return place, True

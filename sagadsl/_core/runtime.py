@@ -30,7 +30,7 @@ from sagadsl._core.flow import Ended, attempt, leave_to_a_person, past_pivot, se
 from sagadsl._core.history import interruptions, restore
 from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.ownership import claim, hold, owner, owner_of
+from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of
 from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import Registry
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
@@ -116,6 +116,7 @@ class Asked:
     journal: Journal
     arguments: str
     digest: str
+    tenure: Tenure
 
 
 class Opened:
@@ -240,8 +241,8 @@ class Runtime:
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
-    def open(self, spec: SagaSpec, stored: dict[str, Any], options: Options) -> Opened:
-        """Say what a call of a saga means, outside of any other saga.
+    def open(self, spec: SagaSpec, stored: dict[str, Any], options: Options, tenure: Tenure | None = None) -> Opened:
+        """Say what a call of a saga means, outside of any other saga; what it holds is held in the name of *tenure*.
 
         Raises:
             SagaError: The call cannot be honoured; the message says what to do.
@@ -251,8 +252,8 @@ class Runtime:
         except Unstorable as why:
             raise unstorable_argument(spec.name, why) from None
         journal = self.journal(options.store if options.store is not None else spec.store)
-        asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments))
-        return self._begun(self._open(asked, self._id(spec, stored, options)))
+        asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments), tenure or Tenure())
+        return self._open(asked, self._id(spec, stored, options))
 
     def _open(self, asked: Asked, run_id: str | None) -> Opened:
         spec = asked.spec
@@ -306,12 +307,14 @@ class Runtime:
     def _take(self, asked: Asked, row: RunRow) -> Scope:
         """Become the owner of an unfinished run, and make it go on; it may have been finished meanwhile."""
         journal, options = asked.journal, asked.options
-        row, is_alive = claim(journal, row, steal=options.steal)
+        tenure = asked.tenure
         try:
+            row, is_alive = claim(tenure, journal, row, steal=options.steal)
             while True:
                 scope = self._go_on(asked, row)
+                scope.run.log.holder = tenure
                 if scope.status in TERMINAL:
-                    journal.release(row.lock)
+                    tenure.end()
                     return scope
                 try:
                     if is_alive:  # its owner must collide before anything else happens
@@ -321,7 +324,7 @@ class Runtime:
                     continue  # it has written one entry more
                 return scope
         except BaseException:
-            journal.release(row.lock)
+            tenure.end()
             raise
 
     def _go_on(self, asked: Asked, row: RunRow) -> Scope:
@@ -354,13 +357,13 @@ class Runtime:
         """Adopt the oldest run that an earlier process of this program left with equal arguments."""
         spec, journal = asked.spec, asked.journal
         for row in journal.runs(saga=spec.name, digest=asked.digest, unfinished=True):
-            held = hold(journal, row) if row.program == spec.program else None
+            held = hold(asked.tenure, journal, row) if row.program == spec.program else None
             if held is None:
                 continue
             try:
                 scope = self._load(spec, held, journal)
             finally:
-                journal.release(held.lock)
+                asked.tenure.end()
             if scope.status is Status.COMPENSATION_FAILED:
                 log.warning("%s A new run starts beside it.", stuck(scope), extra={"run": row.id})
             else:
@@ -385,7 +388,7 @@ class Runtime:
     def _new(self, asked: Asked, run_id: str, generation: int = 1) -> Opened:
         spec, now = asked.spec, self.clock()
         row = RunRow(0, run_id, generation, spec.name, spec.program, asked.digest, now)
-        run = self._open_run(spec, row, asked.journal, Log(), asked.options)
+        run = self._open_run(spec, row, asked.journal, Log(holder=asked.tenure), asked.options)
         scope = Scope(run, spec, spec.name, "")
         entry = Entry(0, 1, Kind.OPENED, 0, "", None, None, now, spec.name, spec.definition, asked.arguments, owner())
         scope.apply(entry)
@@ -451,16 +454,10 @@ class Runtime:
         reason = f"exists with other arguments ({shown}): give this call another id or key"
         return RunConflictError(row.id, reason, names)
 
-    @staticmethod
-    def _begun(opened: Opened) -> Opened:
-        if opened.scope is not None:
-            threads.begin(opened.scope.run)
-        return opened
-
     def close(self, run: OpenRun) -> None:
         """Stop owning a run."""
         if run.log.number:
-            run.journal.release(run.row.lock)
+            run.journal.release(run.row.lock, run.log.holder)
         _open_runs.discard(run)
         threads.end(run)
 
@@ -470,6 +467,7 @@ class Runtime:
         self, spec: SagaSpec | None, run_id: str, *, compensate: bool, options: Options = NO_OPTIONS
     ) -> tuple[Opened, dict[str, Any]]:
         """Open a stored run by its id, to go on or to be compensated; return it and its stored arguments."""
+        tenure = Tenure()
         journal = self.journal()
         row = self._row(run_id, journal)
         if spec is not None and row.saga != spec.name:
@@ -477,17 +475,19 @@ class Runtime:
         text = journal.entries(row.number)[0].arguments or "{}"
         arguments = self.codec.decode(text) if spec is not None else {}
         if spec is not None and not compensate:
-            asked = Asked(spec, options, journal, text, row.arguments_digest)
-            return self._begun(self._reopen(asked, row)), arguments
-        row, _ = claim(journal, row)
+            asked = Asked(spec, options, journal, text, row.arguments_digest, tenure)
+            return self._reopen(asked, row), arguments
         try:
-            opened = self.request_compensation(self._load(spec, row, journal), by_names=spec is None)
+            row, _ = claim(tenure, journal, row)
+            scope = self._load(spec, row, journal)
+            scope.run.log.holder = tenure
+            opened = self.request_compensation(scope, by_names=spec is None)
         except BaseException:
-            journal.release(row.lock)
+            tenure.end()
             raise
         if opened.scope is None:
-            journal.release(row.lock)
-        return self._begun(opened), arguments
+            tenure.end()
+        return opened, arguments
 
     def request_compensation(self, scope: Scope, *, by_names: bool) -> Opened:
         """Say what a request to compensate means for a run that this process holds; it says what is owed."""
@@ -532,9 +532,10 @@ class Runtime:
             RunLockedError: Somebody has it.
         """
         journal = self.journal()
-        row, _ = claim(journal, self._row(run_id, journal))
+        tenure = Tenure()
         reason = None
         try:
+            row, _ = claim(tenure, journal, self._row(run_id, journal))
             entries = journal.entries(row.number)
             scope = self._load(None, row, journal, entries=entries)
             if interruptions(entries) >= times and scope.status in {Status.OPEN, Status.COMPENSATING}:
@@ -543,7 +544,7 @@ class Runtime:
         except Stop as stop:
             reason = stop.reason
         finally:
-            journal.release(row.lock)
+            tenure.end()
         return reason
 
     def compensate_without_body(self, run_id: str, *, is_async: bool = False) -> Any:

@@ -623,7 +623,7 @@ def _no_body() -> None:
 def _release(journal: Journal, at: Log, row: RunRow) -> None:
     """Stop owning a run, which stays as it is."""
     if at.number:
-        journal.release(row.lock)
+        journal.release(row.lock, at.holder)
 
 
 def begin(name: str, options: dict[str, Any], module: str, path: str) -> Block:

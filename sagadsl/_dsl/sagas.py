@@ -18,12 +18,14 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, run
 import attrs
 import wrapt
 
+from sagadsl._core import threads
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.drive import asettled, cancellations, is_in_thread, when_settled
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
 from sagadsl._core.history import altered, recorded_files
+from sagadsl._core.ownership import Tenure
 from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.provided import Source
 from sagadsl._core.runtime import (
@@ -246,6 +248,7 @@ class Calling:
     runtime: Runtime
     body: Callable[[], Any]
     finish: Finish
+    tenure: Tenure = attrs.field(factory=Tenure)
 
     def pauses(self, scope: Scope) -> bool:
         """Tell whether a failure is for a person to decide."""
@@ -255,9 +258,20 @@ class Calling:
     def open(self, stored: dict[str, Any]) -> Opened:
         """Open a run; one that an earlier process left stuck has ended like others."""
         try:
-            return self.runtime.open(self.spec, stored, self.options)
+            return self.runtime.open(self.spec, stored, self.options, self.tenure)
         except CompensationError as error:
             return Opened(ended=error)
+
+    def close(self, scope: Scope | None) -> None:
+        """Let go of what is held, once nothing of it is under way; without a scope, of what opening had come to hold.
+
+        A Ctrl-C may come between any two of our lines. So this is called in a ``finally``, and once more in another
+        one around it, for which nothing is left to do but what the first had not done.
+        """
+        if scope is None:
+            self.tenure.end()
+        else:
+            when_settled(scope, functools.partial(self.runtime.close, scope.run))
 
 
 def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: Any, kwargs: Any, finish: Finish) -> Any:
@@ -272,65 +286,79 @@ def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: An
     if isinstance(here, Scope):
         slot = child_of(here, spec, stored, live, options)
         return arun_child(slot, calling) if spec.is_async else run_child(slot, calling)
-    return arun_root(stored, calling) if spec.is_async else run_root(calling.open(stored), calling)
+    return arun_root(stored, calling) if spec.is_async else run_root(functools.partial(calling.open, stored), calling)
 
 
-def run_root(opened: Opened, calling: Calling) -> Any:
+def run_root(opens: Callable[[], Opened], calling: Calling) -> Any:
     """Run a saga of its own, in a ``def``."""
     __tracebackhide__ = True
-    scope = opened.scope
-    if scope is None:
-        return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+    scope = None
     try:
+        opened = opens()
+        scope = opened.scope
+        if scope is None:
+            return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+        threads.begin(scope.run)
         files = None if scope.run.is_new else recorded_files(scope)
         wrong = altered(scope, files) if files else None
         ended = wrong or leave(scope, calling, *enter(scope, calling.body))
     finally:
-        when_settled(scope, functools.partial(calling.runtime.close, scope.run))
+        try:
+            calling.close(scope)
+        finally:
+            calling.close(scope)
     return calling.finish(calling.runtime, scope.run, ended)
 
 
 async def arun_root(stored: dict[str, Any], calling: Calling) -> Any:
     """Run a saga of its own, in an ``async def``."""
     __tracebackhide__ = True
-    return await arun_opened(calling.open(stored), calling)
+    return await arun_opened(functools.partial(calling.open, stored), calling)
 
 
-async def arun_opened(opened: Opened, calling: Calling) -> Any:
-    """Run an opened saga, in an ``async def``."""
+async def arun_opened(opens: Callable[[], Opened], calling: Calling) -> Any:
+    """Open a saga and run it, in an ``async def``."""
     __tracebackhide__ = True
-    scope = opened.scope
-    if scope is None:
-        return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+    scope = None
     try:
+        opened = opens()
+        scope = opened.scope
+        if scope is None:
+            return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+        threads.begin(scope.run)
         files = None if scope.run.is_new else recorded_files(scope)
         wrong = await asyncio.to_thread(altered, scope, files) if files else None
         ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
     finally:
-        when_settled(scope, functools.partial(calling.runtime.close, scope.run))
+        try:
+            calling.close(scope)
+        finally:
+            calling.close(scope)
     return calling.finish(calling.runtime, scope.run, ended)
 
 
 def enter(scope: Scope, body: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """Run a body; return its value, or what it raised."""
-    token = CURRENT.set(scope)
+    around = CURRENT.get()
     try:
+        CURRENT.set(scope)  # inside, for a Ctrl-C may come as soon as it is set
         return body(), None
     except BaseException as error:  # noqa: BLE001  # settle decides
         return None, error
     finally:
-        CURRENT.reset(token)
+        CURRENT.set(around)
 
 
 async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any, BaseException | None]:
     """Run a body; return its value, or what it raised."""
-    token = CURRENT.set(scope)
+    around = CURRENT.get()
     try:
+        CURRENT.set(scope)
         return await body(), None
     except BaseException as error:  # noqa: BLE001  # settle decides
         return None, error
     finally:
-        CURRENT.reset(token)
+        CURRENT.set(around)
 
 
 def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
@@ -526,7 +554,7 @@ def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], b
         except BaseException:
             calling.runtime.close(opened.scope.run)
             raise
-    return run_root(opened, calling)
+    return run_root(lambda: opened, calling)
 
 
 async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
@@ -538,4 +566,4 @@ async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Sou
         except BaseException:
             calling.runtime.close(opened.scope.run)
             raise
-    return await arun_opened(opened, calling)
+    return await arun_opened(lambda: opened, calling)

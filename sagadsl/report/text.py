@@ -229,7 +229,8 @@ def _step_cells(step: StepInfo, run: RunInfo) -> list[str]:
         words = {StepStatus.ENTERED: "cut off", StepStatus.COMPENSATING: "compensation cut off"}.get(
             StepStatus(step.status), words
         )
-    minutes, seconds = divmod((step.started - run.started).total_seconds() if step.started and run.started else 0, 60)
+    since = (step.started - run.started).total_seconds() if step.started and run.started else 0.0
+    minutes, seconds = divmod(max(0.0, since), 60)  # a clock may be put back
     return [
         f"{minutes:.0f}:{seconds:04.1f}",
         f"{SIGNS.get(step.status, ' ')} {printable(step.key, 60)}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from attrs import define
+from attrs import define, field
 
 from sagadsl._core.values import Entry, RunRow
 
@@ -24,10 +24,14 @@ class Taken(Exception):  # noqa: N818  # a fact on its way to RunLockedError
 
 @define(eq=False)
 class Log:
-    """What the owner of a run writes with: the run's number (0: not yet in the store) and its last ``seq``."""
+    """What the owner of a run writes with: the run's number (0: not yet in the store) and its last ``seq``.
+
+    *holder* is in whose name the run is held.
+    """
 
     number: int = 0
     seq: int = 0
+    holder: object = field(factory=object)
 
 
 @define(eq=False)
@@ -93,11 +97,11 @@ class Journal(Protocol):
     def letters(self, number: int) -> list[Letter]:
         """Return the letters of a run, oldest first."""
 
-    def hold(self, lock: int) -> bool:
+    def hold(self, lock: int, holder: object = None) -> bool:
         """Become the one owner of a run by its row's *lock*, or learn that another thread or process is."""
 
-    def release(self, lock: int) -> None:
-        """Stop being the owner of a run."""
+    def release(self, lock: int, holder: object = None) -> None:
+        """Stop being the owner of a run; with a *holder*, only if it is held in that one's name."""
 
     def is_held(self, lock: int) -> bool:
         """Tell whether any living thread or process owns a run."""

@@ -32,30 +32,42 @@ class Locks:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._guard = threading.Lock()
-        self._held: dict[int, int] = {}
+        self._held: dict[int, tuple[int, object]] = {}
         self._descriptor = -1
 
-    def hold(self, number: int) -> bool:
-        """Own a run, or learn that another thread or process does."""
+    def hold(self, number: int, holder: object = None) -> bool:
+        """Own a run, or learn that another thread or process does.
+
+        It is noted before it is locked: where a Ctrl-C comes in between, `release` finds it.
+        """
         with self._guard:
             if number in self._held:
                 return False
-            descriptor = self._lock(number)
+            self._held[number] = -1, holder
+            try:
+                descriptor = self._lock(number)
+            except OSError:
+                del self._held[number]
+                raise
             if descriptor is None:
+                del self._held[number]
                 return False
-            self._held[number] = descriptor
+            self._held[number] = descriptor, holder
             return True
 
-    def release(self, number: int) -> None:
-        """Stop owning a run."""
+    def release(self, number: int, holder: object = None) -> None:
+        """Stop owning a run; with a *holder*, only if it is held in that one's name."""
         with self._guard:
-            descriptor = self._held.pop(number, None)
-            if descriptor is None:
+            descriptor, held_by = self._held.get(number, (-1, None))
+            if number not in self._held or (holder is not None and held_by is not holder):
                 return
-            if OFD_SETLK is None:
+            if (
+                OFD_SETLK is not None and self._descriptor >= 0
+            ):  # before it is forgotten, so that a Ctrl-C in between leaves it to be done again
+                fcntl.fcntl(self._descriptor, OFD_SETLK, _region(fcntl.F_UNLCK, number))
+            del self._held[number]
+            if OFD_SETLK is None and descriptor >= 0:
                 os.close(descriptor)
-            else:
-                fcntl.fcntl(descriptor, OFD_SETLK, _region(fcntl.F_UNLCK, number))
 
     def is_held(self, number: int) -> bool:
         """Tell whether a living thread or process owns a run; never becomes its owner."""
@@ -92,7 +104,7 @@ class Locks:
     def forget(self) -> None:
         """In a forked child: close what came from the parent, unlock nothing."""
         self._guard = threading.Lock()
-        for descriptor in {self._descriptor, *self._held.values()} - {-1}:
+        for descriptor in {self._descriptor, *(descriptor for descriptor, _ in self._held.values())} - {-1}:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._held, self._descriptor = {}, -1

@@ -21,7 +21,7 @@ class MemoryJournal:
         self._runs: dict[int, RunRow] = {}
         self._entries: dict[int, dict[int, Entry]] = {}
         self._letters: list[Letter] = []
-        self._held: set[int] = set()
+        self._held: dict[int, object] = {}
 
     def append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: ARG002, FBT001  # nothing outlives memory
         """Write one entry."""
@@ -54,7 +54,7 @@ class MemoryJournal:
                     raise Taken
                 row.number = log.number = len(self._runs) + 1
                 self._runs[row.number], self._entries[row.number] = attrs.evolve(row, finished=None), {}
-                self._held.add(row.number)
+                self._held[row.number] = log.holder
             if any(log.seq + 1 + at in self._entries[log.number] for at in range(len(entries))):
                 raise Overtaken
             for entry in entries:
@@ -100,18 +100,19 @@ class MemoryJournal:
         with self._guard:
             return [attrs.evolve(letter) for letter in self._letters if letter.number == number]
 
-    def hold(self, lock: int) -> bool:
+    def hold(self, lock: int, holder: object = None) -> bool:
         """Own a run."""
         with self._guard:
             if lock in self._held:
                 return False
-            self._held.add(lock)
+            self._held[lock] = holder
             return True
 
-    def release(self, lock: int) -> None:
+    def release(self, lock: int, holder: object = None) -> None:
         """Stop owning a run."""
         with self._guard:
-            self._held.discard(lock)
+            if holder is None or self._held.get(lock) is holder:
+                self._held.pop(lock, None)
 
     def is_held(self, lock: int) -> bool:
         """Tell whether a thread owns a run."""

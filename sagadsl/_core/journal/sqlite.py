@@ -52,6 +52,9 @@ class SqliteJournal:
         JournalError: From any method, when the file cannot be opened, read or written.
     """
 
+    connection_class: type[sqlite3.Connection] = sqlite3.Connection
+    """What every statement goes through; who wants to know of each gives another."""
+
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path.absolute()
         self.name = str(self.path)
@@ -111,8 +114,24 @@ class SqliteJournal:
         finished: bool | None = None,
         stolen: bool = False,
     ) -> None:
-        """Write several entries at once, in one transaction."""
-        before = Log(log.number, log.seq)
+        """Write several entries at once, in one transaction.
+
+        It is rolled back out here as well: a Ctrl-C may come where a ``with`` ends, and what stayed open would be read
+        as if it were on record, and would keep what is written next from being so.
+        """
+        with self._guard:
+            self._commit(log, entries, full, row, finished, stolen)
+
+    def _commit(
+        self,
+        log: Log,
+        entries: Iterable[Entry],
+        full: bool,  # noqa: FBT001
+        row: RunRow | None,
+        finished: bool | None,  # noqa: FBT001
+        stolen: bool,  # noqa: FBT001
+    ) -> None:
+        number, seq = log.number, log.seq
         try:
             with self._transaction(full):
                 if row is not None:
@@ -126,9 +145,10 @@ class SqliteJournal:
                     value = ended if finished else None
                     self._execute("update run set finished = ? where number = ?", (value, log.number))
         except BaseException:
-            if log.number != before.number:
-                self._locks.release(log.number)
-            log.number, log.seq = before.number, before.seq
+            self._roll_back()
+            if row is not None:
+                self._locks.release(row.number, log.holder)
+            log.number, log.seq = number, seq
             raise
 
     def _open_run(self, log: Log, row: RunRow) -> None:
@@ -139,7 +159,7 @@ class SqliteJournal:
             if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
                 raise Taken from None
             raise
-        if not self.hold(row.number):
+        if not self.hold(row.number, log.holder):
             raise Taken
         log.number = row.number
 
@@ -184,22 +204,28 @@ class SqliteJournal:
 
     def post(self, letter: Letter) -> None:
         """Leave a letter for a run."""
-        with self._transaction(full=True):
-            values = (letter.number, letter.at, letter.kind, letter.payload, letter.seq)
-            letter.letter = self._execute("insert into letters values (null, ?, ?, ?, ?, ?)", values).lastrowid or 0
+        values = (letter.number, letter.at, letter.kind, letter.payload, letter.seq)
+        with self._guard:
+            try:
+                with self._transaction(full=True):
+                    done = self._execute("insert into letters values (null, ?, ?, ?, ?, ?)", values)
+                letter.letter = done.lastrowid or 0
+            except BaseException:
+                self._roll_back()
+                raise
 
     def letters(self, number: int) -> list[Letter]:
         """Return the letters of a run, oldest first."""
         return [Letter(*row) for row in self._read("select * from letters where number = ? order by letter", (number,))]
 
-    def hold(self, lock: int) -> bool:
+    def hold(self, lock: int, holder: object = None) -> bool:
         """Become the one owner of a run."""
         with self._explained_lock():
-            return self._locks.hold(lock)
+            return self._locks.hold(lock, holder)
 
-    def release(self, lock: int) -> None:
+    def release(self, lock: int, holder: object = None) -> None:
         """Stop being the owner of a run."""
-        self._locks.release(lock)
+        self._locks.release(lock, holder)
 
     def is_held(self, lock: int) -> bool:
         """Tell whether any living thread or process owns a run."""
@@ -234,20 +260,14 @@ class SqliteJournal:
 
     @contextlib.contextmanager
     def _transaction(self, full: bool) -> Iterator[None]:  # noqa: FBT001
-        with self._guard:
-            self._roll_back()  # what a Ctrl-C left open between two of our lines
-            try:
-                if full is not self._full:
-                    self._synchronous(full)
-                self._execute("begin immediate")
-                yield
-                self._execute("commit")
-            except sqlite3.Error as error:
-                self._roll_back()
-                raise self._explain(error) from error
-            except BaseException:
-                self._roll_back()
-                raise
+        try:
+            if full is not self._full:
+                self._synchronous(full)
+            self._execute("begin immediate")
+            yield
+            self._execute("commit")
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
 
     def _roll_back(self) -> None:
         if self._connection is not None and self._connection.in_transaction:
@@ -255,6 +275,7 @@ class SqliteJournal:
                 self._connection.execute("rollback")
 
     def _synchronous(self, full: bool) -> None:  # noqa: FBT001
+        self._full = None  # what it is then nobody knows, if a Ctrl-C comes now
         self._execute("pragma synchronous = full" if full else "pragma synchronous = normal")
         self._full = full
 
@@ -288,6 +309,7 @@ class SqliteJournal:
                 isolation_level=None,
                 timeout=PATIENCE,
                 check_same_thread=False,
+                factory=self.connection_class,
             )
             try:
                 self._prepare(connection)

@@ -1,0 +1,110 @@
+"""Fault points: each place where the world could end, made known to whoever wants it to end there.
+
+A program is only crash-proof between two things that it does: a statement of SQL, a lock taken or let go in the kernel,
+a call of the user's function. `watch` tells a function *before* and *after* each of them, so that a test can kill the
+process at the first, the second, the third, until there are no more. Where nobody watches there is nothing at all: what
+is watched has its place taken by something that tells, and otherwise does the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sagadsl._core.drive import Drivers
+from sagadsl._core.effects import Call
+from sagadsl._core.journal.locks import Locks
+from sagadsl._core.journal.sqlite import SqliteJournal
+
+At = Callable[[str], None]
+"""Told of a point: ``before`` or ``after``, and what."""
+
+
+@contextmanager
+def watch(at: At, drivers: Drivers) -> Iterator[None]:
+    """Have *at* told of each point of these drivers, and of each journal that is opened meanwhile in this process."""
+
+    @contextmanager
+    def point(what: str) -> Iterator[None]:
+        at(f"before {what}")
+        try:
+            yield
+        finally:
+            at(f"after {what}")
+
+    with contextlib.ExitStack() as stack:
+        for place, name, new in (
+            (SqliteJournal, "connection_class", connection_class(point)),
+            (Locks, "hold", told_of(Locks.hold, "the lock is taken", point)),
+            (Locks, "release", told_of(Locks.release, "the lock is let go", point)),
+            (drivers, "_answers", drivers._answers | {Call: call(drivers._answers[Call], point)}),  # noqa: SLF001
+            (
+                drivers,
+                "_async_answers",
+                drivers._async_answers | {Call: acall(drivers._async_answers[Call], point)},  # noqa: SLF001
+            ),
+        ):
+            stack.callback(setattr, place, name, getattr(place, name))
+            setattr(place, name, new)
+        yield
+
+
+WORD = re.compile(r"\w+")
+Point = Callable[[str], contextlib.AbstractContextManager[None]]
+
+
+def connection_class(point: Point) -> type[sqlite3.Connection]:
+    """Return a connection that tells of each statement, whoever executes it."""
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+            with point(kind_of(sql)):
+                return super().execute(sql, *args)
+
+    return Connection
+
+
+def kind_of(sql: str) -> str:
+    """Return a statement's first words, which say what it does; a savepoint's name says nothing."""
+    words = WORD.findall(sql.lower())
+    return " ".join(words[: {"insert": 3, "create": 3, "savepoint": 1}.get(words[0], 2)])
+
+
+def told_of(function: Callable[..., Any], what: str, point: Point) -> Callable[..., Any]:
+    """Return *function* as a point."""
+
+    def telling(*args: Any) -> Any:
+        with point(what):
+            return function(*args)
+
+    return telling
+
+
+def what_of(effect: Call) -> str:
+    """Return whose function a call enters."""
+    kind = "compensation" if effect.is_compensation else "probe" if effect.is_probe else "step"
+    return f"the {kind} {effect.slot.name}"
+
+
+def call(answer: Callable[[Call], Any], point: Point) -> Callable[[Call], Any]:
+    """Return the driver's answer to a call as a point."""
+
+    def telling(effect: Call) -> Any:
+        with point(what_of(effect)):
+            return answer(effect)
+
+    return telling
+
+
+def acall(answer: Callable[[Call], Any], point: Point) -> Callable[[Call], Any]:
+    """Return the driver's answer to a call as a point, in the other colour."""
+
+    async def telling(effect: Call) -> Any:
+        with point(what_of(effect)):
+            return await answer(effect)
+
+    return telling

@@ -1,0 +1,145 @@
+"""A program of many runs: what the tests of owners, of crowds and of signals start as processes of their own."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import sagadsl
+from sagadsl import Retry, saga, step
+
+
+def effect(line):
+    """Have an effect: one write, which is there or is not."""
+    file = os.open("world", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(file, f"{line}\n".encode())
+    os.close(file)
+
+
+def wait_for(name):
+    """Wait until a file is there."""
+    while not Path(name).exists():
+        time.sleep(0.001)
+
+
+def undo():
+    effect(f"-{sagadsl.current().key}")
+    if Path("hold_compensation").exists():
+        wait_for("go")
+
+
+@step(compensate=undo)
+def first():
+    effect("+first")
+
+
+@step(compensate=None)
+def second(name: str):
+    effect(f"+second {name}")
+    wait_for("go")
+
+
+@step(compensate=None, retries=Retry(3, wait=3600.0))
+def never():
+    effect("+never")
+    raise ConnectionError("no answer")
+
+
+@step(compensate=None)
+def refuse():
+    raise LookupError("sold out")
+
+
+@saga(key="k")
+def owned():
+    first()
+    second("a")
+    return "done"
+
+
+@saga(key="k")
+def backing_off():
+    first()
+    never()
+
+
+@saga(key="k")
+def failing():
+    first()
+    refuse()
+
+
+@step(compensate=None)
+def count(number: int, at: int) -> int:
+    return at
+
+
+@saga(key="{number}")
+def counting(number: int, steps: int) -> int:
+    return sum(count(number, at) for at in range(steps))
+
+
+@step(compensate=None)
+async def acount(number: str, at: int) -> int:
+    await asyncio.sleep(0)
+    effect(f"{number} {at}")
+    return at
+
+
+@saga(key="{number}")
+async def acounting(number: str, steps: int) -> int:
+    total = 0
+    for at in range(steps):
+        total += await acount(number, at)
+    return total
+
+
+def crowd(process, threads, runs, steps):
+    """Have each of many threads run several sagas at once, on an event loop of its own."""
+
+    async def several(thread):
+        await asyncio.gather(*(acounting(f"{process}.{thread}.{run}", steps) for run in range(runs)))
+
+    started = [threading.Thread(target=lambda at=at: asyncio.run(several(at))) for at in range(threads)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+
+
+def play():
+    """Do what the command line says."""
+    verb, *given = sys.argv[1:]
+    sagadsl.configure(store="sagas.db", durability="process")
+    if verb in {"owned", "backing_off", "failing"}:
+        made = globals()[verb]
+        if "STEAL" in os.environ:
+            made = made.using(steal=True)
+        if "TERM" in os.environ:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        print(made())
+    elif verb == "count":
+        process, runs, steps = map(int, given)
+        for run in range(runs):
+            assert counting(process * runs + run, steps) == sum(range(steps))
+        print("done")
+    elif verb == "crowd":
+        crowd(*map(int, given))
+        print("done")
+    elif verb == "resume_all":
+        sagadsl.resume_all()
+        print(sorted({str(run.status) for run in sagadsl.runs()}))
+
+
+if __name__ == "__main__":
+    try:
+        play()
+    except sagadsl.RunLockedError as error:
+        print("locked", error.host, error.pid, error.since, flush=True)
+        sys.exit(4)
+    except sagadsl.RunLostError:
+        print("lost", flush=True)
+        sys.exit(4)

@@ -1,0 +1,253 @@
+"""Owners, crowds and signals across real processes: who may run a run, and that none is lost among many."""
+
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import sagadsl
+from tests.crash.owners import counting
+
+ROOT = Path(sagadsl.__file__).parents[1]
+IS_FULL = os.environ.get("SAGADSL_SWEEP") == "full"
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the program in a folder; whatever of it still lives at the end is killed."""
+    started = []
+
+    def start(*command, **environment):
+        variables = {k: v for k, v in os.environ.items() if k != "SAGADSL_DB"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("owners.py")), *map(str, command)],
+            cwd=tmp_path,
+            env=variables | {"PYTHONPATH": str(ROOT)} | environment,
+            **pipes,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def world(folder):
+    path = folder / "world"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def until(condition, process):
+    """Wait for what another process does; one that has ended does nothing more."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+
+
+def rows(folder, sql):
+    with closing(sqlite3.connect(folder / "sagas.db")) as database:
+        return database.execute(sql).fetchall()
+
+
+def ended(process):
+    """Return how a process ended, and what it printed."""
+    out, told = process.communicate(timeout=60)
+    return process.returncode, out.strip(), told
+
+
+# -- owners -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_told_who_has_the_run(start, tmp_path):
+    """Host, process and since when; the owner is not disturbed."""
+    owner = start("owned")
+    until(lambda: "+second a" in world(tmp_path), owner)
+    code, out, _ = ended(start("owned"))
+    said, host, pid, since = out.split()
+    assert (code, said, host, int(pid)) == (4, "locked", socket.gethostname(), owner.pid)
+    assert since.startswith("20")
+    (tmp_path / "go").touch()
+    assert ended(owner)[:2] == (0, "done")
+    assert world(tmp_path) == ["+first", "+second a"]
+
+
+def test_the_next_owner_gets_a_killed_ones_run_at_once(start, tmp_path):
+    """The kernel lets go of the lock with the process: nobody waits for a lease to lapse."""
+    owner = start("owned")
+    until(lambda: "+second a" in world(tmp_path), owner)
+    runtime = sagadsl.Runtime(tmp_path / "sagas.db")
+    assert runtime.runs()[0].is_live
+    owner.kill()
+    owner.wait()
+    assert not runtime.runs()[0].is_live
+    (tmp_path / "go").touch()
+    assert ended(start("owned"))[:2] == (0, "done")
+    assert world(tmp_path) == ["+first", "+second a", "+second a"]
+
+
+def test_a_stopped_owner_is_robbed_by_force_alone_and_halts_when_it_wakes(start, tmp_path):
+    """As with the lid of a laptop: it writes nothing more."""
+    owner = start("owned")
+    until(lambda: "+second a" in world(tmp_path), owner)
+    owner.send_signal(signal.SIGSTOP)
+    assert ended(start("owned"))[0] == 4
+    assert world(tmp_path) == ["+first", "+second a"]
+    thief = start("owned", STEAL="1")
+    until(lambda: world(tmp_path).count("+second a") == 2, thief)
+    owner.send_signal(signal.SIGCONT)
+    (tmp_path / "go").touch()
+    assert ended(thief)[:2] == (0, "done")
+    assert ended(owner)[:2] == (4, "lost")
+    assert rows(tmp_path, "select status from runs") == [("completed",)]
+    assert rows(tmp_path, "select step from entries where kind = 'done' order by seq") == [("first",), ("second",)]
+
+
+def test_a_forked_child_does_not_keep_the_run(tmp_path):
+    """A worker that outlives its parent has not inherited what the parent owned."""
+    source = """
+import os, sys, time
+import sagadsl
+from pathlib import Path
+sagadsl.configure(store="sagas.db")
+
+@sagadsl.step(compensate=None)
+def work():
+    if not Path("second").exists():
+        if not os.fork():
+            Path("forked").touch()
+            while not Path("go").exists():
+                time.sleep(0.001)
+            os._exit(0)
+        while not Path("forked").exists():
+            time.sleep(0.001)
+        os.kill(os.getpid(), 9)
+    return "done"
+
+@sagadsl.saga(key="k")
+def parent():
+    return work()
+
+print(parent())
+"""
+    (tmp_path / "program.py").write_text(source)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen([sys.executable, "program.py"], **command)
+    assert first.wait(60) == KILLED
+    (tmp_path / "second").touch()
+    assert subprocess.run([sys.executable, "program.py"], check=True, **command).stdout == b"done\n"
+    (tmp_path / "go").touch()
+    first.communicate()
+
+
+# -- crowds -----------------------------------------------------------------------------------------------------------
+
+
+def test_many_processes_on_one_file_lose_nothing(start, tmp_path):
+    """Without an error of a lock reaching anybody."""
+    processes, runs, steps = (8, 8, 500) if IS_FULL else (4, 3, 40)
+    started = [start("count", process, runs, steps) for process in range(processes)]
+    assert [ended(process)[:2] for process in started] == [(0, "done")] * processes
+    assert rows(tmp_path, "select count(*), count(distinct number) from entries where kind = 'done'") == [
+        (processes * runs * steps, processes * runs)
+    ]
+    assert rows(tmp_path, "select status, count(*) from runs group by status") == [("completed", processes * runs)]
+    assert rows(tmp_path, "pragma integrity_check") == [("ok",)]
+
+
+def test_a_foreign_writer_that_holds_the_file_too_long_costs_a_run_nothing(tmp_path, monkeypatch):
+    """The step is not entered, the run stays open, and goes on when the file is free."""
+    from sagadsl._core.journal import sqlite as room
+
+    monkeypatch.setattr(room, "PATIENCE", 0.05)
+    runtime = sagadsl.Runtime(tmp_path / "sagas.db")
+    assert counting.using(runtime=runtime)(0, 3) == 3
+    with closing(sqlite3.connect(tmp_path / "sagas.db", isolation_level=None)) as foreign:
+        foreign.execute("begin immediate")
+        with pytest.raises(sagadsl.JournalError, match="another program held the file"):
+            counting.using(runtime=runtime)(1, 3)
+        foreign.execute("rollback")
+    assert counting.using(runtime=runtime)(1, 3) == 3
+    assert {str(run.status) for run in runtime.runs()} == {"completed"}
+
+
+def test_a_crowd_of_which_one_is_killed_again_and_again_is_finished(start, tmp_path):
+    """Threads with event loops, in processes that are killed; then everything that was left is gone on with."""
+    processes, threads, runs, steps, kills = (3, 20, 10, 20, 8) if IS_FULL else (3, 4, 3, 15, 2)
+    dice = random.Random(os.environ.get("SAGADSL_SWEEP", "crowd"))  # noqa: S311
+    commands = [("crowd", process, threads, runs, steps) for process in range(processes)]
+    started = {process: start(*commands[process]) for process in range(processes)}
+    killed = 0
+    for _ in range(kills):
+        victim = dice.randrange(processes)
+        seen = len(world(tmp_path))
+        wanted = seen + dice.randrange(1, threads * runs * 2)
+        while len(world(tmp_path)) < wanted and started[victim].poll() is None:
+            time.sleep(0.001)
+        started[victim].kill()
+        killed += ended(started[victim])[0] == KILLED
+        started[victim] = start(*commands[victim])
+    victim = started[0]
+    until(lambda: any(line.startswith("0.") for line in world(tmp_path)), victim)
+    victim.kill()
+    killed += ended(victim)[0] == KILLED
+    assert [ended(process)[0] for process in list(started.values())[1:]] == [0] * (processes - 1)
+    assert killed
+    code, _, told = ended(start("resume_all"))
+    assert code == 0, told
+    ended(start(*commands[0]))  # those that had not begun
+    assert rows(tmp_path, "select status, count(*) from runs group by status") == [
+        ("completed", processes * threads * runs)
+    ]
+    effects = Counter(world(tmp_path))
+    assert len(effects) == processes * threads * runs * steps
+    assert sum(effects.values()) - len(effects) <= (killed + 1) * threads * runs
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+ENDED = {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("number", list(ENDED))
+@pytest.mark.parametrize("place", ["step", "back-off", "compensation"])
+def test_a_signal_leaves_the_run_resumable_and_compensates_nothing(start, tmp_path, number, place, times):
+    """In a step, in a back-off, in a compensation; once, or twice at once."""
+    verb, reached = {
+        "step": ("owned", "+second a"),
+        "back-off": ("backing_off", "+never"),
+        "compensation": ("failing", "-first"),
+    }[place]
+    (tmp_path / "hold_compensation").touch()
+    process = start(verb, TERM="1")
+    until(lambda: reached in world(tmp_path), process)
+    if place == "back-off":  # until it is on record that it waits
+        until(lambda: ("retrying",) in rows(tmp_path, "select kind from entries order by seq desc limit 1"), process)
+    for _ in range(times):
+        process.send_signal(number)
+    code, _, told = ended(process)
+    assert code in {ENDED[number], 130}, told
+    before = world(tmp_path)
+    assert before.count("-first") == (place == "compensation")
+    (status,) = {status for (status,) in rows(tmp_path, "select status from runs")}
+    assert status == ("compensating" if place == "compensation" else "open")
+    (tmp_path / "go").touch()
+    assert not sagadsl.Runtime(tmp_path / "sagas.db").runs()[0].is_live
+    if place != "back-off":  # which waits on for an hour
+        code, _, told = ended(start(verb))
+        assert (code == 0) == (place == "step"), told
+        assert rows(tmp_path, "select status from runs") == [("completed" if place == "step" else "compensated",)]
