@@ -499,7 +499,11 @@ class Block:
             if self._scope is not None:
                 return self._scope
             scope = self._open()
-            wrong = None if self._is_record else altered(scope, recorded_files(scope))
+            try:
+                wrong = None if self._is_record else altered(scope, recorded_files(scope))
+            except BaseException:
+                self._let_go()
+                raise
             if wrong is not None:
                 self._let_go()
                 raise wrong
