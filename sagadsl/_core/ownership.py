@@ -18,13 +18,17 @@ import attrs
 
 from sagadsl._core.journal import Journal
 from sagadsl._core.values import Entry, Kind, RunRow
-from sagadsl.errors import RunLockedError
+from sagadsl.errors import JournalError, RunLockedError
 
 
 def hold(journal: Journal, row: RunRow) -> RunRow | None:
     """Hold a run; return its row as it then is, or `None`: a living thread or process has it."""
     while journal.hold(row.lock):
-        now = next(each for each in journal.runs(id=row.id) if each.number == row.number)
+        try:
+            now = _again(journal, row)
+        except BaseException:
+            journal.release(row.lock)
+            raise
         if now.lock == row.lock:
             return now
         journal.release(row.lock)  # taken by force since the row was read
@@ -41,12 +45,24 @@ def claim(journal: Journal, row: RunRow, *, steal: bool = False) -> tuple[RunRow
     held = hold(journal, row)
     if held is not None:
         return held, False
-    row = next(each for each in journal.runs(id=row.id) if each.number == row.number)
+    row = _again(journal, row)
     place = attrs.evolve(row, thefts=row.thefts + 1)
     if not steal or not journal.hold(place.lock):  # two that take it by force: one wins
         told = owner_of(journal.entries(row.number))
         raise RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
     return place, True
+
+
+def _again(journal: Journal, row: RunRow) -> RunRow:
+    """Return a run's row as it is now.
+
+    Raises:
+        JournalError: A row that was read a moment ago is not found by its id: the file is damaged.
+    """
+    for each in journal.runs(id=row.id):
+        if each.number == row.number:
+            return each
+    raise JournalError(journal.name, f"run {row.id} is not found again: the file is damaged; restore a backup")
 
 
 def owner() -> str:
