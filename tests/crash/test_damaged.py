@@ -19,6 +19,7 @@ from crash.workload import Stage, play
 from sagadsl._core import schema
 from sagadsl._core.journal import sqlite
 from sagadsl._core.journal.sqlite import SqliteJournal
+from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, SagaError
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -154,6 +155,27 @@ def test_a_flipped_bit_of_a_payload_is_found(copy):
         assert len(saga.call(runtime, "paused")) == 3
         runtime.journal().close()
         path.with_name("sagas.db-wal").unlink(missing_ok=True)
+
+
+class Trusting(SqliteJournal):
+    """The mutant: it takes what it finds for what was written."""
+
+    def entries(self, number):
+        rows = self._read("select * from entries where number = ? order by seq", (number,))
+        return [Entry(*row[:2], Kind(row[2]), *row[3:-1]) for row in rows]
+
+
+def test_without_digests_nobody_finds_a_flipped_bit(copy):
+    at, length = next(iter(payloads("open")))
+    path = copy(change=lambda content: flipped(content, at + length - 4, 0))
+    saga.call(runtime_on(Trusting(path)), "paused")
+    found, whole = (
+        [(entry.arguments, entry.result) for entry in Trusting(file).entries(3)]
+        for file in (path, copy(name="whole.db"))
+    )
+    assert found != whole
+    with pytest.raises(JournalError, match="is damaged"):
+        SqliteJournal(path).entries(3)
 
 
 def damages(rng, size):

@@ -11,6 +11,7 @@ import pytest
 import sagadsl
 from crash.disk import Disk
 from sagadsl._core.journal.sqlite import SqliteJournal
+from sagadsl._core.settings import DURABILITY
 
 ROOT = Path(sagadsl.__file__).parents[1]
 PER_STEP = {"process": [0, 0], "power": [1, 0], "power-strict": [1, 1]}
@@ -76,6 +77,17 @@ def test_a_step_costs_the_syncs_of_its_level(level, meter):
 
     intent, outcome = PER_STEP[level]
     assert meter.run(level, body) == [1, outcome, *[intent, outcome] * 4, 1]
+
+
+def test_the_meter_catches_a_level_that_saves_its_syncs(meter, monkeypatch):
+    """The mutant waits for no intent."""
+    monkeypatch.setitem(DURABILITY, "power", DURABILITY["process"])
+
+    def body() -> None:
+        work(0)
+        work(1)
+
+    assert meter.run("power", body) == [1, 0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("level", sorted(PER_STEP))
