@@ -560,6 +560,9 @@ def test_a_row_that_is_not_found_again_is_a_damaged_file(journal):
     with pytest.raises(JournalError, match="is not found again: the file is damaged; restore a backup"):
         ownership.hold(journal, row(id="elsewhere", number=log.number))
     assert not journal.is_held(log.number)
+    later = opened(journal, generation=2)
+    journal.release(later.number)
+    assert ownership.hold(journal, row(number=later.number, generation=2)).generation == 2
 
 
 def test_a_file_with_something_planted_is_refused(path, journal):

@@ -367,6 +367,15 @@ def test_a_damaged_run_does_not_hide_the_others(make_runtime, caplog):
         runtime.find("flow/a")
 
 
+def test_a_damaged_run_is_not_resumed(make_runtime):
+    """What its digest says comes out as it is."""
+    runtime = make_runtime()
+    flow.using(runtime=runtime, key="k")("a")
+    runtime.journal()._read("update entries set arguments = '{}' where kind = 'opened'", ())
+    with pytest.raises(sagadsl.JournalError, match="entry 1 of run number 1 is damaged: restore a backup"):
+        flow.using(runtime=runtime).resume("flow/k")
+
+
 WRONG = {
     "a definition": ("definition", "5", "is no definition of a step"),
     "a definition of odd words": ("definition", '{"module": 5}', "is no definition of a step"),
