@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sagadsl._core import schema
+from sagadsl._core import ownership, schema
 from sagadsl._core.journal import Letter, Log, Overtaken, Taken, locks, sqlite
 from sagadsl._core.journal.locks import Locks, locks_of
 from sagadsl._core.journal.memory import MemoryJournal
@@ -460,10 +460,122 @@ def test_a_name_that_no_file_can_have_is_refused():
 def test_a_lock_file_that_cannot_be_used_is_a_journal_error(path, journal):
     """Without a lock nobody is the owner, so nothing is done."""
     path.with_name("sagadsl.db-lock").mkdir()
-    for ask in (lambda: journal.hold(1), lambda: journal.is_held(1), lambda: opened(journal)):
+    for ask in (lambda: journal.hold(1), lambda: opened(journal)):
         with pytest.raises(JournalError, match=r"lock file cannot be used .*: make .*-lock readable and writable"):
             ask()
     assert journal.runs() == []
+
+
+def test_a_lock_file_that_can_only_be_read_says_who_has_a_run(path, journal):
+    """Whoever looks needs no right to write, and makes no lock file."""
+    assert journal.is_held(7) is False
+    assert not path.with_name("sagadsl.db-lock").exists()
+    mine, theirs = (Locks(path.with_name("lock")) for _ in range(2))
+    assert mine.hold(7)
+    assert [theirs.is_held(7), theirs.is_held(8), theirs.hold(7)] == [True, False, False]
+
+
+def test_a_number_that_no_lock_can_have_is_a_journal_error(journal):
+    """A damaged row says it."""
+    with pytest.raises(JournalError, match=r"it says of a run what cannot be .*: restore a backup"):
+        journal.hold(2**80)
+
+
+def test_a_number_that_sqlite_cannot_keep_is_a_journal_error(path, journal):
+    """And leaves no transaction open."""
+    with pytest.raises(JournalError, match="too large"):
+        opened(journal, generation=2**63)
+    assert opened(journal).number == 1
+
+
+def test_bytes_that_are_no_text_are_a_damaged_file(path, journal):
+    """Python says it, not SQLite."""
+    opened(journal)
+    with contextlib.closing(sqlite3.connect(path)) as shell, shell:
+        shell.execute("update run set saga = cast(x'80ff' as text)")
+    with pytest.raises(JournalError, match="the file is damaged; restore a backup"):
+        journal.runs()
+
+
+class Refusing:
+    """What opens files, and refuses as a disk would when a statement or an address holds *word*."""
+
+    def __init__(self, word, code):
+        self.word, self.code, self.asked = word, code, []
+
+    def refuse(self, text):
+        self.asked.append(text)
+        if text.endswith(self.word):
+            error = sqlite3.OperationalError("refused")
+            error.sqlite_errorcode = self.code
+            raise error
+
+    def __call__(self, address, **options):
+        self.refuse(address)
+        outer = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql, *values):
+                outer.refuse(sql)
+                return super().execute(sql, *values)
+
+        return sqlite3.connect(address, factory=Connection, **options)
+
+
+def test_a_file_whose_folder_allows_no_log_is_read_without_one(path, journal):
+    """A read-only file system is one; but not where a log holds what is newer."""
+    opened(journal)
+    refusing = Refusing("mode=ro", sqlite3.SQLITE_CANTOPEN)
+    with pytest.raises(JournalError, match="see that the folder exists"):
+        SqliteJournal(path, read_only=True, connect=refusing).runs()
+    journal.close()
+    looking = SqliteJournal(path, read_only=True, connect=refusing)
+    assert [row.id for row in looking.runs()] == ["trip/1"]
+    assert refusing.asked[1] == f"{path.as_uri()}?mode=ro"
+    looking.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "cure"), [(sqlite3.SQLITE_FULL, "free some space"), (sqlite3.SQLITE_IOERR, "see to it")]
+)
+def test_a_disk_that_fails_while_the_file_is_made_is_told_at_once(path, code, cure):
+    """Only another process is waited for."""
+    with pytest.raises(JournalError, match=cure):
+        SqliteJournal(path, connect=Refusing("journal_mode = wal", code)).commit(Log(), [], full=True, row=row())
+
+
+def test_an_older_file_is_left_as_it_is_by_whoever_only_looks(path, journal, monkeypatch):
+    """The next saga that writes to it brings it up to date."""
+    opened(journal)
+    journal.close()
+    monkeypatch.setattr(sqlite, "VERSION", schema.VERSION + 1)
+    with pytest.raises(JournalError, match=r"is of an older sagadsl .schema 1.: the next saga that writes to it"):
+        SqliteJournal(path, read_only=True).runs()
+
+
+def test_a_row_that_is_not_found_again_is_a_damaged_file(journal):
+    """An index that lost it, say. Nobody owns the run then."""
+    log = opened(journal)
+    journal.release(log.number)
+    tenure = ownership.Tenure()
+    with pytest.raises(JournalError, match="is not found again: the file is damaged; restore a backup"):
+        ownership.hold(tenure, journal, row(id="elsewhere", number=log.number))
+    tenure.end()
+    assert not journal.is_held(log.number)
+    later = opened(journal, generation=2)
+    journal.release(later.number)
+    assert ownership.hold(tenure, journal, row(number=later.number, generation=2)).generation == 2
+
+
+def test_a_file_with_something_planted_is_refused(path, journal):
+    """Before anything is written."""
+    opened(journal)
+    journal.close()
+    with contextlib.closing(sqlite3.connect(path)) as shell, shell:
+        shell.execute("create trigger evil after insert on entries begin delete from entries; end")
+    for is_read_only in (True, False):
+        with pytest.raises(JournalError, match=r"schema is not that of sagadsl \(trigger evil\): nothing was written"):
+            SqliteJournal(path, read_only=is_read_only).runs()
 
 
 def test_a_full_disk_is_a_journal_error_and_the_run_can_go_on(path, journal):

@@ -119,12 +119,12 @@ def test_statements_go_through_the_one_connection_that_can_be_watched():
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                name, keywords = node.func.attr, {keyword.arg for keyword in node.keywords}
+                name = node.func.attr
                 if name in {"executemany", "executescript", "cursor", "blobopen", "backup"}:
                     found.append((path.name, name))
                 elif name == "connect":
-                    found.append((path.name, name, "factory" in keywords))
-    assert found == [("sqlite.py", "connect", True)]
+                    found.append((path.name, ast.unparse(node.func)))
+    assert found == [("sqlite.py", "self.connect")]
 
 
 def test_users_functions_are_called_where_the_drivers_answer_a_call():
@@ -143,12 +143,12 @@ def test_users_functions_are_called_where_the_drivers_answer_a_call():
 def test_nothing_is_left_where_nobody_watches(runtime):
     """The same objects are in their places again."""
     drivers = runtime.drivers[0].__self__
-    before = (SqliteJournal.connection_class, Locks.hold, Locks.release, drivers._answers, drivers._async_answers)
+    before = (SqliteJournal.connect, Locks.hold, Locks.release, drivers._answers, drivers._async_answers)
     with watch(lambda point: None, drivers):
-        assert SqliteJournal.connection_class is not sqlite3.Connection
-    after = (SqliteJournal.connection_class, Locks.hold, Locks.release, drivers._answers, drivers._async_answers)
+        assert SqliteJournal.connect is not sqlite3.connect
+    after = (SqliteJournal.connect, Locks.hold, Locks.release, drivers._answers, drivers._async_answers)
     assert all(old is new for old, new in zip(before, after, strict=True))
-    assert SqliteJournal.connection_class is sqlite3.Connection
+    assert SqliteJournal.connect is sqlite3.connect
     assert isinstance(drivers, Drivers)
 
 
@@ -169,7 +169,7 @@ def test_a_statement_is_told_of_by_its_first_words(sql, kind):
 def test_what_is_watched_behaves_as_before(tmp_path, points, runtime):
     """An error comes out as it was, after its point has ended."""
     SqliteJournal(tmp_path / "other.db")._first_execute("select 1")
-    connection = sqlite3.connect(tmp_path / "third.db", factory=SqliteJournal.connection_class)
+    connection = SqliteJournal.connect(tmp_path / "third.db")
     with closing(connection), pytest.raises(sqlite3.OperationalError):
         connection.execute("select nothing")
     assert points.passed[-1] == "after select nothing"

@@ -14,6 +14,7 @@ import pytest
 
 import sagadsl
 from sagadsl import RunConflictError, Runtime, UsageError, saga, step
+from sagadsl._core.journal import sqlite
 
 
 @step(compensate=None)
@@ -364,6 +365,38 @@ def test_a_damaged_run_does_not_hide_the_others(make_runtime, caplog):
     assert "flow/a is left out" in caplog.text
     with pytest.raises(sagadsl.JournalError, match="damaged"):
         runtime.find("flow/a")
+
+
+def test_a_damaged_run_is_not_resumed(make_runtime):
+    """What its digest says comes out as it is."""
+    runtime = make_runtime()
+    flow.using(runtime=runtime, key="k")("a")
+    runtime.journal()._read("update entries set arguments = '{}' where kind = 'opened'", ())
+    with pytest.raises(sagadsl.JournalError, match="entry 1 of run number 1 is damaged: restore a backup"):
+        flow.using(runtime=runtime).resume("flow/k")
+
+
+WRONG = {
+    "a definition": ("definition", "5", "is no definition of a step"),
+    "a definition of odd words": ("definition", '{"module": 5}', "is no definition of a step"),
+    "arguments": ("arguments", "[1]", "are no arguments"),
+    "half of a fault": ("result", "{", "JSONDecodeError"),
+}
+
+
+@pytest.mark.parametrize("what", sorted(WRONG))
+def test_a_record_that_somebody_else_wrote_is_refused(what, make_runtime):
+    """With a digest that fits, it is no damage; it is not taken for a step all the same."""
+    column, text, told = WRONG[what]
+    runtime = make_runtime()
+    flow.using(runtime=runtime, key="k")("a")
+    journal = runtime.journal()
+    journal._read(f"update entries set {column} = ? where kind in ('intent', 'done') and {column} is not null", (text,))  # noqa: S608
+    for entry in journal._read("select number, seq, arguments, result from entries", ()):
+        digest = sqlite._digest(*entry[2:])
+        journal._read("update entries set digest = ? where number = ? and seq = ?", (digest, *entry[:2]))
+    with pytest.raises(sagadsl.JournalError, match=f"holds what this version never writes: .*({told})"):
+        runtime.find("flow/k")
 
 
 def test_entries_that_make_no_sense_are_refused(make_runtime):

@@ -74,3 +74,22 @@ def test_the_tables_are_strict(statement, file):
     """A column holds what it says."""
     with pytest.raises(sqlite3.IntegrityError):
         file.execute(statement)
+
+
+PLANTED = {
+    "": None,
+    "create table notes (note); create index by_note on notes (note); create view noted as select * from notes": None,
+    "create table n (x); create trigger t after insert on n begin delete from n; end": None,
+    "create trigger evil after insert on ENTRIES begin select 1; end": "trigger evil",
+    "create trigger evil after insert on _sqlite_migrations begin select 1; end": "trigger evil",
+    "create unique index evil on run (saga)": "index evil",
+    "drop view runs; create view runs as select 1": "view runs",
+    "drop table letters": "no letters",
+}
+
+
+@pytest.mark.parametrize("sql", sorted(PLANTED))
+def test_what_stands_in_our_place_or_on_what_is_ours_is_named(sql, file):
+    """And what others keep beside it is their own affair."""
+    file.executescript(sql)
+    assert schema.planted(file) == PLANTED[sql]

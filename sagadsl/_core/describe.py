@@ -5,13 +5,32 @@ Reading for people never fails on a value: what this program cannot make again i
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from sagadsl._core.codec import Codec
+from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.values import Cause, Status, StepInfo, StepStatus, as_time
-from sagadsl.errors import CompensationError, Fault
+from sagadsl.errors import CompensationError, Fault, JournalError, SagaError
+
+
+@contextlib.contextmanager
+def legible(journal: Journal, run_id: str) -> Iterator[None]:
+    """Read what is on record of a run; whatever it does to the functions that read it, it is the record that is wrong.
+
+    Raises:
+        JournalError: It is damaged, or foreign, or holds a value that this program cannot make.
+    """
+    try:
+        yield
+    except SagaError:
+        raise
+    except Exception as error:
+        what = f"{error!r:.300}"
+        raise JournalError(journal.name, f"run {run_id} holds what this version never writes: {what}") from error
 
 
 def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
@@ -45,7 +64,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         saga=child is not None,
         attempts=slot.attempts,
         uncertain=slot.is_uncertain,
-        arguments=stored_value(slot.arguments, codec) or {},
+        arguments=stored_arguments(slot.arguments, codec),
         result=stored_value(child.result if child else slot.result, codec),
         error=stored_fault(child.fault if child else slot.fault, codec),
         compensation=slot.facts.get("compensate"),
@@ -65,6 +84,19 @@ def stored_value(text: str | None, codec: Codec) -> Any:
         return json.loads(text or "null")
 
 
+def stored_arguments(text: str | None, codec: Codec) -> dict[str, Any]:
+    """Return stored arguments for people.
+
+    Raises:
+        ValueError: They are none.
+    """
+    arguments = stored_value(text, codec) if text else {}
+    if not isinstance(arguments, dict):
+        msg = f"{text!r:.80} are no arguments"
+        raise ValueError(msg)  # noqa: TRY004  # it is a text that is wrong
+    return arguments
+
+
 def stored_fault(text: str | None, codec: Codec) -> Fault | None:
     try:
         return codec.load_fault(text) if text is not None else None
@@ -75,12 +107,14 @@ def stored_fault(text: str | None, codec: Codec) -> Fault | None:
 
 def stuck(scope: Scope) -> CompensationError:
     """Return what to say of a run whose compensation failed."""
-    owed = scope.owed()
-    failed = next(slot for slot in owed if slot.status is StepStatus.COMPENSATION_FAILED)
+    with legible(scope.run.journal, scope.run.id):
+        owed = scope.owed()
+        failed = next(slot for slot in owed if slot.status is StepStatus.COMPENSATION_FAILED)
+        fault = scope.run.codec.load_fault(failed.compensation_fault or "{}")
     return CompensationError(
         scope.run.id,
         failed.key,
-        scope.run.codec.load_fault(failed.compensation_fault or "{}"),
+        fault,
         scope.compensated(),
         tuple(slot.key for slot in owed if slot.status is not StepStatus.COMPENSATION_FAILED),
     )

@@ -10,7 +10,7 @@ from collections import deque
 from itertools import takewhile
 
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
-from sagadsl._core.scope import OpenRun, Past, Scope, Slot
+from sagadsl._core.scope import OpenRun, Past, Scope, Slot, facts_of
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
 from sagadsl.errors import JournalError
 
@@ -28,7 +28,7 @@ def restore(run: OpenRun, entries: list[Entry]) -> Scope:
     """Fold a journal to the root scope of its run.
 
     Raises:
-        KeyError: The journal is not legal.
+        Exception: The journal is not legal, of the kind that it makes the code below raise.
     """
     reader = Reader(run)
     for entry in entries:
@@ -105,6 +105,7 @@ class Reader:
 
 def slot_of(scope: Scope, entry: Entry, child: Scope | None = None) -> Slot:
     """Return the slot of a call that *entry* begins."""
+    facts_of(entry.definition or "{}")  # one that is none is found before anything is done
     return Slot(scope, entry.step, entry.name or "", entry.definition or "{}", entry.arguments or "{}", child=child)
 
 

@@ -18,7 +18,7 @@ import attrs
 
 from sagadsl._core.journal import Journal
 from sagadsl._core.values import Entry, Kind, RunRow
-from sagadsl.errors import RunLockedError
+from sagadsl.errors import JournalError, RunLockedError
 
 
 class Tenure:
@@ -49,7 +49,7 @@ class Tenure:
 def hold(tenure: Tenure, journal: Journal, row: RunRow) -> RunRow | None:
     """Hold a run; return its row as it then is, or `None`: a living thread or process has it."""
     while tenure.hold(journal, row.lock):
-        now = next(each for each in journal.runs(id=row.id) if each.number == row.number)
+        now = _again(journal, row)
         if now.lock == row.lock:
             return now
         tenure.release(row.lock)  # taken by force since the row was read
@@ -66,12 +66,24 @@ def claim(tenure: Tenure, journal: Journal, row: RunRow, *, steal: bool = False)
     held = hold(tenure, journal, row)
     if held is not None:
         return held, False
-    row = next(each for each in journal.runs(id=row.id) if each.number == row.number)
+    row = _again(journal, row)
     place = attrs.evolve(row, thefts=row.thefts + 1)
     if not steal or not tenure.hold(journal, place.lock):  # two that take it by force: one wins
         told = owner_of(journal.entries(row.number))
         raise RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
     return place, True
+
+
+def _again(journal: Journal, row: RunRow) -> RunRow:
+    """Return a run's row as it is now.
+
+    Raises:
+        JournalError: A row that was read a moment ago is not found by its id: the file is damaged.
+    """
+    for each in journal.runs(id=row.id):
+        if each.number == row.number:
+            return each
+    raise JournalError(journal.name, f"run {row.id} is not found again: the file is damaged; restore a backup")
 
 
 def owner() -> str:

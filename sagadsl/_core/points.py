@@ -9,6 +9,7 @@ is watched has its place taken by something that tells, and otherwise does the s
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ def watch(at: At, drivers: Drivers) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         for place, name, new in (
-            (SqliteJournal, "connection_class", connection_class(point)),
+            (SqliteJournal, "connect", functools.partial(sqlite3.connect, factory=connection_class(point))),
             (Locks, "hold", told_of(Locks.hold, "the lock is taken", point)),
             (Locks, "release", told_of(Locks.release, "the lock is let go", point)),
             (drivers, "_answers", drivers._answers | {Call: call(drivers._answers[Call], point)}),  # noqa: SLF001

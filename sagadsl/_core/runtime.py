@@ -24,7 +24,7 @@ from attrs import define, field, frozen
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, checked_name, key_of
-from sagadsl._core.describe import describe, resuming_line, stored_value, stuck
+from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
 from sagadsl._core.drive import Drivers, contained
 from sagadsl._core.flow import Ended, attempt, leave_to_a_person, past_pivot, settle
 from sagadsl._core.history import interruptions, restore
@@ -296,7 +296,8 @@ class Runtime:
         """Say what a call means whose run exists."""
         scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else self._take(asked, row)
         if scope.status is Status.COMPLETED:
-            value = self.codec.decode(scope.result) if scope.result is not None else None
+            with legible(asked.journal, row.id):
+                value = self.codec.decode(scope.result) if scope.result is not None else None
             return Opened(ended=Ended(Status.COMPLETED, value), run=scope.run, record=scope)
         if scope.status is not Status.COMPENSATED:
             return Opened(scope)
@@ -426,10 +427,8 @@ class Runtime:
             raise JournalError(journal.name, f"run {row.id} has no entries: restore a backup")
         run = self._open_run(spec, row, journal, Log(row.number, entries[-1].seq), options)
         run.is_new = False
-        try:
+        with legible(journal, row.id):
             scope = restore(run, entries)
-        except (KeyError, ValueError) as error:
-            raise JournalError(journal.name, f"run {row.id} holds what this version never writes: {error!r}") from error
         scope.spec = spec
         return scope
 
@@ -442,10 +441,12 @@ class Runtime:
 
     def _announce(self, scope: Scope) -> None:
         """Say which run goes on, how old it is, and what is tried again: one line."""
-        log.warning(resuming_line(scope, self.clock()), extra={"run": scope.run.id})
+        with legible(scope.run.journal, scope.run.id):
+            line = resuming_line(scope, self.clock())
+        log.warning(line, extra={"run": scope.run.id})
 
     def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:
-        recorded = self.codec.decode(asked.journal.entries(row.number)[0].arguments or "{}")
+        recorded = self._arguments(asked.journal, row)[1]
         given = self.codec.decode(asked.arguments)
         names = tuple(
             n for n in {**recorded, **given} if n not in recorded or n not in given or recorded[n] != given[n]
@@ -472,8 +473,7 @@ class Runtime:
         row = self._row(run_id, journal)
         if spec is not None and row.saga != spec.name:
             raise RunConflictError(row.id, f"is a run of {row.saga}, not of {spec.name}: name that saga")
-        text = journal.entries(row.number)[0].arguments or "{}"
-        arguments = self.codec.decode(text) if spec is not None else {}
+        text, arguments = self._arguments(journal, row) if spec is not None else ("{}", {})
         if spec is not None and not compensate:
             asked = Asked(spec, options, journal, text, row.arguments_digest, tenure)
             return self._reopen(asked, row), arguments
@@ -488,6 +488,12 @@ class Runtime:
         if opened.scope is None:
             tenure.end()
         return opened, arguments
+
+    def _arguments(self, journal: Journal, row: RunRow) -> tuple[str, dict[str, Any]]:
+        """Return what a run was called with, as text and as values."""
+        with legible(journal, row.id):
+            text = journal.entries(row.number)[0].arguments or "{}"
+            return text, dict(self.codec.decode(text))
 
     def request_compensation(self, scope: Scope, *, by_names: bool) -> Opened:
         """Say what a request to compensate means for a run that this process holds; it says what is owed."""
@@ -633,12 +639,13 @@ class Runtime:
         scope = self._load(None, row, journal, entries=entries)
         _open_runs.discard(scope.run)
         is_live = journal.is_held(row.lock)
-        facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
-        told = owner_of(entries)
-        facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
-        told_of_saga = facts_of(entries[0].definition or "{}")
-        module, is_block = told_of_saga.get("module", ""), "block" in told_of_saga
-        facts["arguments"] = stored_value(entries[0].arguments, self.codec) or {}
+        with legible(journal, row.id):
+            facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
+            told = owner_of(entries)
+            facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
+            told_of_saga = facts_of(entries[0].definition or "{}")
+            module, is_block = told_of_saga.get("module", ""), "block" in told_of_saga
+            facts["arguments"] = stored_arguments(entries[0].arguments, self.codec)
         return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
 
     def info(self, run: OpenRun) -> Run:

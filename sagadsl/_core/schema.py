@@ -10,6 +10,7 @@ sqlite-utils applies the migrations and is imported only when a file is new or o
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -140,18 +141,55 @@ VIEWS: Final = {
 }
 
 
+def _stored(statement: str) -> tuple[str, str]:
+    """Return what a statement makes, and how SQLite keeps it: word for word, but for the first two words."""
+    _, kind, name = statement.split(maxsplit=3)[:3]
+    return name, f"CREATE {kind.upper()} {statement[len(f'create {kind} ') :]}"
+
+
+EXPECTED: Final = dict(
+    map(_stored, (*TABLES, *(f"create view {name} as {sql}" for name, sql in VIEWS.items()))),
+)
+"""What of a file of this version is ours, by name, as SQLite keeps it."""
+
+
+def planted(connection: sqlite3.Connection) -> str | None:
+    """Name what stands in our place, or on what is ours, and is not ours: SQLite would obey it.
+
+    A trigger could change what is written, another table or view stand in for one of ours, an index refuse our rows.
+    What others keep in the file beside ours is their own affair.
+    """
+    missing = dict(EXPECTED)
+    guarded = {"index": {*EXPECTED}, "trigger": {*EXPECTED, "_sqlite_migrations"}}
+    for kind, name, on, sql in connection.execute("select type, name, tbl_name, sql from sqlite_schema"):
+        if name in EXPECTED:
+            if sql != EXPECTED[name]:
+                return f"{kind} {name}"
+            del missing[name]
+        elif sql is not None and on.lower() in guarded.get(kind, ()):
+            return f"{kind} {name}"
+    return f"no {next(iter(missing))}" if missing else None
+
+
+def first(db: Database) -> None:
+    """Make the file's first version."""
+    for statement in TABLES:
+        db.execute(statement)
+    for name, sql in VIEWS.items():
+        db.execute(f"create view {name} as {sql}")
+
+
+MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (first,)
+"""One a version, in order; the name of each is its mark in the file."""
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring a new or older file to this version, in one transaction."""
     from sqlite_utils import Database, Migrations  # noqa: PLC0415  # a quarter of a second, and only for old or new files
 
     migrations = Migrations("sagadsl")
-
-    @migrations()
-    def m001_first(db: Database) -> None:
-        for statement in TABLES:
-            db.execute(statement)
-        for name, sql in VIEWS.items():
-            db.create_view(name, sql)
+    for number, migration in enumerate(MIGRATIONS, 1):
+        migrations(name=f"m{number:03}_{migration.__name__}")(migration)
 
     connection.execute("begin immediate")
     try:

@@ -36,10 +36,21 @@ CUT_OFF = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ER
 """What can follow an intent only if the attempt had no end."""
 
 
+WORDS = ("module", "compensate", "title", "standing")
+"""What of a definition is a word, where it is there."""
+
+
 @cache
 def facts_of(definition: str) -> dict[str, Any]:
-    """Return what the journal keeps of a definition; read it, never change it."""
-    facts: dict[str, Any] = json.loads(definition)
+    """Return what the journal keeps of a definition; read it, never change it.
+
+    Raises:
+        ValueError: It is no definition.
+    """
+    facts = json.loads(definition)
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(name, ""), str) for name in WORDS):
+        msg = f"{definition!r:.80} is no definition of a step"
+        raise ValueError(msg)
     return facts
 
 

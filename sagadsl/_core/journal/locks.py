@@ -77,13 +77,22 @@ class Locks:
             if OFD_GETLK is not None:
                 if not self.path.exists():
                     return False
-                answer = fcntl.fcntl(self._open(), OFD_GETLK, _region(fcntl.F_WRLCK, number))
-                return int(struct.unpack_from("h", answer)[0]) != fcntl.F_UNLCK
+                return self._is_locked(number, OFD_GETLK)
             descriptor = self._lock(number)
             if descriptor is None:
                 return True
             os.close(descriptor)
             return False
+
+    def _is_locked(self, number: int, ask: int) -> bool:
+        is_open = self._descriptor >= 0
+        descriptor = self._descriptor if is_open else os.open(self.path, os.O_RDONLY)  # it may be all that is allowed
+        try:
+            answer = fcntl.fcntl(descriptor, ask, _region(fcntl.F_WRLCK, number))
+        finally:
+            if not is_open:
+                os.close(descriptor)
+        return int(struct.unpack_from("h", answer)[0]) != fcntl.F_UNLCK
 
     def _open(self) -> int:
         if self._descriptor < 0:

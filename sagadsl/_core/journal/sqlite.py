@@ -15,6 +15,7 @@ import contextlib
 import functools
 import os
 import sqlite3
+import struct
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from typing import Any, Final, TypeVar
 
 from sagadsl._core.journal import Letter, Log, Overtaken, Taken
 from sagadsl._core.journal.locks import locks_of
-from sagadsl._core.schema import APPLICATION_ID, VERSION, migrate
+from sagadsl._core.schema import APPLICATION_ID, VERSION, migrate, planted
 from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import JournalError
 
@@ -47,20 +48,25 @@ class SqliteJournal:
     Args:
         path: The file; its folder must exist.
         read_only: Never write, not even a migration.
+        connect: What opens the file: ``sqlite3.connect``, or a stand-in whose disk can be made to fail.
 
     Raises:
         JournalError: From any method, when the file cannot be opened, read or written.
     """
 
-    connection_class: type[sqlite3.Connection] = sqlite3.Connection
-    """What every statement goes through; who wants to know of each gives another."""
+    connect: Callable[..., sqlite3.Connection] = staticmethod(sqlite3.connect)
+    """What opens the file; who wants to know of each statement, or has another disk, gives another."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, connect: Callable[..., sqlite3.Connection] | None = None
+    ) -> None:
         self.path = path.absolute()
         self.name = str(self.path)
         if "\0" in self.name:
             raise JournalError(repr(self.name), "no file has a NUL in its name: name another")
         self._read_only = read_only
+        if connect is not None:
+            self.connect = connect
         self._locks = locks_of(Path(os.path.realpath(path)))  # by whatever name, one file has one owner a run
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -236,6 +242,8 @@ class SqliteJournal:
     def _explained_lock(self) -> Iterator[None]:
         try:
             yield
+        except struct.error as error:
+            raise JournalError(self.name, f"it says of a run what cannot be ({error}): restore a backup") from error
         except OSError as error:
             reason = f"its lock file cannot be used ({error.strerror}): make {self._locks.path} readable and writable"
             raise JournalError(self.name, reason) from error
@@ -266,7 +274,7 @@ class SqliteJournal:
             self._execute("begin immediate")
             yield
             self._execute("commit")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:  # a number that a damaged file made too large
             raise self._explain(error) from error
 
     def _roll_back(self) -> None:
@@ -301,34 +309,47 @@ class SqliteJournal:
                 ) from error
         if os.path.isfile(self.path) and 0 < os.path.getsize(self.path) < SMALLEST:  # noqa: PTH113, PTH202  # as above
             raise JournalError(self.name, CURES[sqlite3.SQLITE_NOTADB])  # SQLite would write over it
-        mode = "ro" if self._read_only else "rw"
         try:
-            connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}",
-                uri=True,
-                isolation_level=None,
-                timeout=PATIENCE,
-                check_same_thread=False,
-                factory=self.connection_class,
-            )
-            try:
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
+            return self._opened()
         except sqlite3.Error as error:
             raise self._explain(error) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        address = self.path.as_uri()
+        if not self._read_only:
+            return self._prepared(f"{address}?mode=rw")
+        try:
+            return self._prepared(f"{address}?mode=ro")
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_CANTOPEN or os.path.exists(f"{self.path}-wal"):  # noqa: PTH110
+                raise
+        return self._prepared(f"{address}?mode=ro&immutable=1")  # where SQLite cannot make its log: no writer can
+
+    def _prepared(self, address: str) -> sqlite3.Connection:
+        connection = self.connect(address, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Set the connection's rules, and see that the file is ours and of this version."""
         connection.execute("pragma trusted_schema = off")
         version = self._version(connection)
+        if version == VERSION:
+            self._refuse_planted(connection)
         if self._read_only:
-            if version < VERSION:
+            if not version:
                 raise JournalError(
                     self.name, "is empty: no saga has written to it yet; name another with --db or store="
                 )
+            if version < VERSION:
+                reason = (
+                    f"is of an older sagadsl (schema {version}): the next saga that writes to it brings it up to date"
+                )
+                raise JournalError(self.name, reason)
             return
         if self._write_ahead(connection) != "wal":
             raise JournalError(self.name, "its file system cannot hold a write-ahead log: use a local disk")
@@ -337,6 +358,16 @@ class SqliteJournal:
             connection.execute("pragma fullfsync = 1")  # pragma: no cover
         if version < VERSION:
             migrate(connection)
+            self._refuse_planted(connection)
+
+    def _refuse_planted(self, connection: sqlite3.Connection) -> None:
+        what = planted(connection)
+        if what is not None:
+            reason = (
+                f"its schema is not that of sagadsl ({what}): nothing was written; if you made that, drop it, else "
+                "restore a backup, or name another file with store="
+            )
+            raise JournalError(self.name, reason)
 
     def _write_ahead(self, connection: sqlite3.Connection) -> str:
         """Switch to the write-ahead log and return the mode that the file then has.
@@ -348,8 +379,8 @@ class SqliteJournal:
         while True:
             try:
                 return str(connection.execute("pragma journal_mode = wal").fetchone()[0])
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
             connection.execute("begin immediate")
             connection.execute("rollback")
@@ -360,7 +391,7 @@ class SqliteJournal:
         version = int(connection.execute("pragma user_version").fetchone()[0])
         objects = connection.execute("select count(*) from sqlite_schema").fetchone()[0]
         connection.execute("commit")
-        if application != APPLICATION_ID:
+        if application != APPLICATION_ID or not version:
             if application or objects:
                 raise JournalError(self.name, "is another program's database: name a file of its own with store=")
             return 0
@@ -370,8 +401,9 @@ class SqliteJournal:
             )
         return version
 
-    def _explain(self, error: sqlite3.Error) -> JournalError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    def _explain(self, error: Exception) -> JournalError:
+        is_text = not _code(error) and "decode" in str(error)  # Python's own error: bytes that are no text
+        code = sqlite3.SQLITE_CORRUPT if is_text else _code(error)
         cure = CURES.get(code, "nothing was lost; the run can go on once it is mended")
         return JournalError(self.name, f"{error}: {cure}")
 
@@ -394,6 +426,11 @@ CURES: Final = {
     sqlite3.SQLITE_CANTOPEN: "see that the folder exists and is readable and writable",
     sqlite3.SQLITE_IOERR: "the disk or a limit on the file's size refused; see to it, then run the program again",
 }
+
+
+def _code(error: Exception) -> int:
+    """Return what SQLite calls an error, 0 where it is not SQLite's."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _digest(arguments: str | None, result: str | None) -> bytes | None:
