@@ -255,11 +255,13 @@ class Provided:
         that a method is bound to is nobody's rival.
         """
         known = spec.parameters
+        if not isinstance(source, Provision):
+            return
         for other in known.names:
             if other == name or (other not in asked and (other not in known.live or other in {"self", "cls"})):
                 continue
             try:
-                is_same = isinstance(source, Provision) and self._source(spec, other, "") is source
+                is_same = self._source(spec, other, "") is source
             except UsageError:  # nobody asks for it here
                 continue
             if is_same:

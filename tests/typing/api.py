@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Task
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -289,6 +290,8 @@ assert_type(Artifact("report.csv").is_intact(), bool)
 assert_type(sagadsl.resume_all(), tuple[Outcome[Any], ...])
 assert_type(sagadsl.resume_all([place_order, aplace_order, shop.order.using(id="o-1")]), tuple[Outcome[Any], ...])
 assert_type(sagadsl.resume_all(place_order, every=timedelta(minutes=1)).outcomes, tuple[Outcome[Any], ...])
+coroutine_7 = assert_type(sagadsl.aio.resume_all(), Coroutine[Any, Any, tuple[Outcome[Any], ...]])
+coroutine_8 = assert_type(sagadsl.aio.resume_all(aplace_order, every=60), Coroutine[Any, Any, Task[None]])
 with sagadsl.resume_all(every=60) as resuming:
     assert_type(resuming.wait(timeout=1.0), tuple[Outcome[Any], ...])
     assert_type(resuming.stop(), None)
