@@ -29,6 +29,7 @@ from sagadsl._core.provided import Source
 from sagadsl._core.runtime import (
     CODEC,
     Opened,
+    Run,
     Runtime,
     default_runtime,
     registry,
@@ -87,6 +88,13 @@ class Saga(Protocol[P, R]):
     def resume(self, run_id: str) -> R:
         """Go on with a stored run, with its stored arguments; live ones are those that `provide` was told of."""
 
+    @overload
+    def compensate(  # type: ignore[overload-overlap]  # as above
+        self: Saga[P, Coroutine[Any, Any, S]], run_id: str
+    ) -> Coroutine[Any, Any, Run]: ...
+    @overload
+    def compensate(self, run_id: str) -> Run: ...
+
     def using(
         self,
         *,
@@ -121,7 +129,11 @@ class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga`
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
-        return self._self_parent.go_on(self.__wrapped__, self._bound_to(), run_id)
+        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, compensate=False)
+
+    def compensate(self, run_id: str) -> Any:
+        """Compensate a stored run."""
+        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, compensate=True)
 
     def _bound_to(self) -> Any:
         """Return what the method gets as its first argument; a static one gets nothing, whatever it is called on."""
@@ -167,12 +179,16 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
-        return self.go_on(self.__wrapped__, None, run_id)
+        return self.reopened(self.__wrapped__, None, run_id, compensate=False)
 
-    def go_on(self, wrapped: Any, instance: Any, run_id: str) -> Any:
-        """Go on with a stored run, with *wrapped* as its body."""
+    def compensate(self, run_id: str) -> Any:
+        """Compensate what a stored run owes, or carry on doing so, with this saga as its body; return the run."""
+        return self.reopened(self.__wrapped__, None, run_id, compensate=True)
+
+    def reopened(self, wrapped: Any, instance: Any, run_id: str, *, compensate: bool) -> Any:
+        """Run *wrapped* as the body of a stored run over its record, in the store of this saga."""
         runtime = runtime_of(self._self_spec, self._self_options)
-        return reopen(self, (wrapped, instance), run_id, runtime, compensate=False)
+        return reopen(self, (wrapped, instance), run_id, runtime, compensate=compensate)
 
     def reopen(self, run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
         """Run the body of a stored run over its record."""
