@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 
 import pytest
 
@@ -608,3 +609,28 @@ def test_gathered_branches_settle_before_anything_is_compensated(make_runtime, w
     with pytest.raises(ValueError, match="no"):
         asyncio.run(flow())
     assert world == ["a", "slow", "-slow", "-a"]
+
+
+def test_a_forgotten_await_is_told_by_the_name_of_what_was_called(runtime, world):
+    """Python itself warns, where the call stands."""
+
+    @sagadsl.step(compensate=None, name="reserve")
+    async def reserve() -> None:
+        world.add("never")
+
+    @sagadsl.saga(name="child", runtime=runtime)
+    async def child() -> None:
+        world.add("never")
+
+    @sagadsl.saga(name="order", runtime=runtime)
+    async def order() -> None:
+        reserve()
+        child()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(order())
+        order()
+    told = [str(each.message) for each in caught]
+    assert told == [f"coroutine '{name}' was never awaited" for name in ("reserve", "child", "order")]
+    assert world == []

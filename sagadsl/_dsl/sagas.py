@@ -285,10 +285,12 @@ def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: An
         raise misplaced(spec, here)
     stored, live = spec.parameters.split(spec.parameters.bind(args if instance is None else (instance, *args), kwargs))
     calling = Calling(spec, options, runtime_of(spec, options), functools.partial(wrapped, *args, **kwargs), finish)
-    if isinstance(here, Scope):
-        slot = child_of(here, spec, stored, live, options)
-        return arun_child(slot, calling) if spec.is_async else run_child(slot, calling)
-    return arun_root(stored, calling) if spec.is_async else run_root(calling.open(stored), calling)
+    slot = child_of(here, spec, stored, live, options) if isinstance(here, Scope) else None
+    if not spec.is_async:
+        return run_root(calling.open(stored), calling) if slot is None else run_child(slot, calling)
+    made: Any = arun_root(stored, calling) if slot is None else arun_child(slot, calling)
+    made.__qualname__ = spec.name  # as for steps
+    return made
 
 
 def run_root(opened: Opened, calling: Calling) -> Any:
