@@ -74,16 +74,20 @@ def stored_fault(text: str | None, codec: Codec) -> Fault | None:
 
 
 def stuck(scope: Scope) -> CompensationError:
-    """Return what to say of a run whose compensation failed."""
+    """Return what to say of a run whose compensation failed, caused by what made it compensate, as when it failed."""
+    run = scope.run
     slots = [slot for each in scope.tree() for slot in each.slots]
     failed = next(slot for slot in slots if slot.status is StepStatus.COMPENSATION_FAILED)
-    return CompensationError(
-        scope.run.id,
+    error = CompensationError(
+        run.id,
         failed.key,
-        scope.run.codec.load_fault(failed.compensation_fault or "{}"),
+        run.codec.load_fault(failed.compensation_fault or "{}"),
         tuple(slot.key for slot in slots if slot.status is StepStatus.COMPENSATED),
         tuple(slot.key for slot in scope.owed() if slot is not failed),
     )
+    cause = next((each for each in failed.scope.chain() if each.fault is not None), scope)
+    error.__cause__ = run.original(stored_fault(cause.fault, run.codec), cause.path)
+    return error
 
 
 def resuming_line(scope: Scope, now: int) -> str:
