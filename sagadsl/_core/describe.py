@@ -84,6 +84,7 @@ def stuck(scope: Scope) -> CompensationError:
         run.codec.load_fault(failed.compensation_fault or "{}"),
         tuple(slot.key for slot in slots if slot.status is StepStatus.COMPENSATED),
         tuple(slot.key for slot in scope.owed() if slot is not failed),
+        run.journal.name,
     )
     cause = next((each for each in failed.scope.chain() if each.fault is not None), scope)
     error.__cause__ = run.original(stored_fault(cause.fault, run.codec), cause.path)

@@ -45,7 +45,7 @@ from sagadsl._dsl.options import known_options
 from sagadsl._dsl.outcomes import as_call
 from sagadsl._dsl.sagas import Calling, program_at
 from sagadsl._dsl.steps import Compensate, StepFunction
-from sagadsl.errors import Fault, ReplayError, Stop, UsageError
+from sagadsl.errors import Fault, ReplayError, Stop, UsageError, to_type
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -608,8 +608,8 @@ def _tell_left() -> None:
             if journal.runs(id=run_id)[-1].finished is None:
                 log.warning(
                     "%s was begun by hand and is left open. Go on: run the program again, and end it with complete() "
-                    "or compensate()   Compensate: sagadsl compensate %s",
-                    run_id, run_id, extra={"run": run_id},
+                    "or compensate()   Compensate: %s",
+                    run_id, to_type("compensate", run_id, store), extra={"run": run_id},
                 )  # fmt: skip
 
 

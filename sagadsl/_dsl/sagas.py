@@ -47,6 +47,7 @@ from sagadsl.errors import (
     ReplayError,
     Stop,
     UsageError,
+    to_type,
 )
 
 P = ParamSpec("P")
@@ -431,12 +432,12 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
     if scope.parent is None and not run.is_new:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
-        shown = short_id(run.id)
+        shown, store = short_id(run.id), run.journal.name
         at = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
-        or_else = "" if scope.spec is None or scope.spec.function is None else f", or sagadsl resume {shown}"
+        or_else = "" if scope.spec is None or scope.spec.function is None else f", or {to_type('resume', shown, store)}"
         log.warning(
-            "%s interrupted%s. Go on: run the program again%s   Compensate: sagadsl compensate %s",
-            shown, f" at {at}" if at else "", or_else, shown, extra={"run": run.id},
+            "%s interrupted%s. Go on: run the program again%s   Compensate: %s",
+            shown, f" at {at}" if at else "", or_else, to_type("compensate", shown, store), extra={"run": run.id},
         )  # fmt: skip
     return error
 

@@ -130,6 +130,6 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     reason, pivot = str(fault), root.pivot()
     if pivot is not None:
         reason += f"; {pivot.key} is {'' if pivot.done else 'perhaps '}past, from where nothing is compensated"
-    suspended = SuspendedError(run.id, Status.PAUSED, reason, pivot is not None and pivot.done)
+    suspended = SuspendedError(run.id, Status.PAUSED, reason, pivot is not None and pivot.done, run.journal.name)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)
