@@ -7,7 +7,10 @@ on leaves the user's body.
 
 from __future__ import annotations
 
+import os
+import shlex
 from inspect import get_annotations
+from pathlib import Path
 from typing import Any, ClassVar, dataclass_transform
 
 from attrs import field, frozen
@@ -40,6 +43,13 @@ class Fault:
     def __str__(self) -> str:
         """Give the exception as the last line of a traceback shows it."""
         return f"{self.name}: {self.message}" if self.message else self.name
+
+
+def to_type(verb: str, run: str, store: str = "") -> str:
+    """Return the command to type for a run: with ``--db`` where its journal *store* is not the one it would look in."""
+    looked_in = str(Path(os.environ.get("SAGADSL_DB") or "sagadsl.db").absolute())
+    elsewhere = f" --db {shlex.quote(store)}" if Path(store).is_absolute() and store != looked_in else ""
+    return f"sagadsl {verb} {shlex.quote(run)}{elsewhere}"
 
 
 @dataclass_transform()
@@ -149,7 +159,8 @@ class RunConflictError(SagaError):
 class CompensationError(SagaError):
     """A person must decide: a compensation failed, and what *pending* names still stands.
 
-    Raised from the exception that made the run compensate. *fault* is the compensation's own failure.
+    Raised from the exception that made the run compensate. *fault* is the compensation's own failure, *store* names the
+    journal.
     """
 
     exit_code: ClassVar[int] = 6
@@ -159,13 +170,14 @@ class CompensationError(SagaError):
     fault: Fault
     compensated: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
+    store: str = ""
 
     def __str__(self) -> str:
         still = f"; not yet tried: {', '.join(self.pending)}" if self.pending else ""
         done = f"; compensated: {', '.join(self.compensated)}" if self.compensated else ""
         return (
             f"run {self.run}: the compensation of {self.step} failed with {self.fault}{done}{still}. "
-            f"Mend the cause, then: sagadsl compensate {self.run}"
+            f"Mend the cause, then: {to_type('compensate', self.run, self.store)}"
         )
 
 
@@ -173,7 +185,7 @@ class SuspendedError(SagaError):
     """A person decides, or something is waited for: the run is *status* (paused or waiting) and can go on.
 
     With *forward_only* it is past its pivot and cannot be compensated. With *is_block* its body stands in a program,
-    which has to be run again.
+    which has to be run again. *store* names the journal.
     """
 
     exit_code: ClassVar[int] = 6
@@ -183,10 +195,12 @@ class SuspendedError(SagaError):
     reason: str
     forward_only: bool = False
     is_block: bool = False
+    store: str = ""
 
     def __str__(self) -> str:
-        back = "" if self.forward_only else f"   Compensate: sagadsl compensate {self.run}"
-        on = "run the program again" if self.is_block else f"call it again, or sagadsl resume {self.run}"
+        back = "" if self.forward_only else f"   Compensate: {to_type('compensate', self.run, self.store)}"
+        again = f"call it again, or {to_type('resume', self.run, self.store)}"
+        on = "run the program again" if self.is_block else again
         return f"run {self.run} is {self.status}: {self.reason}. Go on: {on}{back}"
 
 

@@ -196,7 +196,8 @@ def test_a_run_does_not_go_on_without_its_files(colour, make_runtime, export, cu
     for _ in range(2):
         with pytest.raises(JournalError, match=f"{path}, which export made, is {told}") as caught:
             again()
-        assert "then go on: sagadsl resume flow/k   Or compensate: sagadsl compensate flow/k" in str(caught.value)
+        assert "then go on: sagadsl resume flow/k --db /" in str(caught.value)
+        assert "Or compensate: sagadsl compensate flow/k --db /" in str(caught.value)
     assert world == effects
     assert [e.seq for e in make_runtime().journal().entries(1)] == [e.seq for e in entries]
     assert make_runtime().find("flow/k").is_interrupted

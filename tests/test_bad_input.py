@@ -12,6 +12,7 @@ import sagadsl
 from sagadsl import Compensation, JournalError, Retry, Runtime, UsageError, saga, step
 
 
+def two(first, second) -> None: ...
 def nothing() -> None:
     """Do nothing."""
 
@@ -82,6 +83,8 @@ def decorate(**options):
         (lambda: saga(nothing).using(durabilty="x"), "no option 'durabilty'; did you mean durability?"),
         (lambda: saga(nothing).using(id="a\nb")(), "id must have 1 to 200 printable characters"),
         (lambda: saga(key="{who}")(nothing)(), "key='{who}' must be a template of plain {argument} fields"),
+        (lambda: saga(key="{who}")(nothing)(), "(KeyError('who')); there are: none, for it has no stored arguments"),
+        (lambda: saga(key="{who}")(two)(1, 2), "(KeyError('who')); there are: {first}, {second}"),
         (lambda: saga(store=42)(nothing)(), "store=42: give a path, ':memory:' or a journal"),
         (lambda: Runtime(durability="none"), "durability='none': choose one of"),
         (lambda: sagadsl.configure(stroe="x"), "configure() has no setting 'stroe'"),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import subprocess
 import sys
 import threading
 import types
@@ -133,7 +134,8 @@ def test_a_block_that_fails_is_compensated_and_the_original_exception_goes_on(bl
         block(body, key="k")
     assert caught.value is error
     assert caught.value.__context__ is None
-    assert error.__notes__ == ["saga nightly/k: compensated book, act. Look: sagadsl show nightly/k"]
+    (note,) = error.__notes__
+    assert note.startswith("saga nightly/k: compensated book, act. Look: sagadsl show nightly/k --db /")
     frames = [frame.path.name for frame in caught.traceback]
     assert not {"blocks.py", "leaving.py"} & set(frames)
     assert world == ["a", "b", "-bx1", "-a"]
@@ -1439,13 +1441,49 @@ def test_a_function_is_not_decorated_with_a_name_alone():
 
 def test_a_handle_shows_where_it_stands(make_runtime):
     """For people."""
-    run = saga("nightly", runtime=make_runtime())
+    run = saga("nightly", runtime=make_runtime(), key="k")
     shown = [repr(run)]
     run.step(plain)(1)
     shown.append(repr(run))
     run.complete()
     assert [*shown, repr(run)] == [
         "<saga 'nightly' not begun>",
-        "<saga 'nightly' open>",
-        "<saga 'nightly' is completed>",
+        "<saga 'nightly' nightly/k is open>",
+        "<saga 'nightly' nightly/k is completed>",
+    ]
+
+
+LEFT = """
+from sagadsl import find, saga
+
+def effect(name):
+    return name
+
+def lost():
+    saga("lost", key="k").step(effect)("a")
+
+held, done, later = (saga(name, key="k") for name in ("held", "done", "later"))
+for each in (held, done, later):
+    each.step(effect)("a")
+done.complete()
+lost()
+unused = saga("unused")
+later_id = later.id
+del later, each
+find(later_id).compensate()
+if __import__("os").fork() == 0:
+    raise SystemExit
+__import__("os").wait()
+"""
+
+
+def test_a_program_that_ends_says_which_runs_it_leaves_open_by_hand(tmp_path):
+    """Once each, also where the handle is lost; not what has ended, nor in a forked child."""
+    (tmp_path / "left.py").write_text(LEFT)
+    ended = subprocess.run([sys.executable, "left.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    told = [line for line in ended.stderr.splitlines() if "left open" in line]
+    assert told == [
+        f"{name}/k was begun by hand and is left open. Go on: run the program again, and end it with complete() or "
+        f"compensate()   Compensate: sagadsl compensate {name}/k"
+        for name in ("held", "lost")
     ]

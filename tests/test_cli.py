@@ -396,6 +396,26 @@ def test_a_module_is_a_target_too(killed):
     assert (ended.returncode, ended.stderr.endswith("t-2 completed\n")) == (0, True)
 
 
+@pytest.mark.parametrize("verb", ["resume", "compensate"])
+@pytest.mark.parametrize("how", ["renamed", "moved", "twice"])
+def test_a_run_goes_on_with_the_target_that_is_named_after_a_file_was_renamed(tmp_path, verb, how):
+    """The saga's name is what counts; another file that has one of that name is not asked."""
+    place = Place(tmp_path)
+    place.write("trip.py", SCRIPT.replace("return Ticket(city)", "return city").replace("is Ticket", "is str"))
+    place.kill("t-1")
+    new = place.folder / {"renamed": "journey.py", "moved": "shop.py", "twice": "journey.py"}[how]
+    (place.folder / "trip.py").rename(new)
+    if how == "twice":
+        place.write("trip.py", "from sagadsl import saga\n\n@saga\ndef trip(city): 1 / 0\n")
+        new.write_text(f"import trip as _\n{new.read_text()}")
+    ended = place.sagadsl(verb, "t-1", "--target", f"{new.name}:trip", *(["--yes"] if verb == "compensate" else []))
+    assert ended.returncode == 0, ended.stderr
+    if verb == "resume":
+        assert place.world == ["flight", "hotel", "hotel"]
+    else:
+        assert place.world == ["flight", "hotel", "-hotel", "-flight"]
+
+
 def test_an_async_saga_is_run_too(killed):
     text = SCRIPT.replace("= flight(", "= await flight(").replace("return hotel(", "return await hotel(")
     for name in ("cancel_flight", "cancel_hotel", "flight", "hotel", "trip"):

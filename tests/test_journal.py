@@ -963,23 +963,25 @@ def test_the_view_of_runs_says_where_each_run_and_child_stands(shell):
 
 
 def test_the_view_of_steps_says_what_came_of_each_call(shell):
-    """Done, failed, retried, cut off, uncertain, each with attempts and error."""
+    """Done, failed, retried, cut off, compensated, each with attempts and error; as `run.steps` says it."""
     found = shell.execute(
         "select run, step, status, attempts, result, error, compensation from steps order by started"
     ).fetchall()
     assert found == [
-        ("failed", "reserve", "done", 2, '"r-1"', None, "release"),
+        ("failed", "reserve", "compensated", 2, '"r-1"', None, "release"),
         ("failed", "pay", "failed", 1, None, "m:Declined: no", None),
-        ("stuck", "ship", "done", 1, "1", None, "release"),
+        ("stuck", "ship", "compensation_failed", 1, "1", None, "release"),
         ("cut off", "look", "done", 0, "3", None, None),
         ("cut off", "wait", "entered", 1, None, None, None),
-        ("parent", "pack/box/tape", "uncertain", 1, None, "m:Late: slow", "release"),
+        ("parent", "pack/box/tape", "compensating", 1, None, "m:Late: slow", "release"),
     ]
     assert shell.execute("select started, ended from steps where step = 'reserve'").fetchone() == (
         iso(NOW),
         iso(NOW + 3_000_000),
     )
     assert shell.execute("select step from steps where ended is null").fetchall() == [("wait",)]
+    ordered = shell.execute("select step from steps where run in ('failed', 'cut off') order by run, seq").fetchall()
+    assert ordered == [("look",), ("wait",), ("reserve",), ("pay",)]
 
 
 def test_the_view_of_compensations_says_what_was_undone(shell):

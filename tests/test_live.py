@@ -537,6 +537,74 @@ def test_the_exact_class_comes_before_those_derived_from_it():
     assert given.take(given.sources(spec, ["it"], "x")) == {"it": "exact"}
 
 
+def move_back(target, what):
+    """Compensate at one of two connections."""
+    target.add(f"-{what}@{target.name}")
+
+
+@step(compensate=move_back, name="move")
+def move(source: Live[Session], target: Live[Session], what: str) -> None:
+    """Take from one, give to the other."""
+    source.add(f"{what}@{source.name}")
+    target.add(f"{what}@{target.name}")
+
+
+@saga(key="k", name="moving")
+def moving(source: Live[Session], target: Live[Session], what: str) -> None:
+    """Have two connections of one type."""
+    move(source, target, what)
+    die()
+
+
+@step(compensate=move_back, name="amove")
+async def amove(source: Live[Session], target: Live[Session], what: str) -> None:
+    """Take from one, give to the other."""
+    move.plain(source, target, what)
+
+
+@saga(key="k", name="amoving")
+async def amoving(source: Live[Session], target: Live[Session], what: str) -> None:
+    """Have two connections of one type."""
+    await amove(source, target, what)
+    die()
+
+
+@pytest.mark.parametrize(("made", "undone"), [(moving, "move"), (amoving, "amove")])
+@pytest.mark.parametrize("provided", [Session, Subsession])
+def test_one_value_is_never_given_for_two_parameters(make_runtime, world, made, undone, provided):
+    """Also where the compensation names one of them only: which database is meant, a type cannot tell."""
+    runtime = make_runtime()
+    with pytest.raises(Cut):
+        here(lambda: made.using(runtime=runtime)(Session("north"), Session("south"), "m"))
+    sagadsl.provide(provided, lambda: pytest.fail("it is made"))
+    name, entries = f"{made._self_spec.name}/k", len(make_runtime().journal().entries(1))
+    with pytest.raises(UsageError) as caught:
+        here(lambda: made.using(runtime=make_runtime()).resume(name))
+    cls = provided.__name__
+    assert str(caught.value) == (
+        f"run {name}: the saga {made._self_spec.name} needs the live argument source, and what is provided for {cls} "
+        f'would fill source and target alike. Tell them apart by types of their own: Source = NewType("Source", {cls}),'
+        " `source: Live[Source]`, sagadsl.provide(Source, factory); and so for target"
+    )
+    says = f"the compensation move_back of step {undone} needs the live argument target, .* would fill source and targ"
+    with pytest.raises(UsageError, match=says):
+        here(make_runtime().find(name).compensate)
+    assert len(make_runtime().journal().entries(1)) == entries
+    assert world == ["m@north", "m@south"]
+
+
+def test_parameters_told_apart_by_new_types_get_a_value_each():
+    """Nor is what nobody asks for, or the object of a method, anybody's rival."""
+
+    class Shop(Session):
+        def buy(self, other: Live[Session], token: Live[Token], gone: Live[Path]) -> None: ...
+
+    given = Provided({Session: lambda: "session", Shop: lambda: "shop", Token: lambda: "token"})
+    spec = step(Shop.buy)._self_spec
+    sources = given.sources(spec, ["other", "token"], "x")
+    assert given.take(sources) == {"other": "session", "token": "token"}
+
+
 @pytest.mark.parametrize("annotation", [None, Live[Any], Live[object], object, "Live[Missing]", "Gone"])
 def test_a_live_argument_whose_annotation_says_nothing_is_asked_to_say_more(annotation):
     """By what it lacks: an annotation, or the import of what it names."""

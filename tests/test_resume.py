@@ -239,6 +239,36 @@ def test_an_interrupted_run_can_be_compensated_instead(colour, make_runtime, act
     assert (str(run.status), str(run.cause)) == ("compensated", "request")
 
 
+def test_a_run_is_compensated_by_the_saga_that_its_code_has_become(colour, make_runtime, act, world):
+    """`SAGA.compensate`, beside `SAGA.resume`: also in another module, and bound to an instance."""
+
+    @colour.step(compensate=None)
+    def stop() -> None:
+        raise Cut
+
+    @colour.saga(name="trip")
+    def trip():
+        yield act("a")
+        yield stop()
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime(), id="r"))
+
+    class Office:
+        @colour.saga(name="trip")
+        def go(self):
+            yield act("a")
+            yield stop()
+
+    Office.go._self_parent._self_spec.module = "elsewhere"
+    runtime = make_runtime()
+    run = colour.run(Office().go.using(runtime=runtime).compensate("r"))
+    assert (run.status, run.id, run) == ("compensated", "r", runtime.find("r"))
+    assert world == ["a", "-a"]
+    assert colour.run(trip.using(runtime=runtime).compensate("r")).status == "compensated"
+    assert world == ["a", "-a"]
+
+
 def test_a_run_cut_off_while_compensating_goes_on_compensating(colour, make_runtime, act, world):
     """Forward never again; the original exception comes out, made again from the record."""
     dies = [True]

@@ -394,7 +394,7 @@ def test_it_belongs_where_the_program_starts(runtime):
     async def starts():
         resume_all([])
 
-    with pytest.raises(UsageError, match=r"await asyncio.to_thread\(sagadsl.resume_all\), or give every="):
+    with pytest.raises(UsageError, match=r"await sagadsl.aio.resume_all\(\), or give every="):
         asyncio.run(starts())
 
 
@@ -418,6 +418,108 @@ def test_a_service_with_a_loop_goes_on_in_a_thread(colour, make_runtime, act, wo
             return await asyncio.to_thread(behind.wait)
 
     assert asyncio.run(starts_behind()) == ()
+
+
+def test_a_service_goes_on_in_its_own_loop(colour, make_runtime, act, dies, world, caplog):
+    """What is bound to the loop works; a saga that is no ``async def`` does not block it; a run that cannot is said."""
+    loops = []
+
+    @colour.step(compensate=None)
+    def looks() -> None:
+        try:
+            loops.append(asyncio.get_running_loop())
+        except RuntimeError:
+            loops.append(threading.current_thread())
+
+    @colour.saga(key="{name}", name="trip")
+    def trip(name: str):
+        yield act("cut")
+        yield looks()
+        return (yield act(name))
+
+    @colour.saga(key="k", live=("client",), name="lives")
+    def lives(client: object):
+        yield act("cut")
+
+    for name in ("a", "fails"):
+        dies["cut"] = 1
+        leave(colour, trip.using(runtime=make_runtime()), name)
+    dies["cut"] = 1
+    leave(colour, lives.using(runtime=make_runtime()), object())
+
+    async def starts():
+        loops.clear()
+        here = asyncio.get_running_loop() if colour.is_async else threading.current_thread()
+        runtime = make_runtime()
+        ended = await sagadsl.aio.resume_all([each.using(runtime=runtime) for each in (lives, trip)])
+        return ended, [each is here for each in loops]
+
+    ended, is_here = asyncio.run(starts())
+    assert told(ended) == [("Completed", "trip/a"), ("Compensated", "trip/fails")]
+    assert is_here == [colour.is_async] * 2
+    assert "lives/k was not gone on with: UsageError" in caplog.text
+    assert world.effects[-5:] == ["cut", "a", "cut", "fails", "-cut"]
+    with pytest.raises(UsageError, match="more than zero"):
+        asyncio.run(sagadsl.aio.resume_all(every=0))
+
+
+def test_a_task_goes_on_every_so_often_until_it_is_cancelled(colour, make_runtime, act, dies, world):
+    """The handle is the task."""
+    runtime = make_runtime()
+
+    @colour.saga(key="{name}", name="trip", runtime=runtime)
+    def trip(name: str):
+        yield act("cut")
+        return (yield act(name))
+
+    async def serves():
+        behind = await sagadsl.aio.resume_all(trip, every=timedelta(milliseconds=1))
+        for name in "ab":
+            dies["cut"] = 1
+            await asyncio.to_thread(leave, colour, trip, name)
+            while not world.effects or world.effects[-1] != name:  # noqa: ASYNC110  # another process's file, as it were
+                await asyncio.sleep(0)
+        behind.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await behind
+
+    asyncio.run(serves())
+    assert world == ["cut", "cut", "a", "cut", "cut", "b"]
+
+
+def test_cancelled_it_begins_nothing_more_and_leaves_the_run_open(make_runtime, world):
+    """The cancellation is the caller's, and goes on to it; one that a body makes itself is the run's own matter."""
+    entered = []
+
+    @sagadsl.step(compensate=None)
+    async def waits(name: str) -> None:
+        world.add(name)
+        entered.append(name)
+        if len(entered) < 3:
+            raise Cut
+        if name == "own":
+            raise asyncio.CancelledError
+        await asyncio.get_running_loop().create_future()
+
+    @sagadsl.saga(key="{name}", name="trip")
+    async def trip(name: str) -> None:
+        await waits(name)
+
+    for name in ("own", "b"):
+        with pytest.raises(Cut):
+            asyncio.run(trip.using(runtime=make_runtime())(name))
+
+    async def starts():
+        behind = asyncio.create_task(sagadsl.aio.resume_all(trip.using(runtime=make_runtime())))
+        while len(entered) < 4:  # noqa: ASYNC110  # a step has no event of its own
+            await asyncio.sleep(0)
+        behind.cancel()
+        await behind
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(starts())
+    assert world == ["own", "b", "own", "b"]
+    assert [run.is_interrupted for run in make_runtime().runs()] == [True, True]
 
 
 def test_a_ctrl_c_stops_it(colour, make_runtime, act, dies, world):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 
 import pytest
 
@@ -202,8 +203,10 @@ def test_a_compensation_that_fails_stops_there_and_carries_on_there(colour, runt
     assert isinstance(caught.value.__cause__, ValueError)
     assert (caught.value.step, caught.value.compensated, caught.value.pending) == ("odd", ("act#2",), ("act",))
     assert world == ["a", "b", "c", "-c"]
-    with pytest.raises(CompensationError):
+    with pytest.raises(CompensationError) as again:
         colour.call(flow)
+    assert repr(again.value.__cause__) == "ValueError('no')"
+    assert repr(colour.call(flow.outcome).error) == "ValueError('no')"
     assert colour.call(flow.outcome).failed_at_step == "odd"
     assert runtime.runs()[0].error.message == "no"
     broken[0] = False
@@ -212,6 +215,52 @@ def test_a_compensation_that_fails_stops_there_and_carries_on_there(colour, runt
     assert str(run.status) == "compensated"
     assert colour.run(run.compensate()).status == "compensated"
     assert world == ["a", "b", "c", "-c", "-b", "-a"]
+
+
+@pytest.mark.parametrize("is_caught", [False, True])
+def test_a_second_call_of_a_stuck_run_tells_the_failure_that_its_compensation_began_with(
+    colour, make_runtime, act, is_caught
+):
+    """The child's own, where that is what compensated; none where it was asked for."""
+
+    @colour.step(compensate=Compensation(lambda: 1 / 0, retries=0))
+    def odd() -> None: ...
+
+    @colour.saga
+    def child():
+        yield odd()
+        if is_caught:
+            raise KeyError("child")
+
+    @colour.saga(key="k", name="flow")
+    def flow():
+        yield act("a")
+        yield child()
+        raise ValueError("flow")
+
+    causes = []
+    for runtime in (make_runtime(), make_runtime()):
+        with pytest.raises(CompensationError) as caught:
+            colour.call(flow.using(runtime=runtime))
+        causes.append(repr(caught.value.__cause__))
+    assert causes == ["KeyError('child')" if is_caught else "ValueError('flow')"] * 2
+
+    @colour.step(compensate=None)
+    def cut() -> None:
+        raise KeyboardInterrupt
+
+    @colour.saga(key="k", name="asked")
+    def asked():
+        yield odd()
+        yield cut()
+
+    with pytest.raises(KeyboardInterrupt):
+        colour.call(asked.using(runtime=runtime))
+    with pytest.raises(CompensationError):
+        colour.run(runtime.find("asked/k").compensate())
+    with pytest.raises(CompensationError) as caught:
+        colour.call(asked.using(runtime=make_runtime()))
+    assert caught.value.__cause__ is None
 
 
 def test_with_continue_the_others_are_compensated_first(colour, runtime, act, world):
@@ -608,3 +657,28 @@ def test_gathered_branches_settle_before_anything_is_compensated(make_runtime, w
     with pytest.raises(ValueError, match="no"):
         asyncio.run(flow())
     assert world == ["a", "slow", "-slow", "-a"]
+
+
+def test_a_forgotten_await_is_told_by_the_name_of_what_was_called(runtime, world):
+    """Python itself warns, where the call stands."""
+
+    @sagadsl.step(compensate=None, name="reserve")
+    async def reserve() -> None:
+        world.add("never")
+
+    @sagadsl.saga(name="child", runtime=runtime)
+    async def child() -> None:
+        world.add("never")
+
+    @sagadsl.saga(name="order", runtime=runtime)
+    async def order() -> None:
+        reserve()
+        child()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(order())
+        order()
+    told = [str(each.message) for each in caught]
+    assert told == [f"coroutine '{name}' was never awaited" for name in ("reserve", "child", "order")]
+    assert world == []

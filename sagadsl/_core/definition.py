@@ -173,7 +173,10 @@ def key_of(key: str | Callable[..., Any], arguments: dict[str, Any], title: str)
         try:
             text = key.format_map(arguments)
         except (KeyError, IndexError, AttributeError, ValueError) as error:
-            msg = f"{title}: key={key!r} must be a template of plain {{argument}} fields: {error!r}"
+            fields = ", ".join(f"{{{name}}}" for name in arguments) or "none, for it has no stored arguments"
+            msg = (
+                f"{title}: key={key!r} must be a template of plain {{argument}} fields ({error!r}); there are: {fields}"
+            )
             raise UsageError(msg) from error
     checked_name(text, f"{title}: key")
     return text.replace("%", "%25").replace("#", "%23").replace("/", "%2F")  # "#" and "/" structure a full key

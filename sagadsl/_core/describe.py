@@ -106,18 +106,23 @@ def stored_fault(text: str | None, codec: Codec) -> Fault | None:
 
 
 def stuck(scope: Scope) -> CompensationError:
-    """Return what to say of a run whose compensation failed."""
-    with legible(scope.run.journal, scope.run.id):
+    """Return what to say of a run whose compensation failed, caused by what made it compensate, as when it failed."""
+    run = scope.run
+    with legible(run.journal, run.id):
         owed = scope.owed()
         failed = next(slot for slot in owed if slot.status is StepStatus.COMPENSATION_FAILED)
-        fault = scope.run.codec.load_fault(failed.compensation_fault or "{}")
-    return CompensationError(
-        scope.run.id,
+        fault = run.codec.load_fault(failed.compensation_fault or "{}")
+    error = CompensationError(
+        run.id,
         failed.key,
         fault,
         scope.compensated(),
         tuple(slot.key for slot in owed if slot.status is not StepStatus.COMPENSATION_FAILED),
+        run.journal.name,
     )
+    cause = next((each for each in failed.scope.chain() if each.fault is not None), scope)
+    error.__cause__ = run.original(stored_fault(cause.fault, run.codec), cause.path)
+    return error
 
 
 def resuming_line(scope: Scope, now: int) -> str:

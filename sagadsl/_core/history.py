@@ -12,7 +12,7 @@ from itertools import takewhile
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot, facts_of
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
-from sagadsl.errors import JournalError
+from sagadsl.errors import JournalError, to_type
 
 FORWARD = frozenset(
     {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
@@ -166,6 +166,7 @@ def altered(scope: Scope, files: dict[Artifact, str]) -> JournalError | None:
     if not wrong:
         return None
     run = scope.run
-    on = "run the program again" if scope.is_block else f"sagadsl resume {run.id}"
-    cure = f"put back what is missing, then go on: {on}   Or compensate: sagadsl compensate {run.id}"
+    on, back = (to_type(verb, run.id, run.journal.name) for verb in ("resume", "compensate"))
+    on = "run the program again" if scope.is_block else on
+    cure = f"put back what is missing, then go on: {on}   Or compensate: {back}"
     return JournalError(run.journal.name, f"run {run.id}: {'; '.join(wrong)}. Nothing was entered: {cure}")

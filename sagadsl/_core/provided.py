@@ -207,9 +207,12 @@ class Provided:
         """Say where live arguments of a step or saga come from, by their names; make nothing yet.
 
         Raises:
-            UsageError: One is to be had nowhere; *who* needs it.
+            UsageError: One is to be had nowhere, or could as well be another; *who* needs it.
         """
-        return {name: self._source(spec, name, f"{who} needs the live argument {name}") for name in names}
+        found = {name: self._source(spec, name, f"{who} needs the live argument {name}") for name in names}
+        for name, source in found.items():
+            self._refuse_rivals(spec, name, source, found, who)
+        return found
 
     def take(self, sources: Mapping[str, Source]) -> dict[str, Any]:
         """Return the live arguments, made where they were not."""
@@ -242,6 +245,35 @@ class Provided:
             return lambda: spec.parameters.defaults[name]
         msg = f"{what}{self._complaint(spec, name, wanted, found)}"
         raise UsageError(msg)
+
+    def _refuse_rivals(
+        self, spec: StepSpec | SagaSpec, name: str, source: Source, asked: Mapping[str, Source], who: str
+    ) -> None:
+        """Refuse one value for two parameters: a caller gave each its own, say two databases, and types cannot tell.
+
+        What the function wants counts, not only what is asked for: of two connections an undo may name one. An object
+        that a method is bound to is nobody's rival.
+        """
+        known = spec.parameters
+        if not isinstance(source, Provision):
+            return
+        for other in known.names:
+            if other == name or (other not in asked and (other not in known.live or other in {"self", "cls"})):
+                continue
+            try:
+                is_same = self._source(spec, other, "") is source
+            except UsageError:  # nobody asks for it here
+                continue
+            if is_same:
+                both = " and ".join(each for each in known.names if each in {name, other})
+                cls = name_of(source.wanted)
+                new = name.title().replace("_", "")
+                msg = (
+                    f"{who} needs the live argument {name}, and what is provided for {cls} would fill {both} alike. "
+                    f'Tell them apart by types of their own: {new} = NewType("{new}", {cls}), `{name}: Live[{new}]`, '
+                    f"sagadsl.provide({new}, factory); and so for {other}"
+                )
+                raise UsageError(msg)
 
     def _owners(self, spec: StepSpec | SagaSpec) -> list[Any]:
         """Return the class whose body defines a method: by name among imported modules, or among what is provided."""

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from attrs import define, field, frozen
 
@@ -101,7 +101,8 @@ class Run(RunInfo):
         if saga is None and needed:
             msg = (
                 f"run {self.id}: this program has no saga named {self.saga!r} in a module {self._module!r}; import "
-                "that module, or go on with the saga that it has become: SAGA.resume(id)"
+                "that module, or go on with the saga that it has become: SAGA.resume(id), SAGA.compensate(id), or "
+                "--target FILE.py:SAGA on the command line"
             )
             raise UsageError(msg)
         return saga
@@ -133,6 +134,15 @@ class Opened:
         record: Scope | None = None,
     ) -> None:
         self.scope, self.ended, self.run, self.record = scope, ended, run, record
+
+
+class Settings(TypedDict, total=False):
+    """What `configure` takes."""
+
+    store: str | os.PathLike[str] | Journal | None
+    durability: Literal["process", "power", "power-strict"]
+    resume: Literal["arguments", "key", "never"]
+    on_failure: Literal["compensate", "pause"]
 
 
 class Runtime:
@@ -187,13 +197,15 @@ class Runtime:
         self.drivers = (drivers.drive, drivers.adrive)
         self._journals: dict[Any, Journal] = {}
 
-    def configure(self, **settings: Any) -> None:
-        """Change settings for the calls that follow: *store*, *durability*, *resume*, *on_failure*.
+    def configure(self, **settings: Unpack[Settings]) -> None:
+        """Change settings for the calls that follow; what is not given stays as it is.
 
-        ``store=":memory:"`` is a new and empty one each time, as each test wants it.
+        Args:
+            settings: *store* (``":memory:"`` is a new and empty one each time, as each test wants it; `None` is the
+                default place), *durability*, *resume* and *on_failure*, with the values that `Runtime` takes.
 
         Raises:
-            UsageError: A setting is unknown.
+            UsageError: A setting or its value is unknown.
         """
         for name, value in settings.items():
             if name == "store":

@@ -97,10 +97,13 @@ VIEWS: Final = {
         from scopes join run using (number)
             left join entries last on last.number = scopes.number and last.seq = scopes.last
             left join entries why on why.number = scopes.number and why.seq = scopes.why""",  # noqa: S608  # nothing of it comes from outside
-    # One row a call of a step, with what came of it.
+    # One row a call of a step, with what came of it, and in its status what became of it since; ordered by ``seq``.
     "steps": f"""
-        select run.id as run, run.generation, begun.step, begun.name,
-            case last.kind when 'intent' then 'entered' else last.kind end as status,
+        select run.id as run, run.generation, begun.seq, begun.step, begun.name,
+            case now.kind when 'intent' then 'entered' when 'compensation_done' then 'compensated'
+                when 'compensation_error' then 'compensation_failed'
+                when 'compensation_intent' then 'compensating' when 'compensation_retrying' then 'compensating'
+                else now.kind end as status,
             calls.attempts, begun.arguments,
             case last.kind when 'done' then last.result end as result,
             case when last.kind in ('failed', 'uncertain', 'cancelled') then
@@ -108,12 +111,14 @@ VIEWS: Final = {
             json_extract(begun.definition, '$.compensate') as compensation,
             {_TIME.format("begun.at")} as started,
             case last.kind when 'intent' then null else {_TIME.format("last.at")} end as ended
-        from (select number, coalesce(ref, seq) as call, max(seq) as last, sum(kind = 'intent') as attempts
-                from entries where kind in {_STEP_KINDS}
+        from (select number, coalesce(ref, seq) as call, sum(kind = 'intent') as attempts,
+                max(case when kind in {_STEP_KINDS} then seq end) as last, max(seq) as now
+                from entries where kind in {_STEP_KINDS} or (kind glob 'compensation_*' and ref is not null)
                 group by number, coalesce(ref, seq)) as calls
             join run using (number)
             join entries begun on begun.number = calls.number and begun.seq = calls.call
-            join entries last on last.number = calls.number and last.seq = calls.last""",  # noqa: S608  # nothing of it comes from outside
+            join entries last on last.number = calls.number and last.seq = calls.last
+            join entries now on now.number = calls.number and now.seq = calls.now""",  # noqa: S608  # nothing of it comes from outside
     # One row a step that was, or was to be, compensated.
     "compensations": f"""
         select run.id as run, run.generation, begun.step,

@@ -27,7 +27,7 @@ from sagadsl._core.effects import Call
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind, RunRow, Status, StepStatus
-from sagadsl.errors import NotStorableError, ReplayError, Stop
+from sagadsl.errors import Fault, NotStorableError, ReplayError, StepError, Stop
 
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 """Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
@@ -99,6 +99,10 @@ class OpenRun:
         if self.stop is None:
             self.stop = reason
         return Stop(self.stop)
+
+    def original(self, fault: Fault | None, place: str) -> BaseException | None:
+        """Return the exception that a stored fault of *place*, a scope or call, stands for."""
+        return None if fault is None else self.codec.exception(fault) or StepError(place or self.id, fault)
 
     def genuine(self, error: BaseException) -> BaseException:
         """Return the exception that *error* is the replayable copy of, or itself; a group with its genuine members."""

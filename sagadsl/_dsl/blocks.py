@@ -11,13 +11,17 @@ variables are lost between the cells of a notebook.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 import attrs
@@ -42,7 +46,7 @@ from sagadsl._dsl.options import known_options
 from sagadsl._dsl.outcomes import as_call
 from sagadsl._dsl.sagas import Calling, program_at
 from sagadsl._dsl.steps import Compensate, StepFunction
-from sagadsl.errors import Fault, ReplayError, Stop, UsageError
+from sagadsl.errors import Fault, ReplayError, Stop, UsageError, to_type
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,7 +97,9 @@ class Block:
         self._release: Callable[[], Any] = _no_body
 
     def __repr__(self) -> str:
-        return f"<saga {self._spec.name!r} {self._over or ('open' if self._scope is not None else 'not begun')}>"
+        if self._last is None:
+            return f"<saga {self._spec.name!r} {self._over or 'not begun'}>"
+        return f"<saga {self._spec.name!r} {self._last.run.id} {self._over or f'is {self._last.status}'}>"
 
     if not TYPE_CHECKING:  # which refuse the call themselves
 
@@ -537,12 +543,14 @@ class Block:
             release = weakref.finalize(self, _release, run.journal, run.log, run.row)
             release.atexit = False
             self._release = release
+            _left[run.journal.name, run.id] = run.journal, run.log
         return scope
 
     def _let_go(self) -> None:
         """Stop owning the run; a further use opens it again."""
         if self._scope is not None and self._around is None:
             threads.end(self._scope.run)
+            _left.pop((self._scope.run.journal.name, self._scope.run.id), None)
         self._release()
         self._scope, self._release = None, _no_body
 
@@ -608,6 +616,27 @@ class Block:
 
 
 _in_session: weakref.WeakValueDictionary[Any, Block] = weakref.WeakValueDictionary()
+_left: dict[tuple[str, str], tuple[Journal, Log]] = {}
+"""The runs that handles have, or had when they were lost, and that nobody has ended."""
+
+
+def _tell_left() -> None:
+    """When the program ends, say which runs it leaves open by hand, of those that are in a file."""
+    for (store, run_id), (journal, at) in _left.items():
+        if not at.number or not Path(store).is_file():
+            continue
+        with suppress(Exception):  # nobody could act on it now
+            if journal.runs(id=run_id)[-1].finished is None:
+                log.warning(
+                    "%s was begun by hand and is left open. Go on: run the program again, and end it with complete() "
+                    "or compensate()   Compensate: %s",
+                    run_id, to_type("compensate", run_id, store), extra={"run": run_id},
+                )  # fmt: skip
+
+
+atexit.register(_tell_left)
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(after_in_child=_left.clear)  # they are the parent's
 
 
 def as_it_was(_: T, made: Any) -> T:

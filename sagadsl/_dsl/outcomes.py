@@ -17,7 +17,7 @@ from sagadsl._core.flow import Ended
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun
 from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
-from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError
+from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError, to_type
 
 log = logging.getLogger("sagadsl")
 
@@ -92,7 +92,9 @@ def as_call(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException)
 def stopped_by(runtime: Runtime, run: OpenRun | None, reason: BaseException) -> BaseException:
     """Return why a run stopped; where a person decides, with a note that knows the run."""
     if isinstance(reason, CompensationError | SuspendedError):
-        add_note(reason, Told(f"saga {reason.run}: look: sagadsl show {reason.run}", runtime, run, None))
+        add_note(
+            reason, Told(f"saga {reason.run}: look: {to_type('show', reason.run, reason.store)}", runtime, run, None)
+        )
     return reason
 
 
@@ -100,7 +102,7 @@ def told(run: OpenRun, ended: Ended) -> str:
     """Say in one line what became of a run that failed."""
     done = f"compensated {', '.join(ended.compensated)}" if ended.compensated else "there was nothing to compensate"
     standing = f"; still standing: {', '.join(ended.standing)}" if ended.standing else ""
-    return f"saga {run.id}: {done}{standing}. Look: sagadsl show {run.id}"
+    return f"saga {run.id}: {done}{standing}. Look: {to_type('show', run.id, run.journal.name)}"
 
 
 def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Self, overload
 
 from sagadsl._core.definition import as_seconds
+from sagadsl._core.drive import cancellations
 from sagadsl._core.runtime import Run, Runtime, registry
 from sagadsl._core.scope import CURRENT
 from sagadsl._core.values import Completed, Outcome
@@ -30,6 +31,10 @@ ENOUGH = 5
 Outcomes = tuple[Outcome[Any], ...]
 Tell = Callable[[str, BaseException], None]
 """Say why a run did not go on."""
+Resume = Callable[[], Any]
+"""Goes on with a run: its value, or a coroutine of it."""
+Going = Generator[tuple[Resume, bool], Any, Outcome[Any] | None]
+"""The rules of going on with one run: asks once, at most, to have it resumed (the flag: it is to be awaited)."""
 
 
 @overload
@@ -53,20 +58,70 @@ def resume_all(sagas: Any = None, every: float | timedelta | None = None) -> Any
 
     Raises:
         UsageError: It is called in a saga, or where an event loop runs, which it would block: there
-            ``await asyncio.to_thread(sagadsl.resume_all)``, or ``every=``.
+            ``await sagadsl.aio.resume_all()``, or ``every=``.
+    """
+    chosen, seconds = checked_request(sagas, every)
+    if seconds is not None:
+        return Resuming(chosen, seconds)
+    if is_in_loop():
+        msg = "resume_all() would block the event loop: await sagadsl.aio.resume_all(), or give every="
+        raise UsageError(msg)
+    return tuple(resumed(chosen, say))
+
+
+@overload
+def aresume_all(
+    sagas: Iterable[Saga[..., Any]] | Saga[..., Any] | None = ..., every: None = ...
+) -> Coroutine[Any, Any, Outcomes]: ...
+@overload
+def aresume_all(
+    sagas: Iterable[Saga[..., Any]] | Saga[..., Any] | None = ..., *, every: float | timedelta
+) -> Coroutine[Any, Any, asyncio.Task[None]]: ...
+async def aresume_all(sagas: Any = None, every: float | timedelta | None = None) -> Any:
+    """Go on with every run that was interrupted, as `sagadsl.resume_all` does, in the event loop that runs.
+
+    Async sagas run in this loop, so that clients and connections bound to it work; the others in a thread. Cancelled,
+    it begins no further run, and the one under way stays interrupted (one in a thread goes on to its end).
+
+    Args:
+        sagas: As in `sagadsl.resume_all`.
+        every: Seconds or a `timedelta`: do it now and again at this interval, in a task, which is returned at once.
+            Its ``cancel()`` stops it, as the end of the loop does.
+
+    Raises:
+        UsageError: It is called in a saga.
+    """
+    chosen, seconds = checked_request(sagas, every)
+    if seconds is None:
+        return await around(chosen, say)
+    task = asyncio.create_task(again_and_again(chosen, seconds), name="sagadsl resume_all")
+    _tasks.add(task)  # a loop alone would not keep it
+    task.add_done_callback(_tasks.discard)
+    return task
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+async def again_and_again(sagas: list[Any] | None, seconds: float) -> None:
+    """Go on with what is due, at an interval, until it is cancelled."""
+    tell = saying_once()
+    while True:
+        await around(sagas, tell)
+        await asyncio.sleep(seconds)
+
+
+def checked_request(sagas: Any, every: float | timedelta | None) -> tuple[list[Any] | None, float | None]:
+    """Return what `resume_all` is asked for: which sagas, and at which interval in seconds.
+
+    Raises:
+        UsageError: It makes no sense, or a saga asks.
     """
     chosen = checked_sagas(sagas)
     if CURRENT.get() is not None:
         msg = "resume_all() is called inside a saga: call it where the program starts"
         raise UsageError(msg)
-    if every is not None:
-        seconds = as_seconds(every, "resume_all(every=...)")
-        assert seconds is not None  # noqa: S101  # for the type checker
-        return Resuming(chosen, seconds)
-    if is_in_loop():
-        msg = "resume_all() would block the event loop: await asyncio.to_thread(sagadsl.resume_all), or give every="
-        raise UsageError(msg)
-    return tuple(resumed(chosen, say))
+    return chosen, as_seconds(every, "resume_all(every=...)")
 
 
 def checked_sagas(sagas: Any) -> list[Any] | None:
@@ -99,8 +154,55 @@ def say(run: str, error: BaseException) -> None:
     log.warning("%s was not gone on with: %s: %s", run, type(error).__name__, error, extra={"run": run})
 
 
+def saying_once() -> Tell:
+    """Return what says a thing once, however often it comes again."""
+    told: set[tuple[str, str]] = set()
+
+    def say_once(run: str, error: BaseException) -> None:
+        said = (run, f"{type(error).__name__}: {error}")
+        if said not in told:
+            told.add(said)
+            say(run, error)
+
+    return say_once
+
+
 def resumed(sagas: list[Any] | None, tell: Tell) -> Iterator[Outcome[Any]]:
-    """Go on with what is due, saga by saga, the oldest run of each first; yield the outcomes."""
+    """Go on with what is due; yield the outcomes."""
+    for going in unfinished(sagas, tell):
+        try:
+            resume, is_async = next(going)
+            try:
+                value = asyncio.run(resume()) if is_async else resume()
+            except BaseException as error:  # noqa: BLE001  # the rules decide
+                going.throw(error)
+            else:
+                going.send(value)
+        except StopIteration as end:
+            if end.value is not None:
+                yield end.value
+
+
+async def around(sagas: list[Any] | None, tell: Tell) -> Outcomes:
+    """Go on with what is due, in an ``async def``; return the outcomes."""
+    ended = []
+    for going in unfinished(sagas, tell):
+        try:
+            resume, is_async = next(going)
+            try:
+                value = await (resume() if is_async else asyncio.to_thread(resume))
+            except BaseException as error:  # noqa: BLE001  # the rules decide
+                going.throw(error)
+            else:
+                going.send(value)
+        except StopIteration as end:
+            if end.value is not None:
+                ended.append(end.value)
+    return tuple(ended)
+
+
+def unfinished(sagas: list[Any] | None, tell: Tell) -> Iterator[Going]:
+    """Yield what is perhaps to be gone on with, saga by saga, the oldest run of each first."""
     for saga in module_level() if sagas is None else sagas:
         runtime, made = place_of(saga)
         try:
@@ -109,9 +211,7 @@ def resumed(sagas: list[Any] | None, tell: Tell) -> Iterator[Outcome[Any]]:
             tell(made._self_spec.name, error)  # noqa: SLF001
             continue
         for row in rows:
-            ended = gone_on(saga, runtime, row.id, tell)
-            if ended is not None:
-                yield ended
+            yield go_on(saga, runtime, row.id, tell)
 
 
 def module_level() -> list[Any]:
@@ -133,8 +233,8 @@ def is_due(run: Run, saga: Any) -> bool:
     return allowed and run.is_interrupted and run._module == spec.module  # noqa: SLF001  # of our own
 
 
-def gone_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Outcome[Any] | None:
-    """Go on with a run if it is due; return how it ended. Whatever comes up is said, but for a Ctrl-C."""
+def go_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Going:
+    """Go on with a run if it is due; return how it ended. Whatever comes up is said, but for an end of the caller."""
     try:
         run = runtime.find(run_id)
         if not is_due(run, saga):
@@ -143,14 +243,12 @@ def gone_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Outcome[Any
         if stopped is not None:
             held: Outcome[Any] = as_outcome(runtime, None, stopped)
             return held
-        value = saga.resume(run_id)
-        if place_of(saga)[1]._self_spec.is_async:  # noqa: SLF001
-            value = asyncio.run(value)
+        value = yield lambda: saga.resume(run_id), place_of(saga)[1]._self_spec.is_async  # noqa: SLF001
         return Completed(value, run=runtime.find(run_id))
     except RunLockedError:  # somebody was faster
         return None
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        if ends_the_caller(error):
             raise
         try:
             return outcome(error)
@@ -159,12 +257,19 @@ def gone_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Outcome[Any
             return None
 
 
+def ends_the_caller(error: BaseException) -> bool:
+    """Tell whether an interruption is for whoever resumes: a Ctrl-C, the cancellation of the task it is done in."""
+    if isinstance(error, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread()
+    return isinstance(error, asyncio.CancelledError) and is_in_loop() and cancellations() > 0
+
+
 class Resuming:
     """`resume_all` in the background, at an interval. Usable as a context manager, which stops it."""
 
     def __init__(self, sagas: list[Any] | None, seconds: float) -> None:
         self._sagas, self._seconds = sagas, seconds
-        self._told: set[tuple[str, str]] = set()
+        self._tell = saying_once()
         self._outcomes: Outcomes = ()
         self._is_busy = True
         self._turn = threading.Condition()
@@ -197,17 +302,11 @@ class Resuming:
         """Stop."""
         self.stop()
 
-    def _say_once(self, run: str, error: BaseException) -> None:
-        said = (run, f"{type(error).__name__}: {error}")
-        if said not in self._told:
-            self._told.add(said)
-            say(run, error)
-
     def _work(self) -> None:
         while not self._end.is_set():
             self._is_busy = True
             ended = []
-            for each in resumed(self._sagas, self._say_once):
+            for each in resumed(self._sagas, self._tell):
                 ended.append(each)
                 if self._end.is_set():
                     break

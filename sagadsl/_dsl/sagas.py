@@ -31,6 +31,7 @@ from sagadsl._core.provided import Source
 from sagadsl._core.runtime import (
     CODEC,
     Opened,
+    Run,
     Runtime,
     default_runtime,
     registry,
@@ -48,6 +49,7 @@ from sagadsl.errors import (
     ReplayError,
     Stop,
     UsageError,
+    to_type,
 )
 
 P = ParamSpec("P")
@@ -89,6 +91,13 @@ class Saga(Protocol[P, R]):
     def resume(self, run_id: str) -> R:
         """Go on with a stored run, with its stored arguments; live ones are those that `provide` was told of."""
 
+    @overload
+    def compensate(  # type: ignore[overload-overlap]  # as above
+        self: Saga[P, Coroutine[Any, Any, S]], run_id: str
+    ) -> Coroutine[Any, Any, Run]: ...
+    @overload
+    def compensate(self, run_id: str) -> Run: ...
+
     def using(
         self,
         *,
@@ -123,7 +132,11 @@ class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga`
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
-        return self._self_parent.go_on(self.__wrapped__, self._bound_to(), run_id)
+        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, compensate=False)
+
+    def compensate(self, run_id: str) -> Any:
+        """Compensate a stored run."""
+        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, compensate=True)
 
     def _bound_to(self) -> Any:
         """Return what the method gets as its first argument; a static one gets nothing, whatever it is called on."""
@@ -169,12 +182,16 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
-        return self.go_on(self.__wrapped__, None, run_id)
+        return self.reopened(self.__wrapped__, None, run_id, compensate=False)
 
-    def go_on(self, wrapped: Any, instance: Any, run_id: str) -> Any:
-        """Go on with a stored run, with *wrapped* as its body."""
+    def compensate(self, run_id: str) -> Any:
+        """Compensate what a stored run owes, or carry on doing so, with this saga as its body; return the run."""
+        return self.reopened(self.__wrapped__, None, run_id, compensate=True)
+
+    def reopened(self, wrapped: Any, instance: Any, run_id: str, *, compensate: bool) -> Any:
+        """Run *wrapped* as the body of a stored run over its record, in the store of this saga."""
         runtime = runtime_of(self._self_spec, self._self_options)
-        return reopen(self, (wrapped, instance), run_id, runtime, compensate=False)
+        return reopen(self, (wrapped, instance), run_id, runtime, compensate=compensate)
 
     def reopen(self, run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
         """Run the body of a stored run over its record."""
@@ -283,10 +300,12 @@ def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: An
         raise misplaced(spec, here)
     stored, live = spec.parameters.split(spec.parameters.bind(args if instance is None else (instance, *args), kwargs))
     calling = Calling(spec, options, runtime_of(spec, options), functools.partial(wrapped, *args, **kwargs), finish)
-    if isinstance(here, Scope):
-        slot = child_of(here, spec, stored, live, options)
-        return arun_child(slot, calling) if spec.is_async else run_child(slot, calling)
-    return arun_root(stored, calling) if spec.is_async else run_root(functools.partial(calling.open, stored), calling)
+    slot = child_of(here, spec, stored, live, options) if isinstance(here, Scope) else None
+    if not spec.is_async:
+        return run_root(functools.partial(calling.open, stored), calling) if slot is None else run_child(slot, calling)
+    made: Any = arun_root(stored, calling) if slot is None else arun_child(slot, calling)
+    made.__qualname__ = spec.name  # as for steps
+    return made
 
 
 def run_root(opens: Callable[[], Opened], calling: Calling) -> Any:
@@ -441,12 +460,12 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
     if scope.parent is None and not run.is_new:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
-        shown = short_id(run.id)
+        shown, store = short_id(run.id), run.journal.name
         at = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
-        or_else = "" if scope.spec is None or scope.spec.function is None else f", or sagadsl resume {shown}"
+        or_else = "" if scope.spec is None or scope.spec.function is None else f", or {to_type('resume', shown, store)}"
         log.warning(
-            "%s interrupted%s. Go on: run the program again%s   Compensate: sagadsl compensate %s",
-            shown, f" at {at}" if at else "", or_else, shown, extra={"run": run.id},
+            "%s interrupted%s. Go on: run the program again%s   Compensate: %s",
+            shown, f" at {at}" if at else "", or_else, to_type("compensate", shown, store), extra={"run": run.id},
         )  # fmt: skip
     return error
 

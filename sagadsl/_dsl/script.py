@@ -9,7 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 from sagadsl._core.values import Compensated, CompensationFailed, Completed, Suspended
-from sagadsl.errors import SagaError
+from sagadsl.errors import SagaError, to_type
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -57,5 +57,5 @@ def told(outcome: Any) -> str:
         case CompensationFailed(error, why, step, run=run):
             return f"{run.id} failed with {type(error).__name__}: {error}, and compensating {step} with {why}"
         case Suspended(status, reason, run=run):
-            return f"{run.id} is {status}: {reason}. Go on: sagadsl resume {run.id}"
+            return f"{run.id} is {status}: {reason}. Go on: {to_type('resume', run.id, run._journal.name)}"  # noqa: SLF001  # of our own
     return str(outcome)

@@ -407,7 +407,10 @@ def caller(
             renew(call)  # if it is entered again, what compensates it must get what it got
         if transaction is not None and live is not None:
             in_transaction(call, transaction, live[transaction])
-        return run.drivers[is_async](perform(call))
+        made = run.drivers[is_async](perform(call))
+        if is_async:
+            made.__qualname__ = name  # as Python calls it that warns of a forgotten `await`
+        return made
 
     return call
 

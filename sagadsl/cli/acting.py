@@ -12,7 +12,7 @@ import click
 import sagadsl
 from sagadsl import Compensated, Run, RunConflictError, Status, UsageError
 from sagadsl.cli import exits
-from sagadsl.cli.stores import run_to_change, store_option, store_words, stored_run
+from sagadsl.cli.stores import run_to_change, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load_code, target_option
 from sagadsl.report import printable, printable_lines, short_id, stack_lines, status_words, typed
 
@@ -30,10 +30,10 @@ def resume(run: str, target: str | None) -> int:
     if found.status.is_terminal:
         say(f"{short_id(found.id)} is {found.status} already; there is nothing to go on with")
         return exits.BY_STATUS[found.status]
-    load_code(found, target, "resume")
+    code = load_code(found, target, "resume")
     changing = run_to_change(found)
     try:
-        finished(changing.resume())
+        finished(changing.resume() if code is None else code.using(store=store_path()).resume(found.id))
     except Exception as error:  # noqa: BLE001  # whatever the saga raises
         return failed(changing.refresh(), error)
     say(f"{short_id(found.id)} completed")
@@ -56,11 +56,11 @@ def compensate(run: str, target: str | None, yes: bool) -> int:  # noqa: FBT001 
         return exits.DONE
     if found.status is Status.COMPLETED:
         raise RunConflictError(found.id, f"is completed. Look: sagadsl show {typed(found.id)}{store_words()}")
-    if found.stack or target is not None:
-        load_code(found, target, "compensate")
+    code = load_code(found, target, "compensate") if found.stack or target is not None else None
     if not (yes or found.is_live):  # of a run that somebody has, the library says who
         ask(found)
-    after = finished(run_to_change(found).compensate())
+    changing = run_to_change(found)
+    after = finished(changing.compensate() if code is None else code.using(store=store_path()).compensate(found.id))
     say(f"{short_id(found.id)} is compensated ({compensated(after)})")
     return exits.DONE
 

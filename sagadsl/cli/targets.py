@@ -59,8 +59,10 @@ class NoStore:
         raise UsageError(msg)
 
 
-def load_code(run: RunInfo, target: str | None, verb: str) -> None:
-    """Load what the user names for *run*.
+def load_code(run: RunInfo, target: str | None, verb: str) -> Any:
+    """Load what the user names for *run*; return the saga that is meant, `None` if only its name tells which.
+
+    A saga is its name: where it stands may have changed since the run began.
 
     Raises:
         UsageError: Nothing is named, or it cannot be loaded.
@@ -68,8 +70,9 @@ def load_code(run: RunInfo, target: str | None, verb: str) -> None:
     targets = [target] if target is not None else project_targets()
     if not targets:
         raise UsageError(_unnamed(run, verb))
-    for each in targets:
-        load(each, run.saga)
+    sagas = [load(each, run.saga) for each in targets]
+    meant = [saga for saga in sagas if saga is not None and saga._self_spec.name == run.saga]  # noqa: SLF001  # no public one
+    return meant[0] if len(meant) == 1 else None
 
 
 def load(target: str, block: str | None = None) -> Any:

@@ -72,8 +72,13 @@ class Program:
         told = []
         with closing(sqlite3.connect(self.store)) as connection:
             for *run, status in connection.execute("SELECT id, generation, status FROM runs").fetchall():
-                steps = connection.execute("SELECT step, status FROM steps WHERE (run, generation) = (?, ?)", run)
-                steps = [f"{step} {status}" for step, status in steps]
+                steps = connection.execute(
+                    "SELECT s.step, (SELECT event FROM timeline t WHERE (t.run, t.generation, t.step) ="
+                    " (s.run, s.generation, s.step) AND event NOT LIKE 'compensation%' ORDER BY t.seq DESC LIMIT 1)"
+                    " FROM steps s WHERE (run, generation) = (?, ?) ORDER BY seq",
+                    run,
+                )
+                steps = [f"{step} {'entered' if event == 'intent' else event}" for step, event in steps]
                 undone = connection.execute(
                     "SELECT '-' || step FROM timeline"
                     " WHERE (run, generation, event) = (?, ?, 'compensation_done') ORDER BY seq",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Task
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -191,9 +192,12 @@ assert_type(place_order("lamp", 2), Reservation)
 assert_type(place_order.plain("lamp", 2), Reservation)
 assert_type(place_order.outcome("lamp", 2), Outcome[Reservation])
 assert_type(place_order.resume("o-1"), Reservation)
+assert_type(place_order.compensate("o-1"), Run)
 assert_type(place_order.using(id="o-1", key="k", steal=True, rerun=True)("lamp", 2), Reservation)
 assert_type(place_order.using(store="s.db").outcome("lamp", 2), Outcome[Reservation])
 coroutine_4 = assert_type(aplace_order("lamp"), Coroutine[Any, Any, float])
+coroutine_9 = assert_type(aplace_order.compensate("o-1"), Coroutine[Any, Any, Run])
+sagadsl.configure(store=Path("s.db"), durability="power", resume="key", on_failure="pause")
 coroutine_5 = assert_type(aplace_order.resume("o-1"), Coroutine[Any, Any, float])
 assert_type(nothing.outcome(), Outcome[None])
 defined: Saga[[str, int], Reservation] = place_order
@@ -289,6 +293,8 @@ assert_type(Artifact("report.csv").is_intact(), bool)
 assert_type(sagadsl.resume_all(), tuple[Outcome[Any], ...])
 assert_type(sagadsl.resume_all([place_order, aplace_order, shop.order.using(id="o-1")]), tuple[Outcome[Any], ...])
 assert_type(sagadsl.resume_all(place_order, every=timedelta(minutes=1)).outcomes, tuple[Outcome[Any], ...])
+coroutine_7 = assert_type(sagadsl.aio.resume_all(), Coroutine[Any, Any, tuple[Outcome[Any], ...]])
+coroutine_8 = assert_type(sagadsl.aio.resume_all(aplace_order, every=60), Coroutine[Any, Any, Task[None]])
 with sagadsl.resume_all(every=60) as resuming:
     assert_type(resuming.wait(timeout=1.0), tuple[Outcome[Any], ...])
     assert_type(resuming.stop(), None)

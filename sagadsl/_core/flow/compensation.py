@@ -76,7 +76,7 @@ def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: Bas
     for each in scope.chain():  # a child whose compensation failed stops its whole tree
         yield Record(K.COMPENSATION_FAILED, each, None, told)
     pending = tuple(s.key for s in scope.owed() if s not in failures)
-    failed = CompensationError(run.id, slot.key, why, scope.compensated(), pending)
+    failed = CompensationError(run.id, slot.key, why, scope.compensated(), pending, run.journal.name)
     failed.__cause__ = run.genuine(error) if error is not None else None
     raise run.halt(failed)
 

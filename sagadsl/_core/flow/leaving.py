@@ -19,7 +19,6 @@ from sagadsl.errors import (
     Fault,
     ReplayError,
     RunConflictError,
-    StepError,
     Stop,
 )
 
@@ -118,7 +117,7 @@ def settle_compensating(scope: Scope) -> Flow[Ended]:
     """Go on compensating where an earlier process, or a request, left off."""
     run = scope.run
     fault = run.codec.load_fault(scope.fault) if scope.fault else None
-    error = (run.codec.exception(fault) or StepError(scope.path or run.id, fault)) if fault else None
+    error = run.original(fault, scope.path)
     if scope.status is Status.COMPENSATED:
         ended = Ended(Status.COMPENSATED, compensated=scope.compensated(), standing=standing_in(scope))
     else:

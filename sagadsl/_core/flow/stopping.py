@@ -132,6 +132,7 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
         reason += f"; {pivot.key} is {'' if pivot.has_happened else 'perhaps '}past, from where nothing is compensated"
         if pivot.unkept:
             reason += ". It has happened and is not entered again: give it a probe that returns Landed(value)"
-    suspended = SuspendedError(run.id, Status.PAUSED, reason, root.only_goes_forward, root.is_block)
+    only = root.only_goes_forward
+    suspended = SuspendedError(run.id, Status.PAUSED, reason, only, root.is_block, run.journal.name)
     suspended.__cause__ = run.genuine(error)
     raise run.halt(suspended)

@@ -74,7 +74,7 @@ async def place(number: str, order: Order) -> Placed:
 
 @asynccontextmanager
 async def lifespan(app):
-    await asyncio.to_thread(sagadsl.resume_all)
+    await sagadsl.aio.resume_all()
     yield
 
 
