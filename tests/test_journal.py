@@ -1005,3 +1005,29 @@ def test_the_timeline_is_everything_in_order(shell):
         shell.execute("select count(*) from timeline").fetchone()
         == shell.execute("select count(*) from entries").fetchone()
     )
+
+
+def test_a_row_whose_columns_have_other_types_is_damaged(tmp_path):
+    """What a damaged page says of a number is not believed."""
+    path = tmp_path / "s.db"
+    journal = SqliteJournal(path)
+    opened(journal)
+    journal.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma writable_schema = on")
+        connection.execute("update sqlite_schema set sql = replace(sql, ') strict', ')') where type = 'table'")
+        connection.commit()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("update run set thefts = 'many'")
+        connection.execute("update entries set at = x'00'")
+        connection.commit()
+        connection.execute("pragma writable_schema = on")
+        sql = "update sqlite_schema set sql = sql || ' strict' where type = 'table' and name in ('run', 'letters')"
+        connection.execute(sql)
+        connection.execute("update sqlite_schema set sql = replace(sql, ') , without', ') strict, without')")
+        connection.execute("update sqlite_schema set sql = replace(sql, '), without', ') strict, without')")
+        connection.commit()
+    with pytest.raises(JournalError, match="the row of run 'trip/1' is damaged"):
+        SqliteJournal(path, read_only=True).runs()
+    with pytest.raises(JournalError, match="entry 1 of run number 1 is damaged"):
+        SqliteJournal(path, read_only=True).entries(1)

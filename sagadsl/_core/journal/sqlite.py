@@ -176,7 +176,7 @@ class SqliteJournal:
         for values in rows:
             *fields, digest = values
             entry = Entry(*fields)
-            if digest != _digest(entry.arguments, entry.result):
+            if not has_shape(values, ENTRY) or digest != _digest(entry.arguments, entry.result):
                 raise JournalError(self.name, f"entry {entry.seq} of run number {number} is damaged: restore a backup")
             try:
                 entry.kind = Kind(entry.kind)
@@ -206,6 +206,9 @@ class SqliteJournal:
         where = " and ".join(clause for clause, is_wanted in wanted.items() if is_wanted) or "true"
         values = {"id": id, "prefix": prefix, "saga": saga, "digest": digest}
         rows = self._read(f"select * from run where {where} order by number", values)  # noqa: S608  # all ours
+        for row in rows:
+            if not has_shape(row, RUN):
+                raise JournalError(self.name, f"the row of run {row[1]!r:.80} is damaged: restore a backup")
         return [RunRow(*row) for row in rows]
 
     def post(self, letter: Letter) -> None:
@@ -431,6 +434,22 @@ CURES: Final = {
 def _code(error: Exception) -> int:
     """Return what SQLite calls an error, 0 where it is not SQLite's."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+NUMBER: set[Any] = {int}
+TEXT: set[Any] = {str}
+NOTHING: set[Any] = {type(None)}
+RUN: Final[tuple[set[Any], ...]] = (NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER | NOTHING, NUMBER)
+ENTRY: Final[tuple[set[Any], ...]] = (
+    *(NUMBER, NUMBER, TEXT, NUMBER, TEXT, NUMBER | NOTHING, NUMBER | NOTHING, NUMBER),
+    *(TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, {bytes} | NOTHING),
+)
+"""What types the columns of a row have; a damaged file may say anything, whatever the table's are."""
+
+
+def has_shape(row: tuple[Any, ...], shape: tuple[set[Any], ...]) -> bool:
+    """Tell whether a row that was read has the types of its table's columns."""
+    return all(type(value) in types for value, types in zip(row, shape, strict=True))
 
 
 def _digest(arguments: str | None, result: str | None) -> bytes | None:
