@@ -13,10 +13,7 @@ import click
 from sagadsl import Status
 from sagadsl.cli.stores import reading, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import target_words
-from sagadsl.report import run_data, run_text, runs_text, short_ids
-
-SCHEMA = 1
-"""The number of the documents that ``--json`` writes; a field may be added without a new one, never removed."""
+from sagadsl.report import run_document, run_text, runs_document, runs_text, short_ids
 
 STATUSES = (*(str(status) for status in Status), "interrupted")
 
@@ -37,7 +34,7 @@ def list_runs(status: str | None, saga: str | None, limit: int | None, as_json: 
     runtime = reading()
     runs = runtime.runs(status=status, saga=saga)[:limit]
     if as_json:
-        write_json({"store": str(store_path()), "runs": [run_data(run, whole=False) for run in runs]})
+        write_json(runs_document(runs, str(store_path())))
     elif runs:
         others = runs if not (status or saga or limit) else runtime.runs()
         write(runs_text(runs, local_now(), short_ids(run.id for run in others)))
@@ -53,14 +50,14 @@ def show(run: str, as_json: bool) -> None:  # noqa: FBT001  # a flag
     """Show a run: each step, what is to be compensated, what to do now."""
     found = stored_run(run)
     if as_json:
-        write_json({"store": str(store_path()), "run": run_data(found)})
+        write_json(run_document(found))
     else:
         write(run_text(found, local_now(), store_words() + target_words(found)))
 
 
 def write_json(document: dict[str, Any]) -> None:
     """Write a document to stdout."""
-    write(json.dumps({"schema": SCHEMA} | document, indent=2))
+    write(json.dumps(document, indent=2))
 
 
 def write(text: str) -> None:

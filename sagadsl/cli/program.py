@@ -19,9 +19,9 @@ from sagadsl import SagaError
 from sagadsl.cli import exits
 from sagadsl.cli.acting import compensate, resume
 from sagadsl.cli.demo import demo
-from sagadsl.cli.looking import list_runs, show
+from sagadsl.cli.looking import list_runs, show, write_json
 from sagadsl.cli.stores import store_option
-from sagadsl.report import printable_lines
+from sagadsl.report import json_schema, printable_lines
 
 VERBS = (list_runs, show, resume, compensate, demo)
 
@@ -45,6 +45,12 @@ def _tell_version(context: click.Context, _: click.Parameter, value: bool) -> No
         context.exit()
 
 
+def _tell_schema(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's signature
+    if value:
+        write_json(json_schema())
+        context.exit()
+
+
 @click.group(
     cls=InOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -53,6 +59,14 @@ def _tell_version(context: click.Context, _: click.Parameter, value: bool) -> No
     "paused or waiting, 7 journal and program differ, 130 and 143 interrupted.",
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version, help="Its version.")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_schema,
+    help="The JSON Schema of the documents that --json writes.",
+)
 @store_option
 def program() -> None:
     """Look at the runs of your sagas, go on with them, compensate them."""

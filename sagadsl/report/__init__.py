@@ -1,6 +1,6 @@
 """What is shown of runs: pure functions from `RunInfo` to text and plain data. They read nothing and decide nothing."""
 
-from sagadsl.report.data import run_data
+from sagadsl.report.data import SCHEMA, json_schema, run_data, run_document, runs_document
 from sagadsl.report.text import (
     age,
     printable,
@@ -16,12 +16,16 @@ from sagadsl.report.text import (
 )
 
 __all__ = [
+    "SCHEMA",
     "age",
+    "json_schema",
     "printable",
     "printable_lines",
     "run_data",
+    "run_document",
     "run_line",
     "run_text",
+    "runs_document",
     "runs_text",
     "short_id",
     "short_ids",

@@ -1,17 +1,43 @@
-"""A run as plain JSON data, for programs. Times are UTC in ISO 8601; what JSON cannot say is shown as ``repr`` does."""
+"""A run as plain JSON data, for programs. Times are UTC in ISO 8601; what JSON cannot say is shown as ``repr`` does.
+
+Whatever is written as JSON is a document with the number of its schema. ``documents.json`` beside this file is that
+schema; `json_schema` gives it, and so does ``sagadsl --schema``.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from importlib.resources import files
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sagadsl._core.values import RunInfo, StepInfo
 from sagadsl.errors import Fault
+
+SCHEMA: Final = 1
+"""The number of the documents; a field may be added without a new one, never removed or given another meaning."""
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of every document: each kind of them is one of its ``$defs``."""
+    found: dict[str, Any] = json.loads(files("sagadsl.report").joinpath("documents.json").read_text("utf-8"))
+    return found
+
+
+def run_document(run: RunInfo) -> dict[str, Any]:
+    """Return the document of one run."""
+    return {"schema": SCHEMA, "run": run_data(run)}
+
+
+def runs_document(runs: Sequence[RunInfo], store: str) -> dict[str, Any]:
+    """Return the document of a list of runs, each without its steps."""
+    return {"schema": SCHEMA, "store": store, "runs": [run_data(run, whole=False) for run in runs]}
 
 
 def run_data(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
