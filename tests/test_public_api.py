@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import sagadsl
-from sagadsl._dsl import blocks, sagas, steps
+from sagadsl._dsl import blocks, sagas, steps, undecorated
 
 HEAVY = (
     "sqlite_utils",
@@ -134,8 +134,8 @@ def test_the_options_of_a_saga_are_these():
     assert options_of(sagadsl.saga) == sagas.OPTIONS | blocks.OPTIONS
     assert using == sagas.USING
     assert using | {"on_compensation_failure", "title", "version"} == blocks.OPTIONS
-    assert steps.OPTIONS | {"again"} == blocks.STEP_OPTIONS
-    assert set(blocks.StepOptions.__annotations__) == blocks.STEP_OPTIONS
+    assert steps.OPTIONS | {"again"} == undecorated.OPTIONS
+    assert set(undecorated.StepOptions.__annotations__) == undecorated.OPTIONS
     for function, taken in ((sagadsl.Saga.using, sagas.USING), (sagadsl.Step.using, steps.USING)):
         assert {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY} == taken
 

@@ -11,69 +11,42 @@ variables are lost between the cells of a notebook.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import inspect
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
 import attrs
 
 from sagadsl._core import threads
 from sagadsl._core.codec import user_frames
 from sagadsl._core.codec.classes import module_name
-from sagadsl._core.definition import Compensation, SagaSpec, StepSpec, checked_name
+from sagadsl._core.definition import SagaSpec, StepSpec, checked_name
 from sagadsl._core.describe import describe
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended, descend
 from sagadsl._core.history import altered, recorded_files
-from sagadsl._core.journal import Journal, Log
-from sagadsl._core.parameters import AsGiven, Parameters
-from sagadsl._core.retry import Retry
+from sagadsl._core.parameters import Parameters
 from sagadsl._core.runtime import Run
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.settings import Options, checked_choice
-from sagadsl._core.values import RunRow, Status, StepInfo, StepStatus
-from sagadsl._dsl import sagas, steps
+from sagadsl._core.values import Status, StepInfo, StepStatus
+from sagadsl._dsl import sagas, steps, unended
 from sagadsl._dsl.options import known_options
 from sagadsl._dsl.outcomes import as_call
 from sagadsl._dsl.sagas import Calling, program_at
-from sagadsl._dsl.steps import Compensate, StepFunction
-from sagadsl.errors import Fault, ReplayError, Stop, UsageError, to_type
+from sagadsl._dsl.undecorated import StepOptions, as_compensation, as_step
+from sagadsl.errors import Fault, ReplayError, Stop, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 log = logging.getLogger("sagadsl")
 
 OPTIONS = sagas.USING | {"on_compensation_failure", "title", "version"}
-STEP_OPTIONS = steps.OPTIONS | {"again"}
-BY_FUNCTION = (steps.StepFunction, steps.BoundStep)
-
-
-class StepOptions(TypedDict, total=False):
-    """What `Block.step` takes besides a function."""
-
-    compensate: Compensate
-    retries: int | Retry
-    timeout: float | timedelta | None
-    probe: Callable[..., Any] | None
-    on_uncertain: str
-    key: str | Callable[..., Any] | None
-    name: str | None
-    title: str | None
-    read_only: bool
-    live: tuple[str, ...]
-    transaction: str | None
-    again: bool
 
 
 class Block:
@@ -135,25 +108,9 @@ class Block:
             UsageError: An option is unknown or cannot work, or the function is a lambda, a generator or a saga.
         """
         given: dict[str, Any] = dict(options)
-        known_options(f"{self._spec.name}: step()", given, STEP_OPTIONS)
-        calling = functools.partial(self._caller, again=bool(given.pop("again", False)))
-        if isinstance(function, (sagas.SagaFunction, sagas.BoundSaga)):
-            msg = f"{function.__qualname__} is a saga, not a step: call it inside `with saga({self._spec.name!r})`"
-            raise UsageError(msg)
-        if not isinstance(function, BY_FUNCTION):
-            return as_it_was(function, StepFunction(function, steps.specified(function, given), calling))
-        whole: Any = function._self_parent if isinstance(function, steps.BoundStep) else function  # noqa: SLF001  # ours
-        spec = steps.respecified(whole._self_spec, {n: given[n] for n in steps.USING & given.keys()})  # noqa: SLF001
-        if given.get("name") is not None:
-            spec = attrs.evolve(spec, name=checked_name(given["name"], f"{spec.name}: name=", "/#:"))
-        for option in given.keys() - steps.USING - {"name"}:
-            msg = f"{spec.name} is decorated: say {option}= there"
-            raise UsageError(msg)
-        made: Any = StepFunction(whole.__wrapped__, spec, calling)
-        if whole is not function:
-            instance: Any = function._self_instance  # noqa: SLF001  # as wrapt names it
-            made = made.__get__(instance, type(instance))
-        return as_it_was(function, made)
+        again = bool(given.pop("again", False))
+        made: Callable[P, R] = as_step(self._spec.name, function, given, functools.partial(self._caller, again=again))
+        return made
 
     def add_compensation(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Have ``function(*args, **kwargs)`` called, in its place of the reverse order, when this run compensates.
@@ -165,40 +122,11 @@ class Block:
             UsageError: It is no function with a name, or an ``async def`` where nobody could await it.
             NotStorableError: An argument cannot be stored.
         """
-        target: Any = function.plain if isinstance(function, BY_FUNCTION) else function
-        name = getattr(target, "__qualname__", None)
-        if name is None or isinstance(target, type):
-            msg = f"{self._spec.name}: add_compensation() takes a function with a name, not {target!r}; use def"
+        spec, bound = as_compensation(self._spec, function, args, kwargs)
+        if self._is_block and spec.compensates_async and not self._spec.is_async:
+            msg = f"{spec.title} is an async def, and nobody could await it: enter {self._spec.name} with `async with`"
             raise UsageError(msg)
-        given: tuple[Any, ...] = args
-        live: tuple[str, ...] = ()
-        if inspect.ismethod(target):
-            given = (target.__self__, *args)
-            target = target.__func__
-            live = tuple(inspect.signature(target).parameters)[:1]
-        try:
-            signature, known = inspect.signature(target), Parameters.of(target, live)
-        except ValueError as error:
-            msg = f"{name} keeps its parameters to itself; give a def that calls it"
-            raise UsageError(msg) from error
-        bound = signature.bind(*given, **kwargs).arguments
-        is_async = inspect.iscoroutinefunction(target)
-        if is_async and self._is_block and not self._spec.is_async:
-            msg = f"{name} is an async def, and nobody could await it: enter {self._spec.name} with `async with`"
-            raise UsageError(msg)
-        spec = StepSpec(
-            function=_no_effect,
-            name=f"add_compensation({name.rpartition('<locals>.')[2]})",
-            title=name,
-            module=self._spec.module,
-            is_async=False,
-            parameters=Parameters.named(bound, known.live & bound.keys()),
-            compensation=Compensation(target),
-            compensation_module=module_name(getattr(target, "__module__", None) or ""),
-            receiver=AsGiven(target, signature, tuple(bound)),
-            decided=True,
-        )
-        self._caller(spec)(_no_effect, None, (), bound)
+        self._caller(spec)(spec.function, None, (), bound)
 
     def _caller(self, spec: StepSpec, *, again: bool = False) -> Callable[..., Any]:
         """Return what happens when a step of this run is called."""
@@ -540,17 +468,14 @@ class Block:
         threads.end(run)  # by hand a run belongs to no thread
         self._scope = self._last = scope
         if not self._is_record:  # a handle that nobody has any more lets its run go, open as it is
-            release = weakref.finalize(self, _release, run.journal, run.log, run.row)
-            release.atexit = False
-            self._release = release
-            _left[run.journal.name, run.id] = run.journal, run.log
+            self._release = unended.hold(self, run)
         return scope
 
     def _let_go(self) -> None:
         """Stop owning the run; a further use opens it again."""
         if self._scope is not None and self._around is None:
             threads.end(self._scope.run)
-            _left.pop((self._scope.run.journal.name, self._scope.run.id), None)
+            unended.forget(self._scope.run)
         self._release()
         self._scope, self._release = None, _no_body
 
@@ -616,47 +541,10 @@ class Block:
 
 
 _in_session: weakref.WeakValueDictionary[Any, Block] = weakref.WeakValueDictionary()
-_left: dict[tuple[str, str], tuple[Journal, Log]] = {}
-"""The runs that handles have, or had when they were lost, and that nobody has ended."""
-
-
-def _tell_left() -> None:
-    """When the program ends, say which runs it leaves open by hand, of those that are in a file."""
-    for (store, run_id), (journal, at) in _left.items():
-        if not at.number or not Path(store).is_file():
-            continue
-        with suppress(Exception):  # nobody could act on it now
-            if journal.runs(id=run_id)[-1].finished is None:
-                log.warning(
-                    "%s was begun by hand and is left open. Go on: run the program again, and end it with complete() "
-                    "or compensate()   Compensate: %s",
-                    run_id, to_type("compensate", run_id, store), extra={"run": run_id},
-                )  # fmt: skip
-
-
-atexit.register(_tell_left)
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(after_in_child=_left.clear)  # they are the parent's
-
-
-def as_it_was(_: T, made: Any) -> T:
-    """Return what was made of something that keeps its type."""
-    kept: T = made
-    return kept
-
-
-def _no_effect(*_: Any, **__: Any) -> None:
-    """Do nothing: what is on record is that something is to be compensated."""
 
 
 def _no_body() -> None:
     """Do nothing: a block's body stands where it is used."""
-
-
-def _release(journal: Journal, at: Log, row: RunRow) -> None:
-    """Stop owning a run, which stays as it is."""
-    if at.number:
-        journal.release(row.lock, at.holder)
 
 
 def begin(name: str, options: dict[str, Any], module: str, path: str) -> Block:

@@ -1,0 +1,113 @@
+"""What a run's own ``step()`` and ``add_compensation()`` make of a function, decorated or not.
+
+A decorated function keeps what its decorator says, so that it means the same here and elsewhere; one that is not is
+decorated on the spot. A compensation without a step is a step without an effect: it takes its place in the order of the
+intents, and what is compensated is found the same way.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypedDict
+
+import attrs
+
+from sagadsl._core.codec.classes import module_name
+from sagadsl._core.definition import Compensation, SagaSpec, StepSpec, checked_name
+from sagadsl._core.parameters import AsGiven, Parameters
+from sagadsl._core.retry import Retry
+from sagadsl._dsl import sagas, steps
+from sagadsl._dsl.options import known_options
+from sagadsl._dsl.steps import Compensate, StepFunction
+from sagadsl.errors import UsageError
+
+OPTIONS = steps.OPTIONS | {"again"}
+BY_FUNCTION = (steps.StepFunction, steps.BoundStep)
+
+
+class StepOptions(TypedDict, total=False):
+    """What ``run.step()`` takes besides a function."""
+
+    compensate: Compensate
+    retries: int | Retry
+    timeout: float | timedelta | None
+    probe: Callable[..., Any] | None
+    on_uncertain: str
+    key: str | Callable[..., Any] | None
+    name: str | None
+    title: str | None
+    read_only: bool
+    live: tuple[str, ...]
+    transaction: str | None
+    again: bool
+
+
+def as_step(owner: str, function: Any, options: dict[str, Any], calling: Callable[[StepSpec], Any]) -> Any:
+    """Return *function* as a step of the run *owner*; *calling* makes what happens when it is called.
+
+    Raises:
+        UsageError: An option is unknown or cannot work, or the function is a lambda, a generator or a saga.
+    """
+    known_options(f"{owner}: step()", options, OPTIONS)
+    if isinstance(function, (sagas.SagaFunction, sagas.BoundSaga)):
+        msg = f"{function.__qualname__} is a saga, not a step: call it inside `with saga({owner!r})`"
+        raise UsageError(msg)
+    if not isinstance(function, BY_FUNCTION):
+        return StepFunction(function, steps.specified(function, options), calling)
+    whole: Any = function._self_parent if isinstance(function, steps.BoundStep) else function  # noqa: SLF001  # ours
+    spec = steps.respecified(whole._self_spec, {n: options[n] for n in steps.USING & options.keys()})  # noqa: SLF001
+    if options.get("name") is not None:
+        spec = attrs.evolve(spec, name=checked_name(options["name"], f"{spec.name}: name=", "/#:"))
+    for option in options.keys() - steps.USING - {"name"}:
+        msg = f"{spec.name} is decorated: say {option}= there"
+        raise UsageError(msg)
+    made: Any = StepFunction(whole.__wrapped__, spec, calling)
+    if whole is function:
+        return made
+    instance: Any = function._self_instance  # noqa: SLF001  # as wrapt names it
+    return made.__get__(instance, type(instance))
+
+
+def as_compensation(
+    saga: SagaSpec, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[StepSpec, dict[str, Any]]:
+    """Return the step whose compensation is ``function(*args, **kwargs)``, and its arguments by name.
+
+    Raises:
+        UsageError: It is no function with a name, or one that keeps its parameters to itself.
+    """
+    target: Any = function.plain if isinstance(function, BY_FUNCTION) else function
+    name = getattr(target, "__qualname__", None)
+    if name is None or isinstance(target, type):
+        msg = f"{saga.name}: add_compensation() takes a function with a name, not {target!r}; use def"
+        raise UsageError(msg)
+    live: tuple[str, ...] = ()
+    if inspect.ismethod(target):
+        args = (target.__self__, *args)
+        target = target.__func__
+        live = tuple(inspect.signature(target).parameters)[:1]
+    try:
+        signature, known = inspect.signature(target), Parameters.of(target, live)
+    except ValueError as error:
+        msg = f"{name} keeps its parameters to itself; give a def that calls it"
+        raise UsageError(msg) from error
+    bound = signature.bind(*args, **kwargs).arguments
+    spec = StepSpec(
+        function=_no_effect,
+        name=f"add_compensation({name.rpartition('<locals>.')[2]})",
+        title=name,
+        module=saga.module,
+        is_async=False,
+        parameters=Parameters.named(bound, known.live & bound.keys()),
+        compensation=Compensation(target),
+        compensation_module=module_name(getattr(target, "__module__", None) or ""),
+        receiver=AsGiven(target, signature, tuple(bound)),
+        decided=True,
+    )
+    return spec, bound
+
+
+def _no_effect(*_: Any, **__: Any) -> None:
+    """Do nothing: what is on record is that something is to be compensated."""
