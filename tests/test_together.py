@@ -30,7 +30,7 @@ from sagadsl import (
     Unknown,
     saga,
 )
-from sagadsl._core.runtime import registry
+from sagadsl._core.registry import registry
 
 
 class Cut(BaseException):

@@ -23,7 +23,7 @@ from sagadsl._core.effects import Do
 from sagadsl._core.flow import attempt
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.landed import marker, to_the_end
-from sagadsl._core.runtime import registry
+from sagadsl._core.registry import registry
 from tests import databases
 from tests.conftest import Colour
 from tests.properties.test_engine_seam import act, drain

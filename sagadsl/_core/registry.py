@@ -53,6 +53,10 @@ class Registry:
         return StepSpec(function, slot.name, slot.name, facts["module"], is_async=False, parameters=names, **back)
 
 
+registry = Registry()
+"""The process's: decorators run at import."""
+
+
 def _receiver(slot: Slot, function: Callable[..., Any]) -> Receiver | AsGiven | None:
     """Return what a function receives that compensates a call, or `None`: it has other parameters by now."""
     names = _parameters(slot, function)

@@ -31,6 +31,7 @@ from sagadsl._core.flow import Ended, descend
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.parameters import Parameters
 from sagadsl._core.runtime import Run
+from sagadsl._core.runtime.deciding import need_functions, request_compensation
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.values import Status, StepInfo, StepStatus
@@ -369,13 +370,13 @@ class Block:
                 return self._runtime.find(self._known_id)
             scope = self._have(opened.scope)
             try:
-                self._runtime.need_functions(scope)
+                need_functions(scope, self._runtime.provided)
             except UsageError:
                 self._let_go()
                 raise
         else:
             scope = self._opened()
-            self._runtime.request_compensation(scope, by_names=True)
+            request_compensation(scope, self._runtime.provided)
         try:
             work = self._runtime.compensate_scope(scope, scope.run.id)
             return self._acompensated(work) if inspect.isawaitable(work) else self._compensated(work)

@@ -10,7 +10,7 @@ from typing import Any
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import checked_name
 from sagadsl._core.parameters import plain_function
-from sagadsl._core.runtime import registry
+from sagadsl._core.registry import registry
 from sagadsl.errors import UsageError
 
 

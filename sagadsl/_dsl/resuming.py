@@ -16,7 +16,8 @@ from typing import Any, Self, overload
 
 from sagadsl._core.definition import as_seconds
 from sagadsl._core.drive import cancellations
-from sagadsl._core.runtime import Run, Runtime, registry
+from sagadsl._core.registry import registry
+from sagadsl._core.runtime import Run, Runtime
 from sagadsl._core.scope import CURRENT
 from sagadsl._core.values import Completed, Outcome
 from sagadsl._dsl.outcomes import as_outcome, outcome

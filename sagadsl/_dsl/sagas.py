@@ -28,13 +28,13 @@ from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.provided import Source
+from sagadsl._core.registry import registry
 from sagadsl._core.runtime import (
     CODEC,
     Opened,
     Run,
     Runtime,
     default_runtime,
-    registry,
     unstorable_argument,
 )
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot

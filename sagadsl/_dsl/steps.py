@@ -23,8 +23,9 @@ from sagadsl._core.effects import Call
 from sagadsl._core.flow import perform, renew
 from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
+from sagadsl._core.registry import registry
 from sagadsl._core.retry import Retry, as_retry
-from sagadsl._core.runtime import CODEC, default_runtime, registry, unstorable_argument
+from sagadsl._core.runtime import CODEC, default_runtime, unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.settings import checked_choice
 from sagadsl._core.threads import threads_with_runs

@@ -8,7 +8,6 @@ trace, and a replay that differs has written nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
@@ -19,24 +18,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from attrs import define, field, frozen
-
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, checked_name, key_of
 from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
 from sagadsl._core.drive import Drivers, contained
-from sagadsl._core.flow import Ended, attempt, leave_to_a_person, past_pivot, settle
+from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
 from sagadsl._core.history import interruptions, restore
 from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of
 from sagadsl._core.provided import PROVIDED, Provided
-from sagadsl._core.registry import Registry
+from sagadsl._core.registry import registry
+from sagadsl._core.runtime.deciding import queue, request_compensation
+from sagadsl._core.runtime.opened import Asked, Opened
+from sagadsl._core.runtime.stored import Run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
-from sagadsl._core.supply import asupply, lacking, supply
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status
+from sagadsl._core.supply import asupply, supply
+from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
 from sagadsl.errors import (
     JournalError,
     NotStorableError,
@@ -46,6 +46,8 @@ from sagadsl.errors import (
     UsageError,
 )
 
+__all__ = ["CODEC", "Opened", "Run", "Runtime", "default_runtime", "unstorable_argument"]
+
 TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 log = logging.getLogger("sagadsl")
 
@@ -54,86 +56,8 @@ def _microseconds() -> int:
     return time.time_ns() // 1000
 
 
-registry = Registry()
 CODEC = Codec()
 LISTED = (*map(str, Status), "interrupted")
-
-
-@frozen(kw_only=True, repr=False)
-class Run(RunInfo):
-    """A run as the journal has it when this object is made, and what can be done with it."""
-
-    _runtime: Any = field(repr=False, eq=False, default=None)
-    _journal: Any = field(repr=False, eq=False, default=None)
-    _module: str = field(repr=False, eq=False, default="")
-    _is_block: bool = field(repr=False, eq=False, default=False)
-
-    def resume(self) -> Any:
-        """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
-
-        Raises:
-            UsageError: The program has not imported the saga, or does not provide a live argument of it.
-        """
-        return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), compensate=False)
-
-    def compensate(self) -> Any:
-        """Compensate what the run owes, or carry on doing so; return the run as it then is, or an awaitable of it.
-
-        Raises:
-            CompensationError: A compensation failed; calling this again carries on there.
-        """
-        saga = self._saga(needed=False)
-        runtime = self._runtime.at(self._journal)
-        if saga is not None:
-            return saga.reopen(self.id, runtime, compensate=True)
-        return runtime.compensate_without_body(self.id)
-
-    def refresh(self) -> Run:
-        """Return the run as the journal has it now."""
-        found: Run = self._runtime.at(self._journal).find(self.id)
-        return found
-
-    def _saga(self, *, needed: bool) -> Any:
-        saga = registry.sagas.get((self._module, self.saga))
-        if saga is None and needed and self._is_block:
-            msg = f"run {self.id} is a block: its body stands in {self.program}, so run that again and it goes on"
-            raise UsageError(msg)
-        if saga is None and needed:
-            msg = (
-                f"run {self.id}: this program has no saga named {self.saga!r} in a module {self._module!r}; import "
-                "that module, or go on with the saga that it has become: SAGA.resume(id), SAGA.compensate(id), or "
-                "--target FILE.py:SAGA on the command line"
-            )
-            raise UsageError(msg)
-        return saga
-
-
-@define(eq=False, repr=False)
-class Asked:
-    """What a call asks for: a saga with arguments (as JSON text, and their digest), in a journal."""
-
-    spec: SagaSpec
-    options: Options
-    journal: Journal
-    arguments: str
-    digest: str
-    tenure: Tenure
-
-
-class Opened:
-    """What a call of a saga means: its *scope* is to be run, unless *ended* says what is already on record.
-
-    The *record* of a run that is completed has what its steps gave.
-    """
-
-    def __init__(
-        self,
-        scope: Scope | None = None,
-        ended: Ended | BaseException | None = None,
-        run: OpenRun | None = None,
-        record: Scope | None = None,
-    ) -> None:
-        self.scope, self.ended, self.run, self.record = scope, ended, run, record
 
 
 class Settings(TypedDict, total=False):
@@ -350,16 +274,16 @@ class Runtime:
         self._announce(scope)
         if scope.status is not Status.COMPENSATING and any(each.status is Status.PAUSED for each in scope.tree()):
             return self._resumed(asked, row, scope)
-        self._queue(scope, Kind.TAKEN, owner())
+        queue(scope, Kind.TAKEN, owner())
         return scope
 
     def _resumed(self, asked: Asked, row: RunRow, paused: Scope) -> Scope:
         """Fold a paused run once more, its resumption included: the step that failed is then not on record."""
         for each in list(paused.tree()):
             if each.status is Status.PAUSED:
-                self._queue(each, Kind.RESUMED, owner())
+                queue(each, Kind.RESUMED, owner())
             elif each.parent is None:  # it was killed while it paused
-                self._queue(each, Kind.TAKEN, owner())
+                queue(each, Kind.TAKEN, owner())
         entries = asked.journal.entries(row.number)
         pending = paused.run.pending
         scope = self._load(asked.spec, row, asked.journal, asked.options, [*entries, *pending])
@@ -444,13 +368,6 @@ class Runtime:
         scope.spec = spec
         return scope
 
-    def _queue(self, scope: Scope, kind: Kind, result: str | None) -> None:
-        """Have an entry about a scope written with the next one, and take it into account at once."""
-        run = scope.run
-        entry = Entry(0, 0, kind, scope.seq, scope.path, None, None, self.clock(), None, None, None, result)
-        run.pending.append(entry)
-        scope.apply(entry)
-
     def _announce(self, scope: Scope) -> None:
         """Say which run goes on, how old it is, and what is tried again: one line."""
         with legible(scope.run.journal, scope.run.id):
@@ -493,55 +410,20 @@ class Runtime:
             row, _ = claim(tenure, journal, row)
             scope = self._load(spec, row, journal)
             scope.run.log.holder = tenure
-            opened = self.request_compensation(scope, by_names=spec is None)
+            is_owed = request_compensation(scope, self.provided if spec is None else None)
         except BaseException:
             tenure.end()
             raise
-        if opened.scope is None:
-            tenure.end()
-        return opened, arguments
+        if is_owed:
+            return Opened(scope), arguments
+        tenure.end()
+        return Opened(ended=Ended(Status.COMPENSATED), run=scope.run), arguments
 
     def _arguments(self, journal: Journal, row: RunRow) -> tuple[str, dict[str, Any]]:
         """Return what a run was called with, as text and as values."""
         with legible(journal, row.id):
             text = journal.entries(row.number)[0].arguments or "{}"
             return text, dict(self.codec.decode(text))
-
-    def request_compensation(self, scope: Scope, *, by_names: bool) -> Opened:
-        """Say what a request to compensate means for a run that this process holds; it says what is owed."""
-        run = scope.run
-        if scope.status is Status.COMPENSATED:
-            return Opened(ended=Ended(Status.COMPENSATED), run=run)
-        if scope.status is Status.COMPLETED:
-            raise RunConflictError(run.id, "is completed; nothing of it is owed")
-        pivot = scope.pivot()
-        if pivot is not None and pivot.has_happened:
-            raise past_pivot(pivot)
-        if by_names:
-            self.need_functions(scope)
-        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
-
-        owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
-        log.warning("compensating %s: %s", short_id(run.id), owed, extra={"run": run.id})
-        if scope.status is Status.COMPENSATING:
-            self._queue(scope, Kind.TAKEN, owner())
-        else:
-            cause = scope.cause if scope.status is Status.COMPENSATION_FAILED else Cause.REQUEST
-            self._queue(scope, Kind.COMPENSATING, json.dumps({"cause": cause or Cause.REQUEST}))
-        return Opened(scope)
-
-    def need_functions(self, scope: Scope) -> None:
-        """Refuse, before anything is written, to compensate by names that this program does not have."""
-        for slot in scope.owed():
-            if slot.compensating_step() is None:
-                facts = slot.facts
-                where = f" of module {facts['compensate_module']}" if "compensate_module" in facts else ""
-                msg = (
-                    f"run {scope.run.id}: the body of {scope.name} cannot be run here, and step {slot.name} of module "
-                    f"{facts['module']}, compensated by {facts['compensate']}{where}, is not to be found: import it"
-                )
-                raise UsageError(msg)
-        lacking(scope, self.provided)
 
     def hold_back(self, run_id: str, times: int) -> BaseException | None:
         """Leave a run to a person if it was interrupted this often at one step; return what says so, `None` if not.
@@ -557,7 +439,7 @@ class Runtime:
             entries = journal.entries(row.number)
             scope = self._load(None, row, journal, entries=entries)
             if interruptions(entries) >= times and scope.status in {Status.OPEN, Status.COMPENSATING}:
-                self._queue(scope, Kind.TAKEN, owner())
+                queue(scope, Kind.TAKEN, owner())
                 self.drivers[0](leave_to_a_person(scope, times))
         except Stop as stop:
             reason = stop.reason

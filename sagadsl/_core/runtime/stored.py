@@ -1,0 +1,60 @@
+"""A run that is in the store, as users hold it: what the journal says of it, and what can be done with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen
+
+from sagadsl._core.registry import registry
+from sagadsl._core.values import RunInfo
+from sagadsl.errors import UsageError
+
+
+@frozen(kw_only=True, repr=False)
+class Run(RunInfo):
+    """A run as the journal has it when this object is made, and what can be done with it."""
+
+    _runtime: Any = field(repr=False, eq=False, default=None)
+    _journal: Any = field(repr=False, eq=False, default=None)
+    _module: str = field(repr=False, eq=False, default="")
+    _is_block: bool = field(repr=False, eq=False, default=False)
+
+    def resume(self) -> Any:
+        """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
+
+        Raises:
+            UsageError: The program has not imported the saga, or does not provide a live argument of it.
+        """
+        return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), compensate=False)
+
+    def compensate(self) -> Any:
+        """Compensate what the run owes, or carry on doing so; return the run as it then is, or an awaitable of it.
+
+        Raises:
+            CompensationError: A compensation failed; calling this again carries on there.
+        """
+        saga = self._saga(needed=False)
+        runtime = self._runtime.at(self._journal)
+        if saga is not None:
+            return saga.reopen(self.id, runtime, compensate=True)
+        return runtime.compensate_without_body(self.id)
+
+    def refresh(self) -> Run:
+        """Return the run as the journal has it now."""
+        found: Run = self._runtime.at(self._journal).find(self.id)
+        return found
+
+    def _saga(self, *, needed: bool) -> Any:
+        saga = registry.sagas.get((self._module, self.saga))
+        if saga is None and needed and self._is_block:
+            msg = f"run {self.id} is a block: its body stands in {self.program}, so run that again and it goes on"
+            raise UsageError(msg)
+        if saga is None and needed:
+            msg = (
+                f"run {self.id}: this program has no saga named {self.saga!r} in a module {self._module!r}; import "
+                "that module, or go on with the saga that it has become: SAGA.resume(id), SAGA.compensate(id), or "
+                "--target FILE.py:SAGA on the command line"
+            )
+            raise UsageError(msg)
+        return saga
