@@ -123,6 +123,7 @@ def test_the_options_of_a_saga_are_these():
         "live",
         "on_failure",
         "on_compensation_failure",
+        "compensate_order",
         "resume",
         "store",
         "durability",
@@ -133,7 +134,7 @@ def test_the_options_of_a_saga_are_these():
     assert options == sagas.OPTIONS
     assert options_of(sagadsl.saga) == sagas.OPTIONS | blocks.OPTIONS
     assert using == sagas.USING
-    assert using | {"on_compensation_failure", "title", "version"} == blocks.OPTIONS
+    assert using | {"on_compensation_failure", "compensate_order", "title", "version"} == blocks.OPTIONS
     assert steps.OPTIONS | {"again"} == undecorated.OPTIONS
     assert set(undecorated.StepOptions.__annotations__) == undecorated.OPTIONS
     for function, taken in ((sagadsl.Saga.using, sagas.USING), (sagadsl.Step.using, steps.USING)):

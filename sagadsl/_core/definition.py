@@ -139,6 +139,7 @@ class SagaSpec:
     key: str | Callable[..., Any] | None = None
     on_failure: str | None = None
     on_compensation_failure: str = "stop"
+    compensate_order: str = "reverse"
     resume: str | None = None
     store: Any = None
     durability: str | None = None

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Event, Thread, current_thread
 from typing import Any
 
 from sagadsl._core.codec import Unstorable
-from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Record, Sleep, Wait
+from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Record, Sleep, Together, Wait
 from sagadsl._core.journal import Overtaken, Taken
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.state import SCOPES, STEPS
@@ -47,6 +48,7 @@ class Drivers:
             Do: self._fly,
             Sleep: lambda effect: sleep(effect.seconds),
             Gather: lambda effect: settled(effect.scope),
+            Together: self._together,
         }
         self._async_answers: dict[type, Callable[[Any], Any]] = {
             Record: write,
@@ -54,6 +56,7 @@ class Drivers:
             Do: self._afly,
             Sleep: lambda effect: asleep(effect.seconds),
             Gather: lambda effect: gathered(effect.scope),
+            Together: self._atogether,
             Wait: lambda _: asyncio.get_running_loop().create_future(),
         }
 
@@ -123,6 +126,73 @@ class Drivers:
         finally:
             scope.flying.discard(call)
             land(scope, call)
+
+    def _together(self, effect: Together) -> None:
+        """Run flows in threads, or one alone in this; a Ctrl-C leaves at once those that run, which land later."""
+        scope: Scope = effect.scope
+        running: set[Thread] = set()
+        ended: SimpleQueue[tuple[Thread, BaseException | None]] = SimpleQueue()
+
+        def work(flow: Flow[None]) -> None:
+            error = None
+            try:
+                self.drive(flow)
+            except BaseException as raised:  # noqa: BLE001  # raised again in the caller's thread
+                error = raised
+            finally:
+                land(scope, current_thread())
+                ended.put((current_thread(), error))
+
+        wrong: BaseException | None = None
+        try:
+            while (flows := [] if wrong else effect.following()) or running:
+                if len(flows) == 1 and not running:
+                    self.drive(flows[0])
+                    continue
+                for flow in flows:
+                    thread = Thread(target=copy_context().run, args=(work, flow), name="sagadsl back", daemon=True)
+                    running.add(thread)
+                    scope.flying.add(thread)
+                    thread.start()
+                thread, error = ended.get()
+                running.discard(thread)
+                wrong = wrong or error
+        except BaseException:
+            for thread in running:
+                if thread.ident is None:  # a Ctrl-C came before it could start
+                    land(scope, thread)
+            raise
+        if wrong is not None:
+            raise wrong
+
+    async def _atogether(self, effect: Together) -> None:
+        """Run flows in tasks, or one alone in this; a cancellation cancels those that run, and waits for them."""
+        running: set[asyncio.Task[BaseException | None]] = set()
+
+        async def work(flow: Flow[None]) -> BaseException | None:
+            try:
+                await self.adrive(flow)
+            except BaseException as raised:  # noqa: BLE001  # raised again in the caller's task
+                return raised
+            return None
+
+        wrong: BaseException | None = None
+        while (flows := [] if wrong else effect.following()) or running:
+            if len(flows) == 1 and not running:
+                await self.adrive(flows[0])
+                continue
+            running |= {asyncio.ensure_future(work(flow)) for flow in flows}
+            try:
+                ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as error:
+                wrong = wrong or error
+                for task in running:
+                    task.cancel()
+            else:
+                for task in ended:
+                    wrong = wrong or task.result()
+        if wrong is not None:
+            raise wrong
 
 
 def land(scope: Scope | None, call: Any) -> None:

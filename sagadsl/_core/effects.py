@@ -137,6 +137,20 @@ class Gather:
         self.scope = scope
 
 
+class Together:
+    """Run flows at the same time: threads in a ``def``, tasks in an ``async def``.
+
+    *following* gives those that can begin now; it is asked at once, and whenever one of them has ended, until all have.
+    Once one has raised, no other begins, and what it raised is thrown in when the rest have ended. While they run
+    something is under way in *scope*.
+    """
+
+    __slots__ = ("following", "scope")
+
+    def __init__(self, scope: Any, following: Callable[[], list[Flow[None]]]) -> None:
+        self.scope, self.following = scope, following
+
+
 class Wait:
     """Wait for something that only the outside brings; a cancellation ends it."""
 

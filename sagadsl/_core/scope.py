@@ -171,6 +171,7 @@ class Slot:
     compensation_failures: int = 0
     compensation_fault: str | None = None
     compensation_wait: tuple[int, float] | None = None
+    compensated: int = 0
     again: bool = False
     cut: bool = False
     unkept: bool = False
@@ -207,7 +208,7 @@ class Slot:
         elif kind is Kind.COMPENSATION_INTENT:
             self.compensation_attempts += 1
         elif kind is Kind.COMPENSATION_DONE:
-            self.compensation_fault = None
+            self.compensation_fault, self.compensated = None, entry.seq
         else:
             self._apply_failure(kind, entry, cut_off=before is StepStatus.ENTERED and kind is Kind.CANCELLED)
 
@@ -457,7 +458,7 @@ class Scope:
     def compensated(self) -> tuple[str, ...]:
         """Return the keys of the calls that were compensated, in this scope and those inside it, in that order."""
         slots = [s for scope in self.tree() for s in scope.slots if s.status is StepStatus.COMPENSATED]
-        return tuple(slot.key for slot in sorted(slots, key=lambda slot: -slot.place))
+        return tuple(slot.key for slot in sorted(slots, key=lambda slot: slot.compensated))
 
     # -- identity ---------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ CHOICES = {
     "resume": ("arguments", "key", "never"),
     "on_failure": ("compensate", "pause"),
     "on_compensation_failure": ("stop", "continue"),
+    "compensate_order": ("reverse", "parallel"),
     "on_uncertain": ("retry", "compensate", "pause"),
 }
 

@@ -47,7 +47,7 @@ R = TypeVar("R")
 
 log = logging.getLogger("sagadsl")
 
-OPTIONS = sagas.USING | {"on_compensation_failure", "title", "version"}
+OPTIONS = sagas.USING | {"on_compensation_failure", "compensate_order", "title", "version"}
 
 
 class Block:
@@ -567,6 +567,7 @@ def begin(name: str, options: dict[str, Any], module: str, path: str) -> Block:
         is_async=True,
         parameters=Parameters.named(()),
         on_compensation_failure=options.get("on_compensation_failure", "stop"),
+        compensate_order=options.get("compensate_order", "reverse"),
         version=options.get("version"),
     )
     return Block(spec, Options(**{n: options[n] for n in sagas.USING & options.keys()}))

@@ -28,6 +28,7 @@ def saga(
     live: tuple[str, ...] = ...,
     on_failure: str | None = ...,
     on_compensation_failure: str = ...,
+    compensate_order: str = ...,
     resume: str | None = ...,
     store: Any = ...,
     durability: str | None = ...,
@@ -46,6 +47,7 @@ def saga(
     durability: str | None = ...,
     on_failure: str | None = ...,
     on_compensation_failure: str = ...,
+    compensate_order: str = ...,
     steal: bool = ...,
     rerun: bool = ...,
     title: str | None = ...,
@@ -58,8 +60,8 @@ def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
     A call returns the body's value, or raises the original exception after compensation.
 
     With a name instead of a function it gives a run to be used as a block, ``with saga("name") as run:``, or by hand,
-    ``run.step(function)(...)`` and ``run.complete()``. It takes what ``using()`` does, and *title*, *version* and
-    *on_compensation_failure*.
+    ``run.step(function)(...)`` and ``run.complete()``. It takes what ``using()`` does, and *title*, *version*,
+    *on_compensation_failure* and *compensate_order*.
 
     Args:
         function: A function, coroutine function or method; or the name of a block.
@@ -70,6 +72,9 @@ def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         live: Names of parameters that are passed as they are and never stored.
         on_failure: ``"compensate"``, or ``"pause"``: keep everything, a person decides.
         on_compensation_failure: ``"stop"`` where a compensation fails, or ``"continue"`` with the others first.
+        compensate_order: ``"reverse"``, one step at a time; or ``"parallel"``: what overlapped (branches, `Plan` nodes,
+            gathered steps) at the same time, in threads or, in an ``async def``, in tasks; what began after a step had
+            ended is compensated before it in either case.
         resume: When a call without id and key goes on with an interrupted run: ``"arguments"``, ``"key"``, ``"never"``.
         store: A path, ``":memory:"`` or a journal.
         durability: ``"process"``, ``"power"`` or ``"power-strict"``.

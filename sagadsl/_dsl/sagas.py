@@ -207,7 +207,7 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
         return self
 
 
-CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure"})
+CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure", "compensate_order"})
 OPTIONS = CHOICES | {"name", "title", "key", "live", "store", "version", "runtime"}
 SESSION = "session in "
 USING = frozenset(a.name for a in attrs.fields(Options))

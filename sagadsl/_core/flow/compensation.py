@@ -1,4 +1,7 @@
-"""Calling what is owed, last intent first: the journal says what, code only supplies the functions."""
+"""Calling what is owed, last intent first: the journal says what, code only supplies the functions.
+
+With ``compensate_order="parallel"`` what overlapped is compensated at the same time (``order``).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from attrs import define
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Record
 from sagadsl._core.flow.doubt import UNKNOWN, probe_call, what_is_known
+from sagadsl._core.flow.order import abreast
 from sagadsl._core.flow.record import give_up
 from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Receiver, Source
@@ -36,7 +40,7 @@ class Ended:
 
 
 def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseException | None) -> Flow[Ended]:
-    """Call what is owed, last intent first; the journal says what, code only supplies the functions.
+    """Compensate what is owed, and record that it is done; or what failed.
 
     *text* is the fault that caused it, as JSON, and *error* the exception.
     """
@@ -48,13 +52,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
     if owed and not begun:
         yield Record(K.COMPENSATING, scope, None, told)
         begun = True
-    failures: dict[Slot, Fault] = {}
-    for slot in owed:
-        if failures and (scope.spec is None or scope.spec.on_compensation_failure != "continue"):
-            break
-        outcome = yield from compensate_one(slot, fault)
-        if isinstance(outcome, Failed):
-            failures[slot] = outcome.fault
+    failures = yield from call_owed(scope, owed, fault)
     if failures:
         yield from stay_stuck(scope, cause, failures, error)
     for child in reversed(list(scope.tree())):
@@ -64,6 +62,27 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
     return Ended(Status.COMPENSATED, compensated=scope.compensated(), standing=standing_in(scope))
 
 
+def call_owed(scope: Scope, owed: list[Slot], fault: Fault | None) -> Flow[dict[Slot, Fault]]:
+    """Have the calls *owed* compensated, in the order that the saga asks for; return those that failed, and why."""
+    failures: dict[Slot, Fault] = {}
+
+    def one(slot: Slot) -> Flow[None]:
+        outcome = yield from compensate_one(slot, fault)
+        if isinstance(outcome, Failed):
+            failures[slot] = outcome.fault
+
+    def is_stuck() -> bool:
+        return bool(failures) and (scope.spec is None or scope.spec.on_compensation_failure != "continue")
+
+    if scope.spec is not None and scope.spec.compensate_order == "parallel":
+        yield from abreast(scope, owed, one, is_stuck)
+    else:
+        for slot in owed:
+            if not is_stuck():
+                yield from one(slot)
+    return failures
+
+
 def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: BaseException | None) -> Flow[None]:
     """Record that compensations failed, of a run that *error* made compensate, and stop the whole tree.
 
@@ -71,7 +90,7 @@ def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: Bas
         Stop: Always; a person decides.
     """
     run = scope.run
-    slot, why = next(iter(failures.items()))
+    slot, why = max(failures.items(), key=lambda failure: failure[0].place)
     told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
     for each in scope.chain():  # a child whose compensation failed stops its whole tree
         yield Record(K.COMPENSATION_FAILED, each, None, told)
