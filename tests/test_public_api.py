@@ -109,7 +109,7 @@ def options_of(function):
 def test_the_options_of_a_step_are_these():
     """What the decorator takes, and what one call may settle."""
     options = {"compensate", "retries", "timeout", "probe", "on_uncertain", "key", "name", "title"}
-    options |= {"read_only", "live", "transaction"}
+    options |= {"read_only", "live", "transaction", "stands"}
     assert options == steps.OPTIONS == options_of(sagadsl.step)
     assert {"key", "compensate", "retries", "timeout"} == steps.USING
 

@@ -140,6 +140,13 @@ def test_the_effect_and_the_row_that_says_so_are_committed_together(shop, databa
     assert shop.world == ["lamp"]
 
 
+def test_what_the_body_notes_lands_with_its_result(shop, database, runtime):
+    """It is recorded beside the result in both places."""
+    shop.inside = lambda db: sagadsl.current().note("in cash")
+    assert shop.call(runtime) == "paid lamp"
+    assert [step.note for step in runtime.runs()[0].steps] == ["in cash", None]
+
+
 def test_a_compensation_that_takes_the_connection_lands_likewise(shop, database, runtime):
     """With a key of its own."""
     with pytest.raises(ConnectionError, match="no lorry"):

@@ -89,6 +89,7 @@ class StepSpec:
     receiver: Receiver | AsGiven | None = None
     probe: Receiver | None = None
     on_uncertain: str = "retry"
+    stands: Callable[..., bool] | None = None
     titled: bool = False
     transaction: str | None = None
     definition: str = ""

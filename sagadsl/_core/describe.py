@@ -66,6 +66,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         uncertain=slot.is_uncertain,
         arguments=stored_arguments(slot.arguments, codec),
         result=stored_value(child.result if child else slot.result, codec),
+        note=stored_note(slot.result, codec),
         error=stored_fault(child.fault if child else slot.fault, codec),
         compensation=slot.facts.get("compensate"),
         compensation_attempts=slot.compensation_attempts,
@@ -82,6 +83,14 @@ def stored_value(text: str | None, codec: Codec) -> Any:
         return codec.decode(text) if text is not None else None
     except ValueError:
         return json.loads(text or "null")
+
+
+def stored_note(text: str | None, codec: Codec) -> Any:
+    """Return what a step noted beside its result, for people."""
+    try:
+        return codec.note(text)
+    except ValueError:
+        return json.loads(text or "{}").get("note")
 
 
 def stored_arguments(text: str | None, codec: Codec) -> dict[str, Any]:

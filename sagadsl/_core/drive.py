@@ -424,7 +424,7 @@ def keep(effect: Call, value: Any, error: BaseException | None) -> None:
         if effect.is_compensation:
             write(Record(Kind.COMPENSATION_DONE, slot, effect.attempt))
         else:
-            write(Record(Kind.DONE, slot, effect.attempt, run.codec.encode_and_copy(value)[0]))
+            write(Record(Kind.DONE, slot, effect.attempt, run.codec.encode_and_copy(effect.kept(value))[0]))
 
 
 async def acall(effect: Call) -> Any:

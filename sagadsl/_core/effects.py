@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from sagadsl._core.retry import Retry
-from sagadsl._core.values import Kind
+from sagadsl._core.values import Kind, Noted
 from sagadsl.errors import Fault
 
 T = TypeVar("T")
@@ -75,11 +75,12 @@ class Call:
     The flow sets *attempt*; the driver, where there is a *timeout* in seconds, the *deadline* on the monotonic clock.
     A compensation alone has a *fault*, the one that caused it. With a *transaction* (a ``landed.Transaction``, then the
     *function* too) the answer to a forward call is the result as text, and its copy: they have been committed already.
+    *note* is what the function wants to have recorded beside its result.
     """
 
     __slots__ = (
         *("args", "attempt", "deadline", "fault", "function", "is_async", "is_compensation", "is_probe", "kwargs"),
-        *("read_only", "retry", "slot", "timeout", "transaction"),
+        *("note", "read_only", "retry", "slot", "timeout", "transaction"),
     )
     fault: Fault | None
 
@@ -108,6 +109,11 @@ class Call:
         self.is_probe = False
         self.deadline: float | None = None
         self.transaction: Any = None
+        self.note: Any = None
+
+    def kept(self, value: Any) -> Any:
+        """Return what is to be stored of what the function returned: with what it noted, if it did."""
+        return value if self.note is None else Noted(value, self.note)
 
     @property
     def body(self) -> Callable[..., Any]:

@@ -145,6 +145,7 @@ class Slot:
     stored copies as JSON text. *result* is the text of its value, *fault* of its exception. *uncertain* is sticky.
     *spec* and *live* are bound when the body calls. *entered_again* is the ``seq`` of the intent with which it was
     entered after it had already failed.
+    *supersedes*: it is called instead of one whose result no longer stands.
     *unkept*: it returned, but its result cannot be stored.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
     brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
@@ -178,6 +179,7 @@ class Slot:
     comes_again: bool = False
     cancellations: int = 0
     entered_again: int = 0
+    supersedes: bool = False
     child: Scope | None = None
     spec: StepSpec | None = None
     live: dict[str, Any] | None = None
@@ -293,8 +295,11 @@ class Slot:
 
     @property
     def is_free(self) -> bool:
-        """It may come in any order: its key is explicit, or it only looks and leaves no trace until it has ended."""
-        return "read_only" in self.facts or self.local_key.startswith(f"{self.name}:")
+        """It may come in any order.
+
+        Its key is explicit, or it only looks and leaves no trace until it has ended, or it takes another call's place.
+        """
+        return self.supersedes or "read_only" in self.facts or self.local_key.startswith(f"{self.name}:")
 
     @property
     def local_key(self) -> str:
@@ -523,6 +528,26 @@ class Scope:
         past.order.pop(slot, None)
         if not past.order:
             self.past = None
+
+    def standing(
+        self,
+        slot: Slot,
+        arguments: str,
+        key: str | None,
+        bound: tuple[StepSpec, dict[str, Any] | None],
+        stands: Callable[[str | None], bool],
+    ) -> Slot:
+        """Return the call that comes instead of one whose recorded result no longer *stands*: a later one, or a new.
+
+        What does not stand stays on record, *bound* to what compensates it: it is never entered again.
+        """
+        while self.past is not None and not self.past.is_free and slot.done and slot.fault is None and self.is_forward:
+            if stands(slot.result):
+                break
+            self.admit(slot)
+            slot, old = self.call(slot.name, slot.definition, arguments, key), slot
+            slot.supersedes, (old.spec, old.live) = True, bound
+        return slot
 
     def leftover(self) -> ReplayError | None:
         """Return what is wrong when the body has ended and recorded calls were not made again."""

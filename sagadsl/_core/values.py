@@ -144,12 +144,21 @@ def as_time(microseconds: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
 
 
+@define(eq=False)
+class Noted:
+    """A step's result with what it noted beside it: stored as one, read back as the *value* alone."""
+
+    value: Any
+    note: Any
+
+
 @frozen(kw_only=True)
 class StepInfo:
     """What the journal says of one call of a step (or of a child saga, then *saga* is true).
 
     *attempts* counts entries into the body, *arguments* and *result* are the stored copies, *started* and *ended* are
-    aware times. *title* is what ``title=`` says, *compensation* the name of the function that compensates it.
+    aware times. *title* is what ``title=`` says, *compensation* the name of the function that compensates it, *note*
+    what the step gave to ``current().note()``.
     """
 
     key: str
@@ -161,6 +170,7 @@ class StepInfo:
     uncertain: bool = False
     arguments: dict[str, Any] = field(factory=dict)
     result: Any = None
+    note: Any = None
     error: Fault | None = None
     compensation: str | None = None
     compensation_attempts: int = 0

@@ -147,7 +147,7 @@ def owner_of(method: Any) -> Any:
 OPTIONS = frozenset(
     {
         *("compensate", "retries", "timeout", "probe", "on_uncertain", "key", "name", "title", "read_only", "live"),
-        "transaction",
+        *("transaction", "stands"),
     }
 )
 USING = frozenset({"key", "compensate", "retries", "timeout"})
@@ -169,6 +169,7 @@ def step(
     read_only: bool = ...,
     live: tuple[str, ...] = ...,
     transaction: str | None = ...,
+    stands: Callable[..., bool] | None = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the overloads name them
     """Make a function a step: inside a saga it is journaled, retried, replayed and compensated.
@@ -195,6 +196,9 @@ def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         transaction: The live parameter that holds a SQLite, psycopg or SQLAlchemy connection or session. The effect and
             a row in table ``sagadsl_landed`` of that database commit together: exactly once. The body neither commits
             nor rolls back. A compensation that takes the parameter is treated likewise.
+        stands: Asked when a recorded result would come back: ``stands(note, **arguments)``, with what the step gave to
+            ``current().note()`` and its stored arguments. `True` lets it come back, and the step is not entered. After
+            `False` it is called anew, as a further call; the old one stays on record with what is owed for it.
 
     Raises:
         UsageError: An option is unknown or cannot work, on the decorator's line.
@@ -234,6 +238,7 @@ def specified(target: Any, options: dict[str, Any]) -> StepSpec:
         on_uncertain=checked_choice("on_uncertain", options.get("on_uncertain", "retry")) or "retry",
         titled=options.get("title") is not None,
         transaction=options.get("transaction"),
+        stands=options.get("stands"),
     )
     spec.probe = probe_of(spec, options.get("probe"))
     check_transaction(spec)
@@ -365,7 +370,7 @@ def refuse_other_kind_of_method(spec: StepSpec, function: Any, role: str) -> Non
         raise UsageError(msg)
 
 
-def caller(
+def caller(  # noqa: C901  # the hot path, in one piece
     spec: StepSpec,
     here: Callable[[], Scope | Call | None] = CURRENT.get,
     slot_of: Callable[[Scope, str, str, str, str | None], Slot] = Scope.call,
@@ -375,7 +380,7 @@ def caller(
     names, count = parameters.names, len(parameters.names)
     is_plain = parameters.is_simple and parameters.positional == count and not parameters.live
     name, definition, is_async, read_only = spec.name, spec.definition, spec.is_async, spec.read_only
-    transaction = spec.transaction
+    transaction, stands = spec.transaction, spec.stands
 
     def call(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
         __tracebackhide__ = True
@@ -399,6 +404,8 @@ def caller(
             raise unstorable_argument(name, why) from None
         key = None if spec.key is None else key_of(spec.key, stored, name)
         slot = slot_of(scope, name, definition, text, key)
+        if stands is not None:
+            slot = standing(slot, (spec, live), text, key)
         slot.spec, slot.live = spec, live
         call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
         if key is not None and slot.seq and run.codec.canonical(text) != run.codec.canonical(slot.arguments):
@@ -414,6 +421,24 @@ def caller(
         return made
 
     return call
+
+
+def standing(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None) -> Slot:
+    """Return the call that one with these arguments is: another one where what is recorded of it no longer stands.
+
+    Raises:
+        Stop: *stands* raised, so that nobody knows: nothing is entered.
+    """
+    run, stands = slot.run, bound[0].stands
+    assert stands is not None  # noqa: S101  # for the type checker
+
+    def asked(result: str | None) -> bool:
+        try:
+            return bool(stands(run.codec.note(result), **run.codec.decode(text)))
+        except Exception as error:
+            raise run.halt(error) from error
+
+    return slot.scope.standing(slot, text, key, bound, asked)
 
 
 _has_noticed = False
@@ -469,6 +494,22 @@ class Current:
     _idempotency_key: str | None = attrs.field(default=None, repr=False)
     deadline: float | None = attrs.field(default=None, repr=False)
     _open: Any = attrs.field(default=None, repr=False)
+    _call: Any = attrs.field(default=None, repr=False)
+
+    def note(self, note: Any) -> None:
+        """Have *note* recorded beside the step's result, in `StepInfo.note`: facts about it that no caller is given.
+
+        The last one of an attempt counts. Outside a saga there is no record, and nothing happens.
+
+        Raises:
+            UsageError: In a saga's body, a compensation or a probe: only a step has a result.
+        """
+        if self.run_id is None:
+            return
+        if self._call is None:
+            msg = "current().note() is for the body of a step: nothing else has a result to note something beside"
+            raise UsageError(msg)
+        self._call.note = note
 
     @property
     def idempotency_key(self) -> str:
@@ -512,5 +553,6 @@ def current() -> Current:
             idempotency_key=slot.idempotency_key + suffix,
             deadline=here.deadline,
             open=slot.run,
+            call=None if here.is_compensation or here.is_probe else here,
         )
     return Current(run_id=here.run.id, open=here.run)

@@ -41,6 +41,7 @@ class StepOptions(TypedDict, total=False):
     read_only: bool
     live: tuple[str, ...]
     transaction: str | None
+    stands: Callable[..., bool] | None
     again: bool
 
 

@@ -119,6 +119,19 @@ def look(session: Live[Session], verbose: bool = False) -> list[int]:
     return []
 
 
+def still(note: object, item: str) -> bool:
+    return note == item
+
+
+@step(compensate=undo, stands=still)
+def noted(item: str) -> int:
+    sagadsl.current().note({"item": item})
+    return 1
+
+
+assert_type(noted("lamp"), int)
+
+
 @step(compensate=undo, transaction="session")
 async def order(session: Live[Session], item: str) -> int:
     return 1

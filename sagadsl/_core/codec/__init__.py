@@ -52,6 +52,7 @@ from sagadsl._core.codec.vocabulary import (
     late_leaf,
     same_leaf,
 )
+from sagadsl._core.values import Noted
 from sagadsl.errors import Fault, UsageError
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -179,6 +180,16 @@ class Codec:
             msg = "the journal holds a value that something else follows"
             raise ValueError(msg)
         return value
+
+    def note(self, text: str | None) -> Any:
+        """Return what was noted beside the value of *text*, `None` where nothing was.
+
+        Raises:
+            ValueError: As for `decode`.
+        """
+        if text is None or not text.startswith('{"$noted":'):
+            return None
+        return self.decode(_encode(_decode(text)[0].get("note")))
 
     def encode_fault(self, error: BaseException) -> tuple[str, Fault]:
         """Return an exception as text, and as the fault that would come back of it."""
@@ -357,6 +368,7 @@ class Codec:
                 "factory": dump_factory(v.default_factory),
             },
             Fault: lambda v: {"$fault": self._tag(self._fault_fields(v), "")},
+            Noted: lambda v: {"$noted": self._tag(v.value, ""), "note": self._tag(v.note, ".note")},
         }
 
     def _dump_annotated(self, value: Any) -> dict[str, Any]:
@@ -474,6 +486,8 @@ class Codec:
 
     def _compare(self, value: Any, copy: Any, path: str) -> None:
         """Refuse a copy that is not equal and of the same type, naming the first place where it differs."""
+        if type(value) is Noted:
+            value = value.value
         cls = type(value)
         same = cls is type(copy)
         if not same or isinstance(value, BaseException):
@@ -563,6 +577,7 @@ CONTAINERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$ordered": lambda f: OrderedDict(f["$ordered"]),
     "$counter": lambda f: Counter(dict(f["$counter"])),
     "$defaultdict": _load_default,
+    "$noted": lambda f: f["$noted"],
     "$numpy": arrays.load_numpy,
     "$pandas": arrays.load_pandas,
 }

@@ -53,7 +53,11 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
         text = copy = None
         if not back:
             try:
-                text, copy = slot.scope.run.codec.encode_and_copy(value) if call.transaction is None else value
+                if call.transaction is None:
+                    whole = value if call.note is None else call.kept(value)
+                    text, copy = slot.scope.run.codec.encode_and_copy(whole)
+                else:
+                    text, copy = value
             except Unstorable as why:
                 return (yield from keep_unstorable(slot, number, value, why))
         elif hasattr(value, "__await__"):
@@ -136,6 +140,7 @@ def retry(call: Call, error: Exception, delay: float, *, uncertain: bool) -> Flo
 def renew(call: Call) -> None:
     """Have a call made with the arguments on record: an earlier attempt may have changed those it was given."""
     slot = call.slot
+    call.note = None
     if call.is_compensation:
         again = compensation_call(slot, call.fault)
         call.args, call.kwargs = again.args, again.kwargs

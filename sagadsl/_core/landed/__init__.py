@@ -216,7 +216,7 @@ class Transaction:
             return "null", None
         slot = self.call.slot
         try:
-            text, copy = slot.run.codec.encode_and_copy(value)
+            text, copy = slot.run.codec.encode_and_copy(self.call.kept(value))
         except Unstorable as why:
             raise NotStorableError(slot.key, "result", why.type, why.path, why.reason) from None
         return text, copy
