@@ -363,6 +363,8 @@ def test_a_damaged_run_does_not_hide_the_others(make_runtime, caplog):
     journal._read("update entries set arguments = '{}' where number = 1 and seq = 2", ())
     assert [run.id for run in runtime.runs()] == ["flow/b"]
     assert "flow/a is left out" in caplog.text
+    kept = [each for record in caplog.records for each in record.args or ()]
+    assert not any(isinstance(each, BaseException) for each in kept)  # whose frames hold the journal's files
     with pytest.raises(sagadsl.JournalError, match="damaged"):
         runtime.find("flow/a")
 

@@ -520,7 +520,7 @@ class Runtime:
             try:
                 found.append(self._run(row, journal))
             except JournalError as error:
-                log.warning("%s is left out: %s", row.id, error)
+                log.warning("%s is left out: %s", row.id, str(error))
         return [
             run
             for run in found
