@@ -47,9 +47,13 @@ class Fault:
 
 def to_type(verb: str, run: str, store: str = "") -> str:
     """Return the command to type for a run: with ``--db`` where its journal *store* is not the one it would look in."""
+    return f"sagadsl {verb} {shlex.quote(run)}{elsewhere(store)}"
+
+
+def elsewhere(store: str) -> str:
+    """Return what a command needs in order to look into the journal *store*: nothing, where it would look anyway."""
     looked_in = str(Path(os.environ.get("SAGADSL_DB") or "sagadsl.db").absolute())
-    elsewhere = f" --db {shlex.quote(store)}" if Path(store).is_absolute() and store != looked_in else ""
-    return f"sagadsl {verb} {shlex.quote(run)}{elsewhere}"
+    return f" --db {shlex.quote(store)}" if Path(store).is_absolute() and store != looked_in else ""
 
 
 @dataclass_transform()

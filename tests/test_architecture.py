@@ -18,6 +18,7 @@ FLOORS = {
     "_core.state": 2, "_core.codec": 2, "_core.effects": 2, "_core.journal": 2, "_core.definition": 2,
     "_core.settings": 2, "report": 2,
     "_core.scope": 3, "_core.ownership": 3, "_core.provided": 3, "_core.landed": 3,
+    "_core.shown": 3,
     "_core.flow": 4, "_core.drive": 4, "_core.history": 4, "_core.describe": 4, "_core.registry": 4,
     "_core.supply": 4, "_core.threads": 4,
     "_core.runtime": 5, "_core.points": 5,

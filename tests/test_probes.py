@@ -30,7 +30,8 @@ from sagadsl import (
     UsageError,
 )
 from sagadsl._core.codec import Codec
-from sagadsl.report import text as report
+from sagadsl.report import run_text
+from sagadsl.report.story import what_now
 
 LATE, KILLED = "timed out", "killed"
 
@@ -499,7 +500,7 @@ def test_after_the_pivot_a_run_pauses_and_never_compensates(colour, world, steps
     run = make_runtime().runs()[0]
     assert run.status == "paused"
     assert run.pivot == "pivot"
-    assert [what for what, _ in report.what_now(run)] == ["go on"]
+    assert [what for what, _ in what_now(run)] == ["go on"]
     assert "Compensate" not in str(caught.value)
     with pytest.raises(RunConflictError, match="can only go forward"):
         colour.run(run.compensate())
@@ -671,7 +672,7 @@ def test_a_title_is_what_people_read(colour, make_runtime):
     colour.call(titled.using(runtime=make_runtime()))
     run = make_runtime().runs()[0]
     assert run.steps[0].title == "Charge the customer's card"
-    assert "Charge the customer's card" in report.run_text(run)
+    assert "Charge the customer's card" in run_text(run)
 
 
 def killed_at(make_runtime, kinds):

@@ -70,7 +70,7 @@ RUNS = {
           0:00.0  + flight  done  120 ms; = 'FL-1'
           0:00.2  + hotel   done  2.0 s; 3 attempts; = 7
 
-          what now
+          what now: nobody has to act
             nothing  it is completed""",
     ),
     "running": (
@@ -89,7 +89,7 @@ RUNS = {
             1  cancel_hotel   for hotel   (cut off: its effect is uncertain)
             2  cancel_flight  for flight
 
-          what now
+          what now: nobody has to act
             wait  a living process has it: process 41 on box""",
     ),
     "interrupted": (
@@ -108,7 +108,7 @@ RUNS = {
             1  cancel_hotel   for hotel   (cut off: its effect is uncertain)
             2  cancel_flight  for flight
 
-          what now
+          what now: whoever runs it goes on
             go on       sagadsl resume trip/7f3a01020304
             compensate  sagadsl compensate trip/7f3a01020304""",
     ),
@@ -128,7 +128,7 @@ RUNS = {
           to compensate, in this order
             1  cancel_flight  for flight
 
-          what now
+          what now: a person decides
             go on       sagadsl resume trip/7f3a01020304
             compensate  sagadsl compensate trip/7f3a01020304""",
     ),
@@ -139,7 +139,7 @@ RUNS = {
           saga     trip()
           started  2026-11-22 10:00:00 UTC, 2 minutes ago
 
-          what now
+          what now: those for whom it waits
             go on       sagadsl resume trip/7f3a01020304
             compensate  sagadsl compensate trip/7f3a01020304""",
     ),
@@ -160,13 +160,16 @@ RUNS = {
           owner    process 41 on box, gone
           cause    failure: FullyBooked: no room left
 
-          0:00.0  < flight  compensation cut off  120 ms; compensation cancel_flight, 2 attempts
+          0:00.0  < flight  compensation cut off  120 ms
           0:00.2  x hotel   failed                2.0 s; FullyBooked: no room left
+
+          compensations, in order
+              < cancel_flight  cut off  for flight; 2 attempts
 
           to compensate, in this order
             1  cancel_flight  for flight
 
-          what now
+          what now: whoever runs it goes on
             carry on  sagadsl compensate trip/7f3a01020304""",
     ),
     "compensated": (
@@ -188,10 +191,13 @@ RUNS = {
           ended       2026-11-22 10:01:05 UTC, 55 seconds ago
           cause       failure: FullyBooked: no room left
 
-          0:00.0  - flight  compensated  120 ms; compensation cancel_flight
+          0:00.0  - flight  compensated  120 ms
           0:00.2  x hotel   failed       2.0 s; FullyBooked: no room left
 
-          what now
+          compensations, in order
+              - cancel_flight  done  for flight
+
+          what now: nobody has to act
             nothing  it is compensated, and nothing is owed; a new call of the saga is a new run""",
     ),
     "compensation failed": (
@@ -212,14 +218,17 @@ RUNS = {
           cause    request
 
           0:00.0  + flight   done                 120 ms; = 'FL-1'
-          0:00.2  ! hotel    compensation failed  2.0 s; compensation cancel_hotel failed: Down: no answer
+          0:00.2  ! hotel    compensation failed  2.0 s
           0:00.2  ? hotel#2  uncertain            2.0 s; its effect is uncertain; StepTimeout: too long
+
+          compensations, in order
+              ! cancel_hotel  failed  for hotel; 4 attempts; Down: no answer
 
           to compensate, in this order
             1  cancel_hotel   for hotel
             2  cancel_flight  for flight
 
-          what now
+          what now: a person mends what made the compensation fail
             compensate  mend what made the compensation fail, then: sagadsl compensate trip/7f3a01020304""",
     ),
     "a child inside": (
@@ -241,7 +250,7 @@ RUNS = {
           0:00.0  + pack      completed  1 hour
           1:01.0  + pack/box  done       0 ms
 
-          what now
+          what now: nobody has to act
             nothing  it is completed""",
     ),
 }
@@ -263,7 +272,7 @@ def test_without_a_now_there_are_no_ages_and_options_follow_each_command():
           started  2026-11-22 10:00:00 UTC
           owner    process 41 on box, gone
 
-          what now
+          what now: whoever runs it goes on
             go on       sagadsl resume 'my trip' --db x.db
             compensate  sagadsl compensate 'my trip' --db x.db""")
 

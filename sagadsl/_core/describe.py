@@ -13,8 +13,11 @@ from typing import Any
 from sagadsl._core.codec import Codec
 from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.shown import Stack
 from sagadsl._core.values import Cause, Status, StepInfo, StepStatus, as_time
 from sagadsl.errors import CompensationError, Fault, JournalError, SagaError
+
+TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 
 
 @contextlib.contextmanager
@@ -46,7 +49,7 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
         "error": stored_fault(scope.fault, codec),
         "steps": tuple(step_info(slot, codec) for slot in slots),
         "pivot": pivot.key if pivot is not None and pivot.has_happened else None,
-        "stack": tuple(step_info(slot, codec) for slot in scope.owed()),
+        "stack": Stack(step_info(slot, codec) for slot in scope.owed()),
         "result": stored_value(scope.result, codec),
         "started": as_time(scope.started),
         "ended": as_time(scope.ended) if scope.ended and scope.status.is_terminal else None,
@@ -56,14 +59,19 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
 def step_info(slot: Slot, codec: Codec) -> StepInfo:
     """Return what is to be said of one call."""
     child = slot.child
+    begun, over = slot.compensation_times
+    ended = slot.ended if child is None else child.ended if child.status in TERMINAL else 0
     return StepInfo(
         key=slot.key,
         name=slot.name,
         status=str((child.status if child else slot.status) or ""),
         title=slot.facts.get("title", ""),
         saga=child is not None,
+        branch="branch" in slot.facts,
         attempts=slot.attempts,
+        attempt_errors=tuple(fault for told in slot.retried or () if (fault := retried_fault(told, codec))),
         uncertain=slot.is_uncertain,
+        standing=slot.is_standing,
         arguments=stored_arguments(slot.arguments, codec),
         result=stored_value(child.result if child else slot.result, codec),
         note=stored_note(slot.result, codec),
@@ -71,9 +79,11 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         compensation=slot.facts.get("compensate"),
         compensation_attempts=slot.compensation_attempts,
         compensation_error=stored_fault(slot.compensation_fault, codec),
+        compensation_started=as_time(begun) if begun else None,
+        compensation_ended=as_time(over) if over else None,
         idempotency_key=slot.idempotency_key,
         started=as_time(slot.started),
-        ended=as_time(slot.ended) if slot.ended else None,
+        ended=as_time(ended) if ended else None,
     )
 
 
@@ -112,6 +122,12 @@ def stored_fault(text: str | None, codec: Codec) -> Fault | None:
     except ValueError:
         told = json.loads(text or "{}")
         return Fault(told["type"], told["message"], told.get("traceback", ""))
+
+
+def retried_fault(text: str, codec: Codec) -> Fault | None:
+    """Return what an attempt failed with, of what is told when it is tried again."""
+    told = json.loads(text).get("fault")
+    return stored_fault(json.dumps(told), codec) if told else None
 
 
 def stuck(scope: Scope) -> CompensationError:

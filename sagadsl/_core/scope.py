@@ -146,6 +146,7 @@ class Slot:
     *spec* and *live* are bound when the body calls. *entered_again* is the ``seq`` of the intent with which it was
     entered after it had already failed.
     *supersedes*: it is called instead of one whose result no longer stands.
+    *retried* tells of the attempts that were tried again; *compensation_times* are when that began and when it ended.
     *unkept*: it returned, but its result cannot be stored.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
     brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
@@ -173,6 +174,8 @@ class Slot:
     compensation_fault: str | None = None
     compensation_wait: tuple[int, float] | None = None
     compensated: int = 0
+    compensation_times: tuple[int, int] = (0, 0)
+    retried: list[str] | None = None
     again: bool = False
     cut: bool = False
     unkept: bool = False
@@ -209,8 +212,10 @@ class Slot:
             self.uncertain = self.unkept = False
         elif kind is Kind.COMPENSATION_INTENT:
             self.compensation_attempts += 1
+            self.compensation_times = (self.compensation_times[0] or entry.at, 0)
         elif kind is Kind.COMPENSATION_DONE:
             self.compensation_fault, self.compensated = None, entry.seq
+            self.compensation_times = (self.compensation_times[0], entry.at)
         else:
             self._apply_failure(kind, entry, cut_off=before is StepStatus.ENTERED and kind is Kind.CANCELLED)
 
@@ -220,11 +225,14 @@ class Slot:
             wait = (entry.at, float(told["wait"]))
             if kind is Kind.RETRYING:
                 self.failures, self.wait = self.failures + 1, wait
+                self.retried = [] if self.retried is None else self.retried
+                self.retried.append(entry.result or "{}")
                 self.uncertain = self.uncertain or bool(told.get("uncertain"))
             else:
                 self.compensation_failures, self.compensation_wait = self.compensation_failures + 1, wait
         elif kind is Kind.COMPENSATION_ERROR:
             self.compensation_fault, self.compensation_failures = entry.result, 0
+            self.compensation_times = (self.compensation_times[0], entry.at)
         else:
             if self.fault is None or self.again:  # else the body was told, and that stays what it is told
                 self.fault, self.again, self.cut = entry.result, False, False

@@ -154,11 +154,12 @@ class Noted:
 
 @frozen(kw_only=True)
 class StepInfo:
-    """What the journal says of one call of a step (or of a child saga, then *saga* is true).
+    """What the journal says of one call of a step (or of a child saga, then *saga* is true; *branch*: of ``parallel``).
 
-    *attempts* counts entries into the body, *arguments* and *result* are the stored copies, *started* and *ended* are
-    aware times. *title* is what ``title=`` says, *compensation* the name of the function that compensates it, *note*
-    what the step gave to ``current().note()``.
+    *attempts* counts entries into the body, *attempt_errors* are what those failed with that were tried again,
+    *arguments* and *result* are the stored copies, *started* and *ended* are aware times. *title* is what ``title=``
+    says, *compensation* the name of the function that compensates it, *note* what the step gave to
+    ``current().note()``. *standing*: its effect has happened, or may have, and nothing can undo it.
     """
 
     key: str
@@ -166,8 +167,11 @@ class StepInfo:
     status: str
     title: str = ""
     saga: bool = False
+    branch: bool = False
     attempts: int = 0
+    attempt_errors: tuple[Fault, ...] = ()
     uncertain: bool = False
+    standing: bool = False
     arguments: dict[str, Any] = field(factory=dict)
     result: Any = None
     note: Any = None
@@ -175,6 +179,8 @@ class StepInfo:
     compensation: str | None = None
     compensation_attempts: int = 0
     compensation_error: Fault | None = None
+    compensation_started: datetime | None = None
+    compensation_ended: datetime | None = None
     idempotency_key: str = ""
     started: datetime | None = None
     ended: datetime | None = None

@@ -1,16 +1,18 @@
-"""What is shown of runs: pure functions from `RunInfo` to text and plain data. They read nothing and decide nothing."""
+"""What is shown of runs: pure functions from `RunInfo` to text, HTML, Markdown and plain data, and to graphs.
+
+They read nothing and decide nothing. ``words`` has what every format says alike, ``story`` what is to be said of one
+run; each format is a room of its own.
+"""
 
 from sagadsl.report.data import SCHEMA, json_schema, run_data, run_document, runs_document
-from sagadsl.report.text import (
+from sagadsl.report.html import run_html, runs_html, stack_html
+from sagadsl.report.text import run_line, run_text, runs_text, stack_lines, stack_text
+from sagadsl.report.words import (
     age,
     printable,
     printable_lines,
-    run_line,
-    run_text,
-    runs_text,
     short_id,
     short_ids,
-    stack_lines,
     status_words,
     typed,
 )
@@ -23,13 +25,17 @@ __all__ = [
     "printable_lines",
     "run_data",
     "run_document",
+    "run_html",
     "run_line",
     "run_text",
     "runs_document",
+    "runs_html",
     "runs_text",
     "short_id",
     "short_ids",
+    "stack_html",
     "stack_lines",
+    "stack_text",
     "status_words",
     "typed",
 ]

@@ -35,6 +35,7 @@ from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.stored import Run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
+from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
 from sagadsl.errors import (
@@ -521,12 +522,12 @@ class Runtime:
                 found.append(self._run(row, journal))
             except JournalError as error:
                 log.warning("%s is left out: %s", row.id, str(error))
-        return [
+        return Runs(
             run
             for run in found
             if (status is None or run.status == status or (status == "interrupted" and run.is_interrupted))
             and (since is None or (run.started is not None and run.started >= since))
-        ]
+        )
 
     def _run(self, row: RunRow, journal: Journal) -> Run:
         entries = journal.entries(row.number)

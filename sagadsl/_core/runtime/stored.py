@@ -7,12 +7,12 @@ from typing import Any
 from attrs import field, frozen
 
 from sagadsl._core.registry import registry
-from sagadsl._core.values import RunInfo
+from sagadsl._core.shown import ShownRun
 from sagadsl.errors import UsageError
 
 
 @frozen(kw_only=True, repr=False)
-class Run(RunInfo):
+class Run(ShownRun):
     """A run as the journal has it when this object is made, and what can be done with it."""
 
     _runtime: Any = field(repr=False, eq=False, default=None)

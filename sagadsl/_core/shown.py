@@ -1,0 +1,57 @@
+"""How runs, and what is made of them, show themselves: each asks ``report`` when it is first looked at.
+
+Values know nothing of text, HTML or pictures. What users hold is one of these as well, so that a notebook shows the
+same timeline as a terminal.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sagadsl._core.values import RunInfo, StepInfo
+from sagadsl.errors import elsewhere
+
+
+def bundle(text: str, html: str) -> dict[str, str]:
+    """Return one thing in both forms, for a notebook to choose from."""
+    return {"text/plain": text, "text/html": html}
+
+
+def local_now() -> datetime:
+    """Return the time, in the zone of the person who reads."""
+    return datetime.now(UTC).astimezone()
+
+
+class ShownRun(RunInfo):
+    """A run that shows itself: of a *_journal*, which commands to type have to name."""
+
+    __slots__ = ()
+    _journal: Any
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
+        from sagadsl.report import run_html, run_text  # noqa: PLC0415  # on first use
+
+        zone = local_now().tzinfo or UTC
+        options = elsewhere(self._journal.name)
+        return bundle(run_text(self, options=options, zone=zone), run_html(self, options, zone=zone))
+
+
+class Runs(list[Any]):
+    """Runs, which a notebook shows as a table."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
+        from sagadsl.report import runs_html, runs_text  # noqa: PLC0415  # on first use
+
+        return bundle(runs_text(self, local_now()) if self else "no runs", runs_html(self))
+
+
+class Stack(tuple[StepInfo, ...]):
+    """What would be compensated, the first to be compensated first; a notebook shows it as a list."""
+
+    __slots__ = ()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
+        from sagadsl.report import stack_html, stack_text  # noqa: PLC0415  # on first use
+
+        return bundle(stack_text(self), stack_html(self))

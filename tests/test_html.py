@@ -1,0 +1,238 @@
+"""What a notebook shows of runs: what the text says, in HTML that does nothing but be looked at."""
+
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_report import FULL, RUNS, START, flight, hotel, trip
+
+from sagadsl import Cause, Fault, RunInfo, Status, StepInfo, StepStatus
+from sagadsl.report import run_html, run_text, runs_html, stack_html, stack_text
+from sagadsl.report.story import Gap, story
+
+TAGS = {"div", "style", "b", "code", "span", "dl", "dt", "dd", "small", "details", "summary", "i", "ol", "li", "p"}
+TABLE = {"table", "thead", "tbody", "tr", "th", "td", "wbr"}
+
+
+class Reader(HTMLParser):
+    """What is in HTML: its tags with their attributes, its text, its style."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.styles, self.open = set(), set(), [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.styles += [value for name, value in attrs if name == "style"]
+        self.open += [] if tag == "wbr" else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        (self.styles if "style" in self.open else self.texts).append(data)
+
+    def handle_comment(self, data):
+        raise AssertionError(data)
+
+    handle_decl = handle_pi = unknown_decl = handle_comment
+
+    @property
+    def text(self):
+        return " ".join("".join(self.texts).split())
+
+
+def is_inert(html):
+    """Tell whether HTML only shows: no script, no id, nothing fetched."""
+    read = Reader(html)
+    style = "".join(read.styles)
+    return (
+        read.tags <= TAGS | TABLE
+        and read.attributes <= {"class", "style"}
+        and not re.search(r"url|@import|expression|//", style)
+    )
+
+
+def strings(told):
+    """Yield every text of a story."""
+    yield from (told.id, told.words, told.title, told.who, *(text for pair in told.facts for text in pair))
+    for line in (*told.steps, *told.compensated):
+        yield from (
+            [line.words] if isinstance(line, Gap) else (line.at, line.name, line.words, *line.notes, *line.attempts)
+        )
+    yield from (text for row in told.owed for text in ([row.words] if isinstance(row, Gap) else row))
+    yield from (text for pair in (*told.standing, *told.now) for text in pair)
+
+
+def flat(text):
+    return " ".join((": failed: ".join(text) if isinstance(text, tuple) else text).split())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_fragment_says_what_the_text_says(name):
+    """Every word of the timeline, in its order, and the arguments and results to be opened."""
+    run, _ = RUNS[name]
+    html, text = run_html(run), Reader(run_html(run)).text
+    assert is_inert(html)
+    at = 0
+    for line in run_text(run).split("\n\n")[1].splitlines() if run.steps else ():
+        key = line.split()[2]
+        at = text.index(key, at) + len(key)
+    for each in strings(story(run, limit=400)):
+        assert flat(each).replace(": failed: ", " failed: ") in text
+
+
+def test_what_was_tried_again_is_told():
+    """Which attempt failed with what; of many, the first and the last."""
+    errors = tuple(Fault("builtins:OSError", f"no {number}") for number in range(1, 10))
+    run = trip(Status.COMPLETED, hotel(attempts=10, attempt_errors=errors))
+    assert run_text(run).split("\n\n")[1].splitlines() == [
+        "  0:00.2  + hotel        done    2.0 s; 10 attempts",
+        "              attempt 1  failed  OSError: no 1",
+        "              …          failed  7 more failed",
+        "              attempt 9  failed  OSError: no 9",
+    ]
+    assert "attempt 9 failed: OSError: no 9" in Reader(run_html(run)).text
+
+
+def test_compensations_stand_in_the_order_in_which_they_happened():
+    """Not in that of the steps; each with its time."""
+
+    def back(seconds):
+        times = {"compensation_started": at(seconds), "compensation_ended": at(seconds + 0.05)}
+        return {"compensation_attempts": 1} | times
+
+    run = trip(
+        Status.COMPENSATED,
+        flight("compensated", **back(4)),
+        hotel("compensated", **back(3)),
+        StepInfo(key="mail", name="mail", status="done", standing=True, started=at(2.5), ended=at(2.6)),
+        error=FULL,
+    )
+    assert run_text(run).split("\n\n")[2:4] == [
+        (
+            "  compensations, in order\n"
+            "    0:03.0  - cancel_hotel   done  for hotel; 50 ms\n"
+            "    0:04.0  - cancel_flight  done  for flight; 50 ms"
+        ),
+        "  still standing\n    mail  it happened, and nothing can undo it",
+    ]
+
+
+def at(seconds):
+    return START + timedelta(seconds=seconds)
+
+
+def long_run(count, text="step", **more):
+    """Return a run of many steps, every tenth of which failed and was compensated."""
+    fault = Fault(f"m:{text}", text * 9)
+    steps = tuple(
+        StepInfo(
+            key=f"{text}#{number}",
+            name=text,
+            status=StepStatus.COMPENSATION_FAILED if number % 10 == 0 else StepStatus.DONE,
+            title=text * 9,
+            arguments={text: text * 9},
+            result=text * 9,
+            error=fault if number % 10 == 0 else None,
+            attempt_errors=(fault,) * 9,
+            compensation=text,
+            compensation_attempts=number % 2,
+            compensation_error=fault if number % 10 == 0 else None,
+            idempotency_key=text * 9,
+            started=at(number),
+            ended=at(number + 1),
+        )
+        for number in range(count)
+    )
+    return trip(Status.COMPENSATION_FAILED, *steps, cause=Cause.FAILURE, error=fault, stack=steps, **more)
+
+
+def test_a_long_run_is_folded_in_the_middle():
+    """The first, the last, and what is not as it should be; what is left out is counted."""
+    lines = run_text(long_run(10_000)).split("\n\n")[1].splitlines()
+    assert len([line for line in lines if " attempt " not in line and "more failed" not in line]) < 100
+    assert "step#0 " in lines[0]
+    assert "step#9999 " in next(line for line in reversed(lines) if " + " in line)
+    lines = [line for line in lines if "more failed" not in line]
+    gaps = [line.strip() for line in lines if line.lstrip().startswith("…")]
+    assert gaps[0] == "… 9 more: 9 done"
+    assert re.fullmatch(r"… 9,\d\d\d more: 8,\d\d\d done, 9\d\d compensation failed", gaps[-1])
+    assert sum(int(gap.split()[1].replace(",", "")) for gap in gaps) == 10_000 - 60
+
+
+HOSTILE = [
+    "<script>document.title='!'</script>", "<img src=x onerror=alert(1)>", "&lt;", '"><b>', "'x'", "--><!--", "]]>",
+    "\x1b[31m", "\x1b]8;;http://x\x07", "\u202etxt", "</style><script>", "javascript:x()", "\U0001f600", "\ud800", "\0",
+    "url(//x)", "a" * 9, "\n\n", "/", "#", "}</style>",
+]  # fmt: skip
+texts = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=4), max_size=5).map("".join)
+
+
+@given(texts, st.sampled_from([1, 70]), st.sampled_from([*Status]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_a_run_holds_its_fragment_is_inert_and_says_it(text, count, status):
+    """Names, arguments, results, errors, owners: shown as they are, or as what cannot be shown; nothing happens."""
+    facts = {"id": text, "saga": text, "arguments": {text: text}, "program": text, "owner": text, "parent": text}
+    run = evolve(long_run(count, text), status=status, result=text, **facts)
+    for html in (run_html(run), runs_html([run] * 3), stack_html(run.stack)):
+        assert is_inert(html)
+        assert all(c.isprintable() for c in html)
+    told = Reader(run_html(run)).text
+    assert flat(story(run).title) in told
+
+
+@pytest.mark.parametrize("text", ["&", "<", "\U0001f600", "step"])
+def test_a_fragment_is_small_whatever_it_shows(text):
+    """Ten thousand steps, each with the longest texts there are, made of characters that cost the most."""
+    run = long_run(10_000, text * 900)
+    assert len(run_html(run).encode()) < 200_000
+    assert len(runs_html([run] * 5)) < 200_000
+    assert len(stack_html(run.stack).encode()) < 200_000
+
+
+def test_a_judge_of_html_says_no():
+    """What would be executed, fetched or found by an id."""
+    for wrong in ("<script></script>", "<p id=x>", "<img>", "<p onclick=x>", "<p style='background:url(x)'>"):
+        assert not is_inert(f"<div>{wrong}{'</p>' if wrong.startswith('<p') else ''}</div>".replace("<img>", "<a></a>"))
+
+
+def test_a_run_its_list_and_its_stack_show_themselves_in_notebooks(runtime):
+    """Each in both forms; the list and the stack are still a list and a tuple."""
+    from sagadsl import saga, step
+
+    @step(compensate=print)
+    def flight(city):
+        return f"flight to {city}"
+
+    @step(compensate=None)
+    def hotel(city):
+        raise OSError(city)
+
+    @saga(runtime=runtime, on_failure="pause")
+    def trip(city):
+        flight(city)
+        hotel(city)
+
+    run = trip.outcome("Rome").run
+    both = run._repr_mimebundle_(include=None, exclude=None)
+    assert both.keys() == {"text/plain", "text/html"}
+    assert both["text/plain"].splitlines()[0].endswith("= paused")
+    assert f"sagadsl resume {run.id} --db {runtime.journal().name}" in Reader(both["text/html"]).text
+    listed = runtime.runs()
+    assert isinstance(listed, list)
+    assert "OSError: Rome" in Reader(listed._repr_mimebundle_()["text/html"]).text
+    assert "OSError: Rome" in listed._repr_mimebundle_()["text/plain"]
+    assert isinstance(run.stack, tuple)
+    assert run.stack._repr_mimebundle_()["text/plain"] == "1  print  for flight" == stack_text(run.stack)
+    assert "1 print for flight" in Reader(run.stack._repr_mimebundle_()["text/html"]).text
+    assert runtime.runs(status="waiting")._repr_mimebundle_()["text/plain"] == "no runs"
+    assert isinstance(run, RunInfo)
