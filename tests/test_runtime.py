@@ -14,7 +14,8 @@ import pytest
 
 import sagadsl
 from sagadsl import RunConflictError, Runtime, UsageError, saga, step
-from sagadsl._core.journal import sqlite
+from sagadsl._core.journal import Log, sqlite
+from sagadsl._core.values import Entry, Kind
 
 
 @step(compensate=None)
@@ -355,18 +356,57 @@ def test_a_live_run_is_not_compensated_by_somebody_else(make_runtime):
 
 
 def test_a_damaged_run_does_not_hide_the_others(make_runtime, caplog):
-    """It is left out of the list with a warning, and refused when it is asked for."""
+    """What a list would show of it is not to be had: it is left out with a warning, and refused when asked for."""
     runtime = make_runtime()
-    for key in "ab":
+    for key in "abc":
         flow.using(runtime=runtime, key=key)(key)
     journal = runtime.journal()
-    journal._read("update entries set arguments = '{}' where number = 1 and seq = 2", ())
-    assert [run.id for run in runtime.runs()] == ["flow/b"]
+    journal._read("update entries set result = '[' where number = 1 and seq = 1", ())
+    journal._read("update entries set kind = 'odd' where number = 2 and kind = 'completed'", ())
+    assert [run.id for run in runtime.runs()] == ["flow/c"]
     assert "flow/a is left out" in caplog.text
+    assert "flow/b is left out" in caplog.text
     kept = [each for record in caplog.records for each in record.args or ()]
     assert not any(isinstance(each, BaseException) for each in kept)  # whose frames hold the journal's files
     with pytest.raises(sagadsl.JournalError, match="damaged"):
         runtime.find("flow/a")
+
+
+def test_a_damaged_payload_of_a_run_that_has_ended_is_refused_when_it_is_asked_for(make_runtime):
+    """A list does not read it: what it says is right all the same."""
+    runtime = make_runtime()
+    flow.using(runtime=runtime, key="a")("a")
+    runtime.journal()._read("update entries set arguments = '{}' where number = 1 and seq = 2", ())
+    (run,) = runtime.runs()
+    assert (run.status, run.steps_done, run.steps_total) == ("completed", 1, 1)
+    with pytest.raises(sagadsl.JournalError, match="entry 2 of run number 1 is damaged: restore a backup"):
+        run.steps  # noqa: B018
+    assert run.status == "completed"
+
+
+def test_a_listed_run_is_as_it_was_when_it_was_listed(make_runtime):
+    """Whatever happens to it before more is asked for."""
+    runtime = make_runtime()
+    flow.using(runtime=runtime, key="k")("a")
+    (listed,) = runtime.runs()
+    row = runtime.journal().runs()[0]
+    at = Log(row.number, len(runtime.journal().entries(row.number)))
+    later = Entry(0, 0, Kind.COMPENSATING, 1, "", None, None, 1, None, None, None, '{"cause": "request"}')
+    runtime.journal().commit(at, [later], full=False, finished=False)
+    assert runtime.find("flow/k").status == "compensating"
+    assert [step.status for step in listed.steps] == ["done"]
+    assert (listed.status, listed.result) == ("completed", "a")
+    assert not hasattr(listed, "nothing")
+
+
+def test_a_list_can_be_cut_short(make_runtime):
+    """The newest, of those that fit."""
+    runtime = make_runtime()
+    for key in "abcd":
+        flow.using(runtime=runtime, key=key)(key)
+    assert [run.id for run in runtime.runs(limit=2)] == ["flow/d", "flow/c"]
+    assert [run.id for run in runtime.runs(status="completed", limit=1)] == ["flow/d"]
+    assert runtime.runs(status="open", limit=1) == []
 
 
 def test_a_damaged_run_is_not_resumed(make_runtime):

@@ -5,9 +5,7 @@ Reading for people never fails on a value: what this program cannot make again i
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from sagadsl._core.codec import Codec
@@ -20,37 +18,48 @@ from sagadsl.errors import CompensationError, Fault, JournalError, SagaError
 TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 
 
-@contextlib.contextmanager
-def legible(journal: Journal, run_id: str) -> Iterator[None]:
+class legible:  # noqa: N801  # read as a word: with legible(...)
     """Read what is on record of a run; whatever it does to the functions that read it, it is the record that is wrong.
 
     Raises:
         JournalError: It is damaged, or foreign, or holds a value that this program cannot make.
     """
-    try:
-        yield
-    except SagaError:
-        raise
-    except Exception as error:
-        what = f"{error!r:.300}"
-        raise JournalError(journal.name, f"run {run_id} holds what this version never writes: {what}") from error
+
+    def __init__(self, journal: Journal, run_id: str) -> None:
+        self.journal, self.run_id = journal, run_id
+
+    def __enter__(self) -> None:
+        """Begin to read."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Say of an error that the record made it."""
+        if isinstance(error, Exception) and not isinstance(error, SagaError):
+            what = f"{error!r:.300}"
+            raise JournalError(
+                self.journal.name, f"run {self.run_id} holds what this version never writes: {what}"
+            ) from error
 
 
 def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
     """Return what is to be said of a scope and the calls in it."""
     pivot = scope.pivot()
-    assert scope.status is not None  # noqa: S101  # it is open at least
     slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
-    return {
-        "id": scope.run.id,
-        "saga": scope.name,
-        "status": scope.status,
-        "cause": Cause(scope.cause) if scope.cause else None,
-        "error": stored_fault(scope.fault, codec),
+    return outline(scope, codec) | {
         "steps": tuple(step_info(slot, codec) for slot in slots),
         "pivot": pivot.key if pivot is not None and pivot.has_happened else None,
         "stack": Stack(step_info(slot, codec) for slot in scope.owed()),
         "result": stored_value(scope.result, codec),
+    }
+
+
+def outline(scope: Scope, codec: Codec) -> dict[str, Any]:
+    """Return what is to be said of a scope itself."""
+    assert scope.status is not None  # noqa: S101  # it is open at least
+    return {
+        "saga": scope.name,
+        "status": scope.status,
+        "cause": Cause(scope.cause) if scope.cause else None,
+        "error": stored_fault(scope.fault, codec),
         "started": as_time(scope.started),
         "ended": as_time(scope.ended) if scope.ended and scope.status.is_terminal else None,
     }

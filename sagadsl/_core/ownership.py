@@ -97,8 +97,15 @@ def _process(pid: int) -> str:
     return json.dumps({"host": socket.gethostname(), "pid": pid, "since": since})
 
 
+OWNED = frozenset({Kind.OPENED, Kind.TAKEN, Kind.RESUMED})
+
+
 def owner_of(entries: list[Entry]) -> dict[str, Any]:
     """Return what the last entry that opened or took over a run says of its owner."""
-    kinds = {Kind.OPENED, Kind.TAKEN, Kind.RESUMED}
-    told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in kinds and e.result) or "{}")
+    return _told(next(e.result for e in reversed(entries) if e.kind in OWNED and e.result) or "{}")
+
+
+@functools.lru_cache
+def _told(text: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(text)
     return told

@@ -216,9 +216,19 @@ class RunInfo:
     def __repr__(self) -> str:
         """Fit on a line: people look at lists of runs. All the rest are attributes."""
         state = f"{self.status}, interrupted" if self.is_interrupted else f"{self.status}"
-        steps = f"{len(self.steps)} step{'' if len(self.steps) == 1 else 's'}"
+        steps = f"{self.steps_total} step{'' if self.steps_total == 1 else 's'}"
         told = [state, steps] if self.error is None else [state, steps, *str(self.error).splitlines()[:1]]
         return f"<{type(self).__name__} {self.id}: {', '.join(told)}>"
+
+    @property
+    def steps_total(self) -> int:
+        """How many calls of steps it has begun, those of its child sagas too."""
+        return sum(not step.saga for step in self.steps)
+
+    @property
+    def steps_done(self) -> int:
+        """How many of them are done, and not compensated."""
+        return sum(step.status == StepStatus.DONE and not step.saga for step in self.steps)
 
     @property
     def is_interrupted(self) -> bool:

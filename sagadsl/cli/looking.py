@@ -32,7 +32,7 @@ def list_runs(status: str | None, saga: str | None, limit: int | None, as_json: 
     Each with its steps done of those begun. An interrupted run is unfinished and no living process has it.
     """
     runtime = reading()
-    runs = runtime.runs(status=status, saga=saga)[:limit]
+    runs = runtime.runs(status=status, saga=saga, limit=limit)
     if as_json:
         write_json(runs_document(runs, str(store_path())))
     elif runs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 
-from sagadsl._core.values import RunInfo, StepInfo, StepStatus
+from sagadsl._core.values import RunInfo, StepInfo
 from sagadsl.report.story import Gap, Line, Story, ago, owed, story
 from sagadsl.report.words import columns, printable, short_id, short_ids, status_sign, status_words, why
 
@@ -38,11 +38,10 @@ def run_line(run: RunInfo, now: datetime) -> str:
 
 
 def _cells(run: RunInfo, now: datetime | None, note: str = "") -> list[str]:
-    calls = [step for step in run.steps if not step.saga]
     return [
         printable(run.saga, 40),
         f"{status_sign(run)} {status_words(run)}",
-        f"{sum(step.status == StepStatus.DONE for step in calls)}/{len(calls)}",
+        f"{run.steps_done}/{run.steps_total}",
         ago(run.started, now) if now is not None else f"{run.started:%Y-%m-%d %H:%M:%S}" if run.started else "",
         printable(note + why(run), 72),
     ]

@@ -43,8 +43,9 @@ SHORT = 4
 def printable(text: object, limit: int = 120) -> str:
     """Return one line of *text* without control characters, at most *limit* characters long."""
     start = str(text)[: limit + 1]  # a result may be megabytes
-    shown = "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in start)
-    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+    if not start.isprintable():
+        start = "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in start)
+    return start if len(start) <= limit else f"{start[: limit - 1]}…"
 
 
 def printable_lines(text: object, limit: int = 2000) -> str:
@@ -78,7 +79,7 @@ def short_ids(run_ids: Iterable[str]) -> dict[str, str]:
 
 def _is_generated(run_id: str) -> bool:
     _, slash, tail = run_id.rpartition("/")
-    return bool(slash) and len(tail) == GENERATED and all(c in "0123456789abcdef" for c in tail)
+    return bool(slash) and len(tail) == GENERATED and not tail.strip("0123456789abcdef")
 
 
 def _shared(one: str, other: str) -> int:
@@ -116,12 +117,14 @@ def status_sign(run: RunInfo) -> str:
 
 def why(run: RunInfo) -> str:
     """Return in a few words why a run stands where it does."""
-    stuck = next((step for step in run.steps if step.compensation_error), None)
-    if run.status is Status.COMPENSATION_FAILED and stuck is not None:
-        return f"{stuck.compensation} of {stuck.key}: {stuck.compensation_error}"
-    cut = next((step for step in reversed(run.steps) if step.status in CUT and not step.saga), None)
-    if run.is_interrupted and cut is not None:
-        return f"cut off at {cut.key}"
+    if run.status is Status.COMPENSATION_FAILED:
+        stuck = next((step for step in run.steps if step.compensation_error), None)
+        if stuck is not None:
+            return f"{stuck.compensation} of {stuck.key}: {stuck.compensation_error}"
+    if run.is_interrupted:
+        cut = next((step for step in reversed(run.steps) if step.status in CUT and not step.saga), None)
+        if cut is not None:
+            return f"cut off at {cut.key}"
     if run.is_live and run.owner:
         return run.owner
     return str(run.error or run.cause or "")
@@ -134,12 +137,17 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield rows of cells as lines whose columns stand under each other."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = (cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+        yield "  ".join(map(_padded, row, widths)).rstrip()
+
+
+def _padded(text: str, wide: int) -> str:
+    return text.ljust(wide) if text.isascii() else text + " " * (wide - width(text))
 
 
 def width(text: str) -> int:
     """Return how many places of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in {"W", "F"} else 1 for c in text
     )

@@ -143,6 +143,10 @@ class TwoJournals(RuleBasedStateMachine):
                 [[attrs.astuple(x) for x in getattr(j, name)(n)] for n in numbers] for j in (self.file, self.memory)
             ]
             assert said[0] == said[1]
+        said = [
+            {n: attrs.asdict(o) | {"done": 0} for n, o in j.outlines(numbers).items()} for j in (self.file, self.memory)
+        ]
+        assert said[0] == said[1]  # how many are done, both know of legal journals alone
         assert [self.file.is_held(n) for n in numbers] == [self.memory.is_held(n) for n in numbers]
 
     def teardown(self):

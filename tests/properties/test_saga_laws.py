@@ -102,6 +102,16 @@ def check_model(world: World, outcome: Any) -> None:
     assert steps == [(c.named, c.status, c.attempts if c.act.kind != "look" else 0) for c in model.calls]
 
 
+def check_list(world: World) -> None:
+    """Compare what a list says of a run, without having read it whole, with what the run says."""
+    whole = world.run
+    listed = next(run for run in Runtime(world.journal).runs() if run.generation == whole.generation)
+    calls = [step for step in whole.steps if not step.saga]
+    assert listed.steps_total == len(calls)
+    assert listed.steps_done == sum(step.status == "done" for step in calls)
+    assert listed == whole
+
+
 def check_branches(world: World, outcome: Any) -> None:
     """Compare with the model what does not depend on who came first."""
     model, expected = predict(world.program, cut_in(world))
@@ -464,6 +474,8 @@ def test_the_journal_in_a_file_holds_what_the_one_in_memory_does(program, is_asy
         judge(kept)
         assert [told(e) for e in file.entries(1)] == [told(e) for e in memory.journal.entries(1)]
         assert kept.run.is_live == memory.run.is_live
+        check_list(kept)
+        check_list(memory)
         for row in file.runs():
             file.release(row.number)
         file.close()

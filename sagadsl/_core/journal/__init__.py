@@ -6,7 +6,7 @@ test holds against them. A store adds no meaning: what may follow what is ``stat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from attrs import define, field
@@ -32,6 +32,21 @@ class Log:
     number: int = 0
     seq: int = 0
     holder: object = field(factory=object)
+
+
+@define(eq=False)
+class Outline:
+    """What a list shows of a run, without its payloads.
+
+    Its last *seq*, how many calls of steps it has *begun*, how many of them are *done* with nothing after that, and the
+    *entries* of its root scope (without their arguments, and the saga's own result).
+    """
+
+    number: int
+    seq: int
+    begun: int
+    done: int
+    entries: list[Entry] = field(factory=list)
 
 
 @define(eq=False)
@@ -79,6 +94,9 @@ class Journal(Protocol):
 
     def entries(self, number: int) -> list[Entry]:
         """Return the entries of a run, in order."""
+
+    def outlines(self, numbers: Collection[int]) -> dict[int, Outline]:
+        """Return the outlines of those of these runs that have entries, by number."""
 
     def runs(
         self,

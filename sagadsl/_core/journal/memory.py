@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 
-from sagadsl._core.journal import Letter, Log, Overtaken, Taken
-from sagadsl._core.values import Entry, RunRow
+from sagadsl._core.journal import Letter, Log, Outline, Overtaken, Taken
+from sagadsl._core.values import Entry, Kind, RunRow
 
 
 class MemoryJournal:
@@ -68,6 +68,10 @@ class MemoryJournal:
         with self._guard:
             return [attrs.evolve(entry) for entry in self._entries.get(number, {}).values()]
 
+    def outlines(self, numbers: Collection[int]) -> dict[int, Outline]:
+        """Return the outlines of runs."""
+        return {number: outlined(entries) for number in numbers if (entries := self.entries(number))}
+
     def runs(
         self,
         *,
@@ -120,3 +124,16 @@ class MemoryJournal:
 
     def close(self) -> None:
         """Keep everything: the object is the store."""
+
+
+def outlined(entries: list[Entry]) -> Outline:
+    """Return the outline of a run that has these entries."""
+    last = {entry.ref or entry.seq: entry.kind for entry in entries}
+    begun = sum(entry.name is not None and entry.kind is not Kind.OPENED for entry in entries)
+    root = [
+        attrs.evolve(e, definition=None, arguments=None, result=None if e.kind is Kind.COMPLETED else e.result)
+        for e in entries
+        if e.seq == 1 or (e.scope == 1 and e.ref is None and e.name is None)
+    ]
+    done = sum(kind is Kind.DONE for kind in last.values())
+    return Outline(entries[0].number, entries[-1].seq, begun, done, root)

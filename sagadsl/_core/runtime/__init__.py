@@ -13,19 +13,20 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, checked_name, key_of
-from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
+from sagadsl._core.describe import describe, legible, outline, resuming_line, stored_arguments, stuck
 from sagadsl._core.drive import Drivers, contained
 from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
 from sagadsl._core.history import interruptions, restore
-from sagadsl._core.journal import Journal, Log, Overtaken
+from sagadsl._core.journal import Journal, Log, Outline, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of
 from sagadsl._core.provided import PROVIDED, Provided
@@ -37,7 +38,7 @@ from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
-from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
+from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
 from sagadsl.errors import (
     JournalError,
     NotStorableError,
@@ -59,6 +60,8 @@ def _microseconds() -> int:
 
 CODEC = Codec()
 LISTED = (*map(str, Status), "interrupted")
+PAGE: Final = 1000
+"""How many runs of a list are read at once."""
 
 
 class Settings(TypedDict, total=False):
@@ -503,8 +506,15 @@ class Runtime:
         journal = self.journal()
         return self._run(self._row(run_id, journal), journal)
 
-    def runs(self, *, saga: str | None = None, status: str | None = None, since: datetime | None = None) -> list[Run]:
-        """Return the runs in the store, newest first, those of one saga, status, or started since a time.
+    def runs(
+        self,
+        *,
+        saga: str | None = None,
+        status: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Return the runs in the store, the newest first and at most *limit*: of one saga, status, or since a time.
 
         Raises:
             UsageError: There is no such status; beside those of :class:`Status` there is ``"interrupted"``.
@@ -516,32 +526,59 @@ class Runtime:
             msg = f"runs(since=...) takes a time with a time zone, as datetime.now(UTC), not {since!r}"
             raise UsageError(msg)
         journal = self.journal()
-        found = []
-        for row in reversed(journal.runs(saga=saga)):
-            try:
-                found.append(self._run(row, journal))
-            except JournalError as error:
-                log.warning("%s is left out: %s", row.id, str(error))
-        return Runs(
+        rows = [
+            row
+            for row in reversed(journal.runs(saga=saga, unfinished=status is not None and status not in TERMINAL))
+            if (since is None or as_time(row.started) >= since) and not (status in TERMINAL and row.finished is None)
+        ]
+        found = (
             run
-            for run in found
-            if (status is None or run.status == status or (status == "interrupted" and run.is_interrupted))
-            and (since is None or (run.started is not None and run.started >= since))
+            for run in self._listed(rows, journal)
+            if status is None or run.status == status or (status == "interrupted" and run.is_interrupted)
         )
+        return Runs(islice(found, limit))
 
-    def _run(self, row: RunRow, journal: Journal) -> Run:
-        entries = journal.entries(row.number)
+    def _listed(self, rows: list[RunRow], journal: Journal) -> Iterator[Run]:
+        """Yield runs, but for what is damaged: unfinished ones whole, ended ones without what a list does not show."""
+        for start in range(0, len(rows), PAGE):
+            page = rows[start : start + PAGE]
+            outlines = journal.outlines([row.number for row in page if row.finished is not None])
+            for row in page:
+                try:
+                    found = outlines.get(row.number)
+                    yield self._run(row, journal) if found is None else self._outlined(row, found, journal)
+                except JournalError as error:
+                    log.warning("%s is left out: %s", row.id, str(error))
+
+    def _outlined(self, row: RunRow, found: Outline, journal: Journal) -> Run:
+        root = Scope(None, None, row.saga, "")  # type: ignore[arg-type]  # nobody asks it for its run
+        with legible(journal, row.id):
+            for entry in found.entries:
+                root.apply(entry)
+            facts = outline(root, self.codec) | self._facts_of(row, found.entries)
+        others = {"parent": None, "is_live": False, "_runtime": self, "_journal": journal, "_row": row}
+        return Run.outlined(found, facts | others)
+
+    def as_listed(self, row: RunRow, seq: int) -> Run:
+        """Return a run as it was when this was its last entry."""
+        return self._run(row, self.journal(), seq)
+
+    def _run(self, row: RunRow, journal: Journal, seq: int | None = None) -> Run:
+        entries = journal.entries(row.number)[:seq]
         scope = self._load(None, row, journal, entries=entries)
         _open_runs.discard(scope.run)
         is_live = journal.is_held(row.lock)
         with legible(journal, row.id):
-            facts = describe(scope, self.codec) | {"generation": row.generation, "program": row.program}
-            told = owner_of(entries)
-            facts["owner"] = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
+            facts = describe(scope, self.codec) | self._facts_of(row, entries)
             told_of_saga = facts_of(entries[0].definition or "{}")
             module, is_block = told_of_saga.get("module", ""), "block" in told_of_saga
             facts["arguments"] = stored_arguments(entries[0].arguments, self.codec)
         return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
+
+    def _facts_of(self, row: RunRow, entries: list[Entry]) -> dict[str, Any]:
+        told = owner_of(entries)
+        owner = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
+        return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner}
 
     def info(self, run: OpenRun) -> Run:
         """Return the run as it stands in the journal now."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
+from sagadsl._core.journal import Outline
 from sagadsl._core.registry import registry
 from sagadsl._core.shown import ShownRun
 from sagadsl.errors import UsageError
@@ -13,12 +14,51 @@ from sagadsl.errors import UsageError
 
 @frozen(kw_only=True, repr=False)
 class Run(ShownRun):
-    """A run as the journal has it when this object is made, and what can be done with it."""
+    """A run as the journal has it when this object is made, and what can be done with it.
+
+    One that has ended and stands in a list has only what a list shows, until more is asked for.
+    """
 
     _runtime: Any = field(repr=False, eq=False, default=None)
     _journal: Any = field(repr=False, eq=False, default=None)
     _module: str = field(repr=False, eq=False, default="")
     _is_block: bool = field(repr=False, eq=False, default=False)
+    _row: Any = field(repr=False, eq=False, default=None)
+    _outline: Outline | None = field(repr=False, eq=False, default=None)
+
+    @classmethod
+    def outlined(cls, outline: Outline, facts: dict[str, Any]) -> Run:
+        """Make a run that knows these facts, and reads the others when they are asked for."""
+        run = object.__new__(cls)
+        for name, value in facts.items():
+            object.__setattr__(run, name, value)
+        object.__setattr__(run, "_outline", outline)
+        return run
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Read what is left out, as it was when the run was listed."""
+            if name not in RUN_FIELDS:
+                msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+                raise AttributeError(msg)
+            whole = self._runtime.at(self._journal).as_listed(self._row, self._outline.seq)
+            for each in RUN_FIELDS:
+                try:
+                    object.__getattribute__(self, each)
+                except AttributeError:
+                    object.__setattr__(self, each, getattr(whole, each))
+            return getattr(self, name)
+
+    @property
+    def steps_total(self) -> int:
+        """How many calls of steps it has begun, those of its child sagas too."""
+        return self._outline.begun if self._outline is not None else super().steps_total
+
+    @property
+    def steps_done(self) -> int:
+        """How many of them are done, and not compensated."""
+        return self._outline.done if self._outline is not None else super().steps_done
 
     def resume(self) -> Any:
         """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
@@ -58,3 +98,6 @@ class Run(ShownRun):
             )
             raise UsageError(msg)
         return saga
+
+
+RUN_FIELDS: Final = tuple(each.name for each in fields(Run))
