@@ -18,6 +18,7 @@ HEAVY = (
     "pandas",
     "pydantic",
     "ollama",
+    "msgspec",
     "IPython",
     "hypothesis",
     "cattrs",

@@ -1,0 +1,162 @@
+"""One step of a model: what it asks and notes, and whether an answer on record is one to what it would ask today."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from sagadsl import ReplayError, current
+from sagadsl.llm.answers import NOTE
+from sagadsl.llm.conversation import Finding, Question
+from sagadsl.llm.errors import LLMError
+from sagadsl.llm.shapes import Shape, digest_of
+from sagadsl.llm.terms import Terms
+from sagadsl.llm.values import Prompt, Timeouts
+
+log = logging.getLogger("sagadsl")
+
+
+class Asking:
+    """How one step asks: under which options, for which shape, with how many repairs."""
+
+    def __init__(self, terms: Terms, shape: Shape, options: dict[str, Any], repair: int, timeouts: Timeouts) -> None:
+        self.terms, self.shape, self.options, self.repair, self.timeouts = terms, shape, options, repair, timeouts
+
+    def made_of(self, body: Callable[..., Any], returns: Any) -> Callable[..., Any]:
+        """Return a function with the signature of *body* that returns the model's answer to what *body* returns."""
+        asks: Any
+        if inspect.iscoroutinefunction(body):
+
+            async def asks(*args: Any, **kwargs: Any) -> Any:
+                question = self.question(await body(*args, **kwargs))
+                return self.told(question, await self._acaught(question))
+
+        else:
+
+            def asks(*args: Any, **kwargs: Any) -> Any:
+                question = self.question(body(*args, **kwargs))
+                return self.told(question, self._caught(question))
+
+        functools.update_wrapper(asks, body)
+        asks.prompt = body
+        asks.__annotations__ = _resolved(body) | {"return": returns}
+        asks.__signature__ = inspect.signature(body).replace(return_annotation=returns)
+        return asks  # type: ignore[no-any-return]  # what the branches define
+
+    def question(self, prompt: Prompt) -> Question:
+        """Return what is asked with a prompt, in the step that runs."""
+        here, terms = current(), self.terms
+        return Question(
+            model=terms.model.name,
+            messages=terms.messages(prompt),
+            options={"seed": seed_of(here.idempotency_key), **self.options},
+            shape=self.shape,
+            repair=self.repair,
+            timeouts=self.timeouts,
+            heard=terms.hears(),
+            allow=terms.allow,
+            tries=terms.tries(here.idempotency_key) if here.key is not None else [],
+        )
+
+    def _caught(self, question: Question) -> Finding:
+        try:
+            finding: Finding = self.terms.talk(question)
+        except LLMError as error:
+            error.tries = tuple(question.tries)
+            raise
+        return finding
+
+    async def _acaught(self, question: Question) -> Finding:
+        try:
+            finding: Finding = await self.terms.atalk(question)
+        except LLMError as error:
+            error.tries = tuple(question.tries)
+            raise
+        return finding
+
+    def told(self, question: Question, finding: Finding) -> Any:
+        """Note where an answer comes from, and return its value."""
+        here = current()
+        note = {
+            "model": question.model,
+            "digest": finding.digest,
+            **self.terms.provenance(question.messages),
+            "options": dict(question.options),
+            "chosen_seed": "seed" not in self.options,
+            "schema_digest": self.shape.digest,
+            "text": finding.text,
+            "tries": [{k: v for k, v in each.items() if k != "text"} for each in question.tries[-1:]],
+        }
+        note["tries"] = [*question.tries[:-1], *note["tries"]]
+        here.note({NOTE: note})
+        if here.key is not None:
+            self.terms.forget(here.idempotency_key)
+        return finding.value
+
+
+class Standing:
+    """Whether a recorded answer is one to what would be asked today."""
+
+    def __init__(self, asking: Asking, body: Callable[..., Any], on_change: str, live: tuple[str, ...]) -> None:
+        self.asking, self.body, self.on_change = asking, body, on_change
+        hints = _resolved(body)
+        names = list(inspect.signature(body).parameters)
+        is_live = (
+            bool(live) or any("Live" in repr(hints.get(name)) for name in names) or names[:1] in (["self"], ["cls"])
+        )
+        self.is_blind = is_live or inspect.iscoroutinefunction(body)
+
+    def stands(self, note: Any, **arguments: Any) -> bool:
+        """Tell whether the answer on record comes back.
+
+        Raises:
+            ReplayError: It is an answer to something else, and ``on_change="fail"``.
+        """
+        told = note[NOTE]
+        changed = [name for name, is_other in self._changes(told, arguments) if is_other]
+        if not changed:
+            return True
+        name = self.body.__qualname__
+        what = f"{name}: {', '.join(changed)} changed since its answer was recorded"
+        if self.on_change == "fail":
+            raise ReplayError(
+                str(current().run_id), "", (name,), (f"{name} (changed)",), f"{what}, and on_change='fail'"
+            )
+        kept = self.on_change == "keep"
+        log.warning("%s; %s", what, "the record stands" if kept else "the call is made again")
+        return kept
+
+    def _changes(self, told: dict[str, Any], arguments: dict[str, Any]) -> list[tuple[str, bool]]:
+        asking = self.asking
+        seed = {"seed": told["options"].get("seed")} if told["chosen_seed"] else {}
+        return [
+            ("the model", told["model"] != asking.terms.model.name),
+            ("the prompt", not self.is_blind and told["messages_digest"] != self._digest(arguments)),
+            ("the options", told["options"] != seed | asking.options),
+            ("the schema", told["schema_digest"] != asking.shape.digest),
+        ]
+
+    def _digest(self, arguments: dict[str, Any]) -> str:
+        bound = inspect.BoundArguments(inspect.signature(self.body), arguments)
+        return digest_of(self.asking.terms.messages(self.body(*bound.args, **bound.kwargs)))
+
+
+def seed_of(key: str) -> int:
+    """Return the seed of a call: the same on every attempt and every resume."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+
+
+def _resolved(body: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a body, as far as they resolve now: they are asked for in another module."""
+    found: dict[str, Any] = {}
+    for name, annotation in body.__annotations__.items():
+        holder = type("Holder", (), {"__annotations__": {name: annotation}, "__module__": body.__module__})
+        try:
+            found |= get_type_hints(holder, body.__globals__, include_extras=True)
+        except Exception:  # noqa: BLE001  # a name that exists for type checkers only, or not yet
+            found[name] = annotation
+    return found

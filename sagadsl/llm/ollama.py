@@ -1,0 +1,220 @@
+"""Ollama, by its own client: streamed inside, so that each of the timeouts can end a call, and an interruption too.
+
+What the client raises is translated here, each of its ways once: it lets httpx's own exceptions through where it
+streams, gives what fails in the middle of an answer the status -1, and says nothing at all of a stream that ends early.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from sagadsl import UsageError
+from sagadsl.llm.errors import LLMError, RefusedError, TransportError
+from sagadsl.llm.values import Heard, Reply, Request, Timeouts
+
+FINAL = range(400, 500)
+BUSY = frozenset({408, 429})
+"""Statuses among those that say "your mistake" which another try may mend."""
+
+
+class Ollama:
+    """A model of an Ollama server: *name* as ``ollama pull`` has it, *server* as ``OLLAMA_HOST`` says it.
+
+    *headers* go with each request, and nowhere else.
+    """
+
+    def __init__(self, name: str, *, host: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        if not name:
+            msg = "LLM needs the name of a model, such as 'llama3.2'"
+            raise UsageError(msg)
+        self.name = name
+        self._host = host or os.environ.get("OLLAMA_HOST") or None
+        self._headers = dict(headers or {})
+
+    @property
+    def server(self) -> str:
+        """Where it is, without what a URL may say of who asks."""
+        return (self._host or "127.0.0.1:11434").rpartition("@")[2].rstrip("/")
+
+    def inspect(self) -> str:
+        """Return the digest of the model."""
+        with self._translated(), _client(self._library().Client, self, Timeouts(first=30.0)) as client:
+            return self._digest_among(client.list().models)
+
+    async def ainspect(self) -> str:
+        """Return the digest of the model."""
+        with self._translated():
+            async with _client(self._library().AsyncClient, self, Timeouts(first=30.0)) as client:
+                return self._digest_among((await client.list()).models)
+
+    def ask(self, request: Request, heard: Heard) -> Reply:
+        """Return the answer, telling *heard* of each piece."""
+        hearing = Hearing(self, request.timeouts, heard)
+        with self._translated(), _client(self._library().Client, self, request.timeouts) as client:
+            with contextlib.closing(client.chat(**self._asked(request))) as stream:
+                for part in stream:
+                    hearing.take(part)
+            return hearing.reply()
+
+    async def aask(self, request: Request, heard: Heard) -> Reply:
+        """Return the answer, telling *heard* of each piece."""
+        hearing = Hearing(self, request.timeouts, heard)
+        with self._translated():
+            async with (
+                _client(self._library().AsyncClient, self, request.timeouts) as client,
+                contextlib.aclosing(await client.chat(**self._asked(request))) as stream,
+            ):
+                async for part in stream:
+                    hearing.take(part)
+            return hearing.reply()
+
+    def embed(self, texts: list[str], timeouts: Timeouts) -> tuple[list[list[float]], int]:
+        """Return one vector for each text, and the number of tokens read."""
+        with self._translated(), _client(self._library().Client, self, timeouts) as client:
+            answer = client.embed(self.name, texts)
+            return [list(row) for row in answer.embeddings], answer.prompt_eval_count or 0
+
+    async def aembed(self, texts: list[str], timeouts: Timeouts) -> tuple[list[list[float]], int]:
+        """Return one vector for each text, and the number of tokens read."""
+        with self._translated():
+            async with _client(self._library().AsyncClient, self, timeouts) as client:
+                answer = await client.embed(self.name, texts)
+                return [list(row) for row in answer.embeddings], answer.prompt_eval_count or 0
+
+    def _asked(self, request: Request) -> dict[str, Any]:
+        asked = {"model": self.name, "messages": list(request.messages), "options": dict(request.options)}
+        return asked | {"format": request.schema, "stream": True}
+
+    def _library(self) -> Any:
+        try:
+            import ollama  # noqa: PLC0415  # an extra's
+        except ImportError as error:
+            msg = "an Ollama model needs its client, which comes with: pip install 'sagadsl[llm]'"
+            raise UsageError(msg) from error
+        return ollama
+
+    def _digest_among(self, models: Any) -> str:
+        wanted = {self.name, f"{self.name}:latest"}
+        for each in models:
+            if each.model in wanted:
+                return str(each.digest or "")
+        raise self._missing()
+
+    def _missing(self) -> RefusedError:
+        return RefusedError(self.name, f"{self.server} does not have it: {self._typed(f'ollama pull {self.name}')}")
+
+    def _typed(self, command: str) -> str:
+        """Return a command to type, for the server that is meant."""
+        return command if self._host is None else f"OLLAMA_HOST={self.server} {command}"
+
+    @contextlib.contextmanager
+    def _translated(self) -> Generator[None]:
+        """Have what the client raises come out as what a step understands."""
+        import httpx  # noqa: PLC0415  # the client's own
+
+        ollama = self._library()
+        try:
+            yield
+        except LLMError:
+            raise
+        except (httpx.ConnectError, httpx.ConnectTimeout, ConnectionError) as error:
+            reason = f"no server answers at {self.server}; start it with: {self._typed('ollama serve')}"
+            raise TransportError(self.name, reason) from error
+        except httpx.TimeoutException as error:
+            reason = (
+                f"{self.server} said nothing for too long ({type(error).__name__}); raise timeouts= if it needs longer"
+            )
+            raise TransportError(self.name, reason) from error
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise TransportError(self.name, f"{self.server} broke off: {error}") from error
+        except ollama.ResponseError as error:
+            raise self._refusal(error) from error
+        except ValueError as error:  # a line that is no JSON, or no part of an answer
+            raise TransportError(self.name, f"{self.server} gave no answer of Ollama's: {error!s:.200}") from error
+
+    def _refusal(self, error: Any) -> LLMError:
+        status, said = error.status_code, error.error
+        if status == 404:  # noqa: PLR2004  # as everybody knows it
+            return self._missing()
+        if status in FINAL and status not in BUSY:
+            shown = self._typed(f"ollama show {self.name}")
+            return RefusedError(self.name, f"{self.server} refuses ({status}): {said}; what it can do: {shown}")
+        return TransportError(self.name, f"{self.server} failed ({status}): {said}")
+
+
+class Hearing:
+    """An answer as it comes: its pieces so far, and whether there is time for more."""
+
+    def __init__(self, model: Ollama, timeouts: Timeouts, heard: Heard) -> None:
+        self._model, self._heard, self._total = model, heard, timeouts.total
+        self._deadline = None if timeouts.total is None else time.monotonic() + timeouts.total
+        self._pieces: list[str] = []
+        self._last: Any = None
+
+    def take(self, part: Any) -> None:
+        """Take in a part of the answer.
+
+        Raises:
+            TransportError: The time is up.
+        """
+        piece = part.message.content or ""
+        if piece:
+            self._pieces.append(piece)
+            self._heard(piece)
+        self._last = part if part.done else None
+        if self._last is None and self._deadline is not None and time.monotonic() > self._deadline:
+            raise TransportError(self._model.name, f"the answer took longer than {self._total:g} s; raise timeouts=")
+
+    def reply(self) -> Reply:
+        """Return the answer.
+
+        Raises:
+            TransportError: The stream ended without saying that the answer has.
+        """
+        if self._last is None:
+            raise TransportError(self._model.name, f"{self._model.server} ended in the middle of the answer")
+        return Reply(
+            text="".join(self._pieces),
+            is_cut=self._last.done_reason == "length",
+            prompt_tokens=self._last.prompt_eval_count or 0,
+            tokens=self._last.eval_count or 0,
+        )
+
+
+@functools.cache
+def _certificates() -> Any:
+    """Return what servers are trusted by; made once, for it takes longer than a call to one nearby."""
+    import httpx  # noqa: PLC0415
+
+    return httpx.create_ssl_context()
+
+
+def _client(made: Any, model: Ollama, timeouts: Timeouts) -> Any:
+    """Return a client for one call. Once the headers are there, what follows is waited for as between two tokens."""
+    import httpx  # noqa: PLC0415
+
+    total = timeouts.total
+    first, between = (_shorter(each, total) for each in (timeouts.first, timeouts.between))
+
+    def begun(response: Any) -> None:
+        response.request.extensions["timeout"]["read"] = between
+
+    async def abegun(response: Any) -> None:
+        begun(response)
+
+    return made(
+        host=model._host,  # noqa: SLF001  # the same room
+        headers=model._headers,  # noqa: SLF001
+        timeout=httpx.Timeout(connect=timeouts.connect, read=first, write=first, pool=None),
+        verify=_certificates(),
+        event_hooks={"response": [abegun if made.__name__.startswith("Async") else begun]},
+    )
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)

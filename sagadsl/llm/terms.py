@@ -1,0 +1,110 @@
+"""The terms on which an `LLM` is asked: its model and settings, and what one process remembers of calls under way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import define, field
+
+from sagadsl import UsageError, current
+from sagadsl.llm.answers import tokens_of, tries_of
+from sagadsl.llm.conversation import Question, converse
+from sagadsl.llm.drivers import adrive, drive
+from sagadsl.llm.errors import TokenBudgetError
+from sagadsl.llm.shapes import digest_of
+from sagadsl.llm.values import Heard, Message, Model, Progress, Prompt, Timeouts
+
+log = logging.getLogger("sagadsl")
+
+
+@define(eq=False, repr=False, kw_only=True)
+class Terms:
+    """What `LLM` was told; *calls* are those made for steps that are not done yet, by their idempotency keys."""
+
+    model: Model
+    system: str | None
+    options: Mapping[str, Any]
+    limit: int
+    timeouts: Timeouts
+    token_budget: int | None
+    progress: Callable[[Progress], object] | None
+    keep_prompts: bool
+    calls: dict[str, list[dict[str, Any]]] = field(factory=dict)
+    guard: Any = field(factory=threading.Lock)
+
+    def messages(self, prompt: Prompt) -> tuple[Message, ...]:
+        """Return what is sent for a prompt.
+
+        Raises:
+            UsageError: It is neither a text nor messages.
+        """
+        said = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        try:
+            whole = tuple(dict(each) for each in said)
+        except (TypeError, ValueError):
+            whole = ()
+        if not whole or not all(isinstance(each.get("role"), str) and "content" in each for each in whole):
+            msg = f"a prompt is a text, or messages with role and content, not {prompt!r:.200}"
+            raise UsageError(msg)
+        return whole if self.system is None else ({"role": "system", "content": self.system}, *whole)
+
+    def tries(self, key: str) -> list[dict[str, Any]]:
+        """Return the calls made in this process for a step that is not done yet."""
+        with self.guard:
+            return self.calls.setdefault(key, [])
+
+    def forget(self, key: str) -> None:
+        """Let go of the calls of a step: they are on record, or belong to no run."""
+        with self.guard:
+            self.calls.pop(key, None)
+
+    def allow(self) -> None:
+        """Let another call be made, if the run may use more tokens.
+
+        Raises:
+            TokenBudgetError: It may not.
+        """
+        run = current().run if self.token_budget is not None else None
+        if run is None or self.token_budget is None:
+            return
+        recorded = sum(tokens_of(tries_of(step) or ()) for step in run.steps)
+        keys = {step.idempotency_key for step in run.steps if tries_of(step) is None}
+        with self.guard:
+            spent = recorded + sum(tokens_of(tries) for key, tries in self.calls.items() if key in keys)
+        if spent >= self.token_budget:
+            reason = (
+                f"run {run.id} has used {spent} tokens, and token_budget={self.token_budget} allows no further call"
+            )
+            raise TokenBudgetError(self.model.name, reason)
+
+    def hears(self) -> Heard:
+        """Return what is told of each piece of an answer, and tells the observer."""
+        observer = self.progress
+        if observer is None:
+            return lambda _piece: None
+        here, pieces = current(), [""]
+
+        def heard(piece: str) -> None:
+            pieces[0] += piece
+            try:
+                observer(Progress(run=here.run_id, step=here.key, piece=piece, text=pieces[0]))
+            except Exception:
+                log.exception("an observer of %s failed; the call goes on", self.model.name)
+
+        return heard
+
+    def provenance(self, messages: tuple[Message, ...]) -> dict[str, Any]:
+        """Return what is recorded of a prompt."""
+        told = {"messages": [dict(each) for each in messages]} if self.keep_prompts else {}
+        return told | {"messages_digest": digest_of(messages)}
+
+    def talk(self, question: Question) -> Any:
+        """Ask, in a ``def``."""
+        return drive(converse(question), self.model, self.limit)
+
+    async def atalk(self, question: Question) -> Any:
+        """Ask, in an ``async def``."""
+        return await adrive(converse(question), self.model, self.limit)
