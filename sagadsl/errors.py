@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ClassVar, dataclass_transform
@@ -46,7 +47,13 @@ class Fault:
 
 
 def to_type(verb: str, run: str, store: str = "") -> str:
-    """Return the command to type for a run: with ``--db`` where its journal *store* is not the one it would look in."""
+    """Return what to type for a run: with its journal *store* where that is not the one that would be looked in.
+
+    Where the program is typed in, at a prompt or in a notebook, that is Python: no command line has its functions.
+    """
+    if is_at_prompt():
+        runs = f"sagadsl.Runtime({store!r})" if elsewhere(store) else "sagadsl"
+        return f"{runs}.find({run!r})" + ("" if verb == "show" else f".{verb}()")
     return f"sagadsl {verb} {shlex.quote(run)}{elsewhere(store)}"
 
 
@@ -54,6 +61,16 @@ def elsewhere(store: str) -> str:
     """Return what a command needs in order to look into the journal *store*: nothing, where it would look anyway."""
     looked_in = str(Path(os.environ.get("SAGADSL_DB") or "sagadsl.db").absolute())
     return f" --db {shlex.quote(store)}" if Path(store).is_absolute() and store != looked_in else ""
+
+
+def to_run_again() -> str:
+    """Return what to do again, in words, so that a run goes on whose body stands in the program."""
+    return "run it again" if is_at_prompt() else "run the program again"
+
+
+def is_at_prompt() -> bool:
+    """Tell whether the program is typed in: at a prompt of Python's or IPython's, in a notebook."""
+    return hasattr(sys, "ps1")
 
 
 @dataclass_transform()
@@ -204,7 +221,7 @@ class SuspendedError(SagaError):
     def __str__(self) -> str:
         back = "" if self.forward_only else f"   Compensate: {to_type('compensate', self.run, self.store)}"
         again = f"call it again, or {to_type('resume', self.run, self.store)}"
-        on = "run the program again" if self.is_block else again
+        on = to_run_again() if self.is_block else again
         return f"run {self.run} is {self.status}: {self.reason}. Go on: {on}{back}"
 
 

@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 
 from sagadsl._core.parameters import AsGiven, Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import NEVER, Retry, as_retry
+from sagadsl._core.session import body_of
 from sagadsl.errors import UsageError
 
 
@@ -97,22 +98,31 @@ class StepSpec:
     def __attrs_post_init__(self) -> None:
         facts: dict[str, Any] = {"module": self.module}
         if self.compensation is not None:
-            facts["compensate"] = function_name(self.compensation.function)
-            if self.compensation_module not in {"", self.module}:
-                facts["compensate_module"] = self.compensation_module
-            if self.compensation.even_if_failed:
-                facts["even_if_failed"] = True
-            if self.parameters.live:
-                facts["live"] = sorted(self.parameters.live)
-            if isinstance(self.receiver, AsGiven):
-                facts["as_given"] = True
+            facts |= self._owed(self.compensation)
         if self.read_only:
             facts["read_only"] = True
         if self.standing is not None:
             facts["standing"] = self.standing.value
         if self.titled:
             facts["title"] = self.title
+        if (body := body_of(plain_function(self.function))) is not None:
+            facts["body"] = body
         self.definition = json.dumps(facts, separators=(",", ":"))
+
+    def _owed(self, compensation: Compensation) -> dict[str, Any]:
+        """Return what is kept of the function that compensates it."""
+        facts: dict[str, Any] = {"compensate": function_name(compensation.function)}
+        if self.compensation_module not in {"", self.module}:
+            facts["compensate_module"] = self.compensation_module
+        if compensation.even_if_failed:
+            facts["even_if_failed"] = True
+        if self.parameters.live:
+            facts["live"] = sorted(self.parameters.live)
+        if isinstance(self.receiver, AsGiven):
+            facts["as_given"] = True
+        if (body := body_of(compensation.function)) is not None:
+            facts["compensate_body"] = body
+        return facts
 
     @property
     def compensates_async(self) -> bool:

@@ -91,6 +91,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         compensation_started=as_time(begun) if begun else None,
         compensation_ended=as_time(over) if over else None,
         idempotency_key=slot.idempotency_key,
+        redefined=slot.run.redefined(slot),
         started=as_time(slot.started),
         ended=as_time(ended) if ended else None,
     )

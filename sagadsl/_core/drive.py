@@ -322,7 +322,7 @@ def entry_of_slot(slot: Slot, effect: Record, at: int) -> Entry:
         raise scope.run.halt(illegal(scope.run, slot.key, slot.status, kind))
     name = definition = arguments = ref = None
     if slot.seq:
-        ref = slot.seq
+        ref, definition = slot.seq, slot.redefinition
     else:
         name, definition, arguments = slot.name, slot.definition, slot.arguments
     return Entry(0, 0, kind, scope.seq, slot.key, ref, effect.attempt, at, name, definition, arguments, effect.result)

@@ -12,7 +12,7 @@ from itertools import takewhile
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.scope import OpenRun, Past, Scope, Slot, facts_of
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
-from sagadsl.errors import JournalError, to_type
+from sagadsl.errors import JournalError, to_run_again, to_type
 
 FORWARD = frozenset(
     {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
@@ -57,6 +57,8 @@ class Reader:
             scope = self.scopes[entry.scope]
             if entry.name is not None:
                 self.slots[entry.seq] = slot_of(scope, entry)
+            elif entry.definition is not None:
+                facts_of(entry.definition)  # as below
             slot = self.slots[entry.ref or entry.seq]
             slot.apply(entry)
             if entry.kind in FORWARD:
@@ -167,6 +169,6 @@ def altered(scope: Scope, files: dict[Artifact, str]) -> JournalError | None:
         return None
     run = scope.run
     on, back = (to_type(verb, run.id, run.journal.name) for verb in ("resume", "compensate"))
-    on = "run the program again" if scope.is_block else on
+    on = to_run_again() if scope.is_block else on
     cure = f"put back what is missing, then go on: {on}   Or compensate: {back}"
     return JournalError(run.journal.name, f"run {run.id}: {'; '.join(wrong)}. Nothing was entered: {cure}")

@@ -15,8 +15,9 @@ import attrs
 
 from sagadsl._core.codec.classes import find_function
 from sagadsl._core.definition import Compensation, StepSpec
-from sagadsl._core.parameters import AsGiven, Parameters, Receiver, annotations_of
+from sagadsl._core.parameters import AsGiven, Parameters, Receiver, annotations_of, function_name, plain_function
 from sagadsl._core.scope import Slot, facts_of
+from sagadsl._core.session import body_of
 from sagadsl.errors import UsageError
 
 
@@ -28,6 +29,32 @@ class Registry:
         self.sagas: weakref.WeakValueDictionary[tuple[str, str], Any] = weakref.WeakValueDictionary()
 
     def step_of(self, slot: Slot) -> StepSpec | None:
+        """Return the step that compensates a call: as a body has made it, else as it is found by its names.
+
+        In a session the function that compensates it is the one that has its name now, or none if that does not fit.
+        """
+        spec = slot.spec or self._found(slot)
+        back = None if spec is None else spec.compensation
+        if spec is None or back is None or body_of(back.function) is None:
+            return spec
+        function = find_function(spec.compensation_module, function_name(back.function))
+        if function is None or function is back.function:
+            return spec
+        receiver = _receiver(slot, function)
+        back = attrs.evolve(back, function=function)
+        return None if receiver is None else attrs.evolve(spec, compensation=back, receiver=receiver)
+
+    def redefined(self, slot: Slot) -> tuple[str, ...]:
+        """Return which functions of a call a session has defined anew since: the step's own, its compensation."""
+        facts = slot.facts
+        if "body" not in facts and "compensate_body" not in facts:
+            return ()
+        step, back = self.steps.get((facts["module"], slot.name)), _place(facts)
+        function = find_function(facts["module"], slot.name) if step is None else plain_function(step.function)
+        now = (("body", slot.name, function), ("compensate_body", back[1], find_function(*back)))
+        return tuple(name for fact, name, f in now if fact in facts and body_of(f) not in {facts[fact], None})
+
+    def _found(self, slot: Slot) -> StepSpec | None:
         """Return what compensates a call that no body has made: the decorated step of its name, if there is one.
 
         It does so by the function that the journal names. Found by its name alone, that is tried as often as one of

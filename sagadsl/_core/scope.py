@@ -36,7 +36,7 @@ CUT_OFF = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ER
 """What can follow an intent only if the attempt had no end."""
 
 
-WORDS = ("module", "compensate", "title", "standing")
+WORDS = ("module", "compensate", "title", "standing", "body", "compensate_body")
 """What of a definition is a word, where it is there."""
 
 
@@ -78,6 +78,7 @@ class OpenRun:
     jitter: Callable[[], float]
     drivers: tuple[Callable[..., Any], Callable[..., Any]]
     step_of: Callable[[Slot], StepSpec | None]
+    redefined: Callable[[Slot], tuple[str, ...]]
     full: frozenset[Kind]
     observers: tuple[Callable[[Entry], None], ...] = ()
     pending: list[Entry] = field(factory=list)
@@ -143,8 +144,8 @@ class Slot:
 
     *seq* is its first entry's (0: nothing is recorded yet), *outcome* that of the entry that ended it, *arguments* the
     stored copies as JSON text. *result* is the text of its value, *fault* of its exception. *uncertain* is sticky.
-    *spec* and *live* are bound when the body calls. *entered_again* is the ``seq`` of the intent with which it was
-    entered after it had already failed.
+    *spec* and *live* are bound when the body calls; a *redefinition* goes into the next entry. *entered_again* is the
+    ``seq`` of the intent with which it was entered after it had already failed.
     *supersedes*: it is called instead of one whose result no longer stands.
     *retried* tells of the attempts that were tried again; *compensation_times* are when that began and when it ended.
     *unkept*: it returned, but its result cannot be stored.
@@ -183,16 +184,19 @@ class Slot:
     cancellations: int = 0
     entered_again: int = 0
     supersedes: bool = False
+    redefinition: str | None = None
     child: Scope | None = None
     spec: StepSpec | None = None
     live: dict[str, Any] | None = None
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: Entry) -> None:  # noqa: C901  # a branch for each kind
         """Take in an entry about this call, just written or read back."""
         kind = entry.kind
         if not self.seq:
             self.seq, self.started = entry.seq, entry.at
             self.scope.slots.append(self)
+        elif entry.definition is not None:  # it was redefined, and is entered as it is now
+            self.definition, self.redefinition = entry.definition, None
         if self.child is not None:
             self.child.apply(entry)
             return
@@ -316,7 +320,7 @@ class Slot:
 
     def compensating_step(self) -> StepSpec | None:
         """Return the step that compensates this call: as the body called it, else as it is found by its names."""
-        return self.spec or self.run.step_of(self)
+        return self.run.step_of(self)
 
 
 @define(eq=False, repr=False)

@@ -159,7 +159,8 @@ class StepInfo:
     *attempts* counts entries into the body, *attempt_errors* are what those failed with that were tried again,
     *arguments* and *result* are the stored copies, *started* and *ended* are aware times. *title* is what ``title=``
     says, *compensation* the name of the function that compensates it, *note* what the step gave to
-    ``current().note()``. *standing*: its effect has happened, or may have, and nothing can undo it.
+    ``current().note()``. *standing*: its effect has happened, or may have, and nothing can undo it. *redefined* names
+    those of the two functions (the step's, its compensation) that this session has defined anew since it was entered.
     """
 
     key: str
@@ -182,6 +183,7 @@ class StepInfo:
     compensation_started: datetime | None = None
     compensation_ended: datetime | None = None
     idempotency_key: str = ""
+    redefined: tuple[str, ...] = ()
     started: datetime | None = None
     ended: datetime | None = None
 

@@ -33,12 +33,13 @@ from sagadsl._core.parameters import Parameters
 from sagadsl._core.runtime import Run
 from sagadsl._core.runtime.deciding import need_functions, request_compensation
 from sagadsl._core.scope import CURRENT, Scope, Slot
+from sagadsl._core.session import SESSION, program_at
 from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.values import Status, StepInfo, StepStatus
 from sagadsl._dsl import sagas, steps, unended
 from sagadsl._dsl.options import known_options
 from sagadsl._dsl.outcomes import as_call
-from sagadsl._dsl.sagas import Calling, program_at
+from sagadsl._dsl.sagas import Calling
 from sagadsl._dsl.undecorated import StepOptions, as_compensation, as_step
 from sagadsl.errors import Fault, ReplayError, Stop, UsageError
 
@@ -449,7 +450,7 @@ class Block:
         calling = self._calling
         if self._last is not None:
             calling = attrs.evolve(calling, options=attrs.evolve(self._options, id=self._last.run.id, steal=False))
-        elif self._spec.program.startswith(sagas.SESSION):
+        elif self._spec.program.startswith(SESSION):
             self._replace_earlier()
         opened = calling.open({})
         if isinstance(opened.ended, BaseException):
@@ -563,7 +564,7 @@ def begin(name: str, options: dict[str, Any], module: str, path: str) -> Block:
         name=name,
         title=options.get("title") or name,
         module=module_name(module),
-        program=program_at(path),
+        program=program_at(path, module),
         is_async=True,
         parameters=Parameters.named(()),
         on_compensation_failure=options.get("on_compensation_failure", "stop"),

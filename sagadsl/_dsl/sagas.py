@@ -11,7 +11,6 @@ import contextlib
 import functools
 import inspect
 import logging
-import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
@@ -38,6 +37,7 @@ from sagadsl._core.runtime import (
     unstorable_argument,
 )
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.session import program_at
 from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Outcome, Status
@@ -49,6 +49,7 @@ from sagadsl.errors import (
     ReplayError,
     Stop,
     UsageError,
+    to_run_again,
     to_type,
 )
 
@@ -209,7 +210,6 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
 
 CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure", "compensate_order"})
 OPTIONS = CHOICES | {"name", "title", "key", "live", "store", "version", "runtime"}
-SESSION = "session in "
 USING = frozenset(a.name for a in attrs.fields(Options))
 
 
@@ -238,12 +238,8 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
 
 def program_of(function: Any) -> str:
     """Return the source file of a saga: a run is only adopted by the program that started it."""
-    return program_at(plain_function(inspect.unwrap(function)).__code__.co_filename)
-
-
-def program_at(path: str) -> str:
-    """Return the source file at *path*; what is typed in has none, and goes by its working directory."""
-    return os.path.abspath(path) if os.path.exists(path) else f"{SESSION}{os.getcwd()}"  # noqa: PTH100, PTH109, PTH110
+    plain = plain_function(inspect.unwrap(function))
+    return program_at(plain.__code__.co_filename, plain.__module__)
 
 
 def runtime_of(spec: SagaSpec, options: Options) -> Runtime:
@@ -461,11 +457,12 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
         shown, store = short_id(run.id), run.journal.name
-        at = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
+        key = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
+        at = f" at {key}" if key else ""
         or_else = "" if scope.spec is None or scope.spec.function is None else f", or {to_type('resume', shown, store)}"
         log.warning(
-            "%s interrupted%s. Go on: run the program again%s   Compensate: %s",
-            shown, f" at {at}" if at else "", or_else, to_type("compensate", shown, store), extra={"run": run.id},
+            "%s interrupted%s. Go on: %s%s   Compensate: %s",
+            shown, at, to_run_again(), or_else, to_type("compensate", shown, store), extra={"run": run.id},
         )  # fmt: skip
     return error
 

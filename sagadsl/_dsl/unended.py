@@ -17,7 +17,7 @@ from typing import Any
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.scope import OpenRun
 from sagadsl._core.values import RunRow
-from sagadsl.errors import to_type
+from sagadsl.errors import to_run_again, to_type
 
 log = logging.getLogger("sagadsl")
 
@@ -52,9 +52,9 @@ def _tell() -> None:
         with suppress(Exception):  # nobody could act on it now
             if journal.runs(id=run_id)[-1].finished is None:
                 log.warning(
-                    "%s was begun by hand and is left open. Go on: run the program again, and end it with complete() "
-                    "or compensate()   Compensate: %s",
-                    run_id, to_type("compensate", run_id, store), extra={"run": run_id},
+                    "%s was begun by hand and is left open. Go on: %s, and end it with complete() or compensate()   "
+                    "Compensate: %s",
+                    run_id, to_run_again(), to_type("compensate", run_id, store), extra={"run": run_id},
                 )  # fmt: skip
 
 

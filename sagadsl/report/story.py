@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from attrs import frozen
 
+from sagadsl._core.session import SESSION
 from sagadsl._core.values import RunInfo, Status, StepInfo, StepStatus
 from sagadsl.report.words import CUT, SIGNS, age, printable, span, status_sign, status_words, typed
 
@@ -248,6 +249,8 @@ def _notes(step: StepInfo, limit: int) -> Iterator[str]:
         yield span((step.ended - step.started).total_seconds())
     if step.attempts > 1:
         yield f"{step.attempts} attempts"
+    if step.redefined:
+        yield f"redefined since: {printable(', '.join(step.redefined), 80)}"
     if step.uncertain and step.status not in CUT:
         yield "its effect is uncertain"
     if step.error:
@@ -345,8 +348,12 @@ def who(run: RunInfo) -> str:
 
 def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
     """Yield what a person can do next: a word or two, and what to type."""
-    name = typed(run.id)
-    on, back = f"sagadsl resume {name}{options}", f"sagadsl compensate {name}{options}"
+    if run.program.startswith(SESSION):  # no command line has its functions
+        found = f"sagadsl.find({printable(run.id, 200)!r})"
+        on, back = f"run its cell again, or {found}.resume()", f"{found}.compensate()"
+    else:
+        name = typed(run.id)
+        on, back = f"sagadsl resume {name}{options}", f"sagadsl compensate {name}{options}"
     if run.is_live:
         yield "wait", f"a living process has it: {printable(run.owner)}" if run.owner else "a living process has it"
     elif run.status is Status.COMPLETED:

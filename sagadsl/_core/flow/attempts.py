@@ -80,6 +80,8 @@ def go_on(call: Call) -> Flow[Done | Failed | None]:
     if wait is not None:  # killed between two attempts: only the rest is waited for
         since, seconds = wait
         yield from sleep(call, min(seconds, max(0.0, since / 1e6 + seconds - slot.run.clock() / 1e6)))
+    if not back and slot.spec is not None and slot.spec.definition != slot.definition:
+        slot.redefinition = slot.spec.definition  # what is owed for this attempt is what it says now
     return None
 
 

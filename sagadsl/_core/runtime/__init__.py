@@ -35,6 +35,7 @@ from sagadsl._core.runtime.deciding import queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.stored import Run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
+from sagadsl._core.session import SESSION
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
@@ -316,6 +317,8 @@ class Runtime:
         """Say what a keyless saga cannot know: whether it is done again while another of its program is unfinished."""
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
+        if asked.spec.program.startswith(SESSION):
+            return  # nobody runs its cells from the top
         for row in asked.journal.runs(unfinished=True):
             if row.program == asked.spec.program and not asked.journal.is_held(row.lock):
                 log.warning(
@@ -347,6 +350,7 @@ class Runtime:
             jitter=self.jitter,
             drivers=self.drivers,
             step_of=registry.step_of,
+            redefined=registry.redefined,
             full=DURABILITY[level],
             observers=self.observers,
         )
