@@ -111,3 +111,93 @@ def test_a_cell_that_fails_is_mended_and_goes_on_also_in_a_new_kernel(tmp_path):
                 shown = notebook.run(f"it = {CALL}", "it")
     assert shown.text == "{'red': 2, 'blue': 1}\n"
     assert notebook.world == ["collect", "count", "count", "count"]
+
+
+def test_the_stop_button_reaches_a_saga_wherever_its_cell_is(notebook):
+    """In a step, a body, branches or a run by hand: open, nothing compensated, and the same call goes on."""
+    notebook.run(STUDY[0], WAITING)
+    for call, raised in STOPPED.items():
+        shown = notebook.run(call, stop_at="inside")
+        assert raised in shown.error, call
+        assert (
+            notebook.run("it = sagadsl.runs()[0]; print(it.status, it.is_interrupted, len(it.stack))").text
+            == "open True 1\n"
+        )
+    assert "discard" not in notebook.world
+    assert notebook.run("go_on = True").error == ""
+    for call in STOPPED:
+        assert "'done'" in notebook.run(call).text, call
+    assert notebook.world.count("collect") == len(STOPPED)
+
+
+WAITING = """
+import asyncio, time
+from sagadsl import aio, parallel
+
+go_on = False
+
+@step
+def sit(name: str) -> str:
+    print("inside", flush=True)
+    while not go_on:
+        time.sleep(1000)
+    return "done"
+
+@step(timeout=2000)
+def sit_in_a_thread() -> str:
+    return sit.plain("")
+
+@step
+async def stand() -> str:
+    print("inside", flush=True)
+    while not go_on:
+        await asyncio.sleep(1000)
+    return "done"
+
+@saga
+def in_a_step():
+    collect("red")
+    return sit("")
+
+@saga
+async def in_an_awaited_step():
+    collect("red")
+    return await stand()
+
+@saga
+async def in_a_body():
+    collect("red")
+    return await stand.plain()
+
+@saga
+async def in_branches():
+    collect("red")
+    return await aio.parallel(stand(), stand())
+
+async def by_hand():
+    run = saga("by hand")
+    run.step(collect)("red")
+    await run.step(stand)()
+    return run.complete("done")
+
+async def in_a_block():
+    async with saga("block") as run:
+        collect("red")
+        found = await stand()
+    return found
+
+def call_by_hand():
+    run = saga("by hand, sync")
+    run.step(collect)("red")
+    run.step(sit)("")
+    return run.complete("done")
+"""
+STOPPED = {
+    "in_a_step()": "KeyboardInterrupt",
+    "await in_an_awaited_step()": "CancelledError",
+    "await in_a_body()": "CancelledError",
+    "await in_branches()": "CancelledError",
+    "await by_hand()": "CancelledError",
+    "await in_a_block()": "CancelledError",
+    "call_by_hand()": "KeyboardInterrupt",
+}

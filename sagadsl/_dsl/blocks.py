@@ -17,6 +17,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
 import attrs
@@ -37,6 +38,7 @@ from sagadsl._core.session import SESSION, program_at
 from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.values import Status, StepInfo, StepStatus
 from sagadsl._dsl import sagas, steps, unended
+from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.options import known_options
 from sagadsl._dsl.outcomes import as_call
 from sagadsl._dsl.sagas import Calling
@@ -70,6 +72,7 @@ class Block:
         self._busy: set[Slot] = set()  # the calls under way by hand
         self._guard = threading.RLock()
         self._release: Callable[[], Any] = _no_body
+        self._heeding = ExitStack()
 
     def __repr__(self) -> str:
         if self._last is None:
@@ -159,7 +162,8 @@ class Block:
         __tracebackhide__ = True
         mine: list[Slot] = []
         try:
-            return await steps.caller(spec, self._here, functools.partial(self._slot, mine, again))(*called)
+            with HeedingStop():
+                return await steps.caller(spec, self._here, functools.partial(self._slot, mine, again))(*called)
         except BaseException as error:  # noqa: BLE001  # as above
             out = self._came_out(error)
         finally:
@@ -248,7 +252,7 @@ class Block:
             scope.run.drivers[0](descend(scope.slot))
             if sagas.has_failed(scope):  # on record: raised again, and the body need not run
                 self._come_out(scope, sagas.leave(scope, self._calling, None, None), None)
-        CURRENT.set(scope)
+        self._stand_in(scope)
         return self
 
     def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
@@ -265,7 +269,7 @@ class Block:
             await scope.run.drivers[1](descend(scope.slot))
             if sagas.has_failed(scope):  # as above
                 self._come_out(scope, await sagas.aleave(scope, self._calling, None, None), None)
-        CURRENT.set(scope)
+        self._stand_in(scope)
         return self
 
     async def __aexit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
@@ -300,6 +304,11 @@ class Block:
         self._is_block, self._around, self._scope, self._last = True, here, scope, scope
         return scope
 
+    def _stand_in(self, scope: Scope) -> None:
+        """Make the scope of the block the current position."""
+        CURRENT.set(scope)
+        self._heeding.enter_context(HeedingStop())
+
     def _child(self, here: Scope) -> Scope:
         """Return the scope of a block inside another body."""
         if self._scope is not None:
@@ -312,6 +321,7 @@ class Block:
     def _end(self) -> Scope:
         """Leave the current position; nothing more is done in the block."""
         CURRENT.set(self._around)
+        self._heeding.close()
         self._over = "was left"
         assert self._scope is not None  # noqa: S101  # it was entered
         return self._scope

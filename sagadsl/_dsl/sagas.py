@@ -41,6 +41,7 @@ from sagadsl._core.session import program_at
 from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Outcome, Status
+from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
 from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
 from sagadsl._dsl.steps import is_async_body, misplaced, owner_of
@@ -328,7 +329,8 @@ def run_root(opens: Callable[[], Opened], calling: Calling) -> Any:
 async def arun_root(stored: dict[str, Any], calling: Calling) -> Any:
     """Run a saga of its own, in an ``async def``."""
     __tracebackhide__ = True
-    return await arun_opened(functools.partial(calling.open, stored), calling)
+    with HeedingStop():
+        return await arun_opened(functools.partial(calling.open, stored), calling)
 
 
 async def arun_opened(opens: Callable[[], Opened], calling: Calling) -> Any:
@@ -582,4 +584,5 @@ async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Sou
         except BaseException:
             calling.runtime.close(opened.scope.run)
             raise
-    return await arun_opened(lambda: opened, calling)
+    with HeedingStop():
+        return await arun_opened(lambda: opened, calling)
