@@ -59,6 +59,7 @@ from sagadsl.errors import (
 configure = _default.configure
 runs = _default.runs
 find = _default.find
+prune = _default.prune
 register = _CODEC.register
 provide = _PROVIDED.provide
 
@@ -113,6 +114,7 @@ __all__ = [
     "outcome",
     "parallel",
     "provide",
+    "prune",
     "random",
     "register",
     "resume_all",

@@ -76,6 +76,7 @@ PUBLIC = [
     "outcome",
     "parallel",
     "provide",
+    "prune",
     "random",
     "register",
     "resume_all",

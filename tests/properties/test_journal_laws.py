@@ -130,6 +130,11 @@ class TwoJournals(RuleBasedStateMachine):
         found = [[attrs.astuple(r) for r in j.runs(**wanted)] for j in (self.file, self.memory)]
         assert found[0] == found[1]
 
+    @rule(numbers=st.sets(NUMBERS, max_size=3))
+    def remove(self, numbers):
+        self.both("remove", numbers)
+        self.both("shrink")
+
     @rule()
     def reopen(self):
         self.file.close()

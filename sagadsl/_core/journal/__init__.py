@@ -124,5 +124,17 @@ class Journal(Protocol):
     def is_held(self, lock: int) -> bool:
         """Tell whether any living thread or process owns a run."""
 
+    def remove(self, numbers: Collection[int]) -> list[int]:
+        """Remove those of these runs that have ended, with all that is on record of them; return which they were.
+
+        Their numbers are not given again.
+        """
+
+    def shrink(self) -> None:
+        """Give the room of what was removed back, in steps between which others can write."""
+
+    def again(self) -> Journal:
+        """Return the same store for another thread: with a connection of its own, if it has any."""
+
     def close(self) -> None:
         """Let go of the store."""

@@ -18,9 +18,11 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._guard = threading.RLock()
+        self._last = 0
         self._runs: dict[int, RunRow] = {}
         self._entries: dict[int, dict[int, Entry]] = {}
         self._letters: list[Letter] = []
+        self._posted = 0
         self._held: dict[int, object] = {}
 
     def append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: ARG002, FBT001  # nothing outlives memory
@@ -50,9 +52,9 @@ class MemoryJournal:
             if row is not None:
                 if any((r.id, r.generation) == (row.id, row.generation) for r in self._runs.values()):
                     raise Taken
-                if len(self._runs) + 1 in self._held:
+                if self._last + 1 in self._held:
                     raise Taken
-                row.number = log.number = len(self._runs) + 1
+                row.number = log.number = self._last = self._last + 1
                 self._runs[row.number], self._entries[row.number] = attrs.evolve(row, finished=None), {}
                 self._held[row.number] = log.holder
             if any(log.seq + 1 + at in self._entries[log.number] for at in range(len(entries))):
@@ -96,7 +98,7 @@ class MemoryJournal:
     def post(self, letter: Letter) -> None:
         """Leave a letter."""
         with self._guard:
-            letter.letter = len(self._letters) + 1
+            letter.letter = self._posted = self._posted + 1
             self._letters.append(attrs.evolve(letter))
 
     def letters(self, number: int) -> list[Letter]:
@@ -121,6 +123,22 @@ class MemoryJournal:
     def is_held(self, lock: int) -> bool:
         """Tell whether a thread owns a run."""
         return lock in self._held
+
+    def remove(self, numbers: Collection[int]) -> list[int]:
+        """Remove runs that have ended."""
+        with self._guard:
+            gone = [n for n in sorted(numbers) if n in self._runs and self._runs[n].finished is not None]
+            for number in gone:
+                del self._runs[number], self._entries[number]
+            self._letters = [letter for letter in self._letters if letter.number not in gone]
+            return gone
+
+    def shrink(self) -> None:
+        """Do nothing: what was removed is gone."""
+
+    def again(self) -> MemoryJournal:
+        """Return itself."""
+        return self
 
     def close(self) -> None:
         """Keep everything: the object is the store."""

@@ -49,6 +49,12 @@ ROOTS: Final = """select number, seq, kind, scope, step, ref, attempt, at, name,
     case kind when 'completed' then null else result end
     from entries where number between ? and ? and (seq = 1 or (scope = 1 and ref is null and name is null))
     order by number, seq"""
+REMOVE: Final = """delete from run where number in (select value from json_each(?)) and finished is not null
+    returning number"""
+INCREMENTAL: Final = 2
+"""What ``pragma auto_vacuum`` says of a file that can give free pages back a few at a time."""
+STRIDE: Final = 1000
+"""Pages given back in one transaction: some 4 MB, a few milliseconds."""
 INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, 0)"
 
 
@@ -278,6 +284,47 @@ class SqliteJournal:
             reason = f"its lock file cannot be used ({error.strerror}): make {self._locks.path} readable and writable"
             raise JournalError(self.name, reason) from error
 
+    def remove(self, numbers: Collection[int]) -> list[int]:
+        """Remove runs that have ended, in one transaction."""
+        wanted = f"[{','.join(map(str, numbers))}]"
+        with self._guard:
+            try:
+                with self._transaction(full=True):
+                    gone = [number for (number,) in self._execute(REMOVE, (wanted,)).fetchall()]
+                    for table in ("entries", "letters"):
+                        of = "number in (select value from json_each(?))"
+                        self._execute(f"delete from {table} where {of}", (f"{gone}",))  # noqa: S608  # all ours
+            except BaseException:
+                self._roll_back()
+                raise
+        return sorted(gone)
+
+    def shrink(self) -> None:
+        """Give free pages back, some at a time; a file that cannot do that is rewritten once, and then can."""
+        try:
+            with self._guard:
+                if self._execute("pragma auto_vacuum").fetchone()[0] != INCREMENTAL:
+                    self._execute("pragma auto_vacuum = incremental")
+                    self._execute("vacuum")
+                left = self._free_pages()
+            while left:
+                with self._guard:
+                    self._execute(f"pragma incremental_vacuum({STRIDE})").fetchall()
+                    left, before = self._free_pages(), left
+                    if left >= before:  # somebody else frees them as fast
+                        break
+            with self._guard:
+                self._execute("pragma wal_checkpoint(passive)").fetchall()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _free_pages(self) -> int:
+        return int(self._execute("pragma freelist_count").fetchone()[0])
+
+    def again(self) -> SqliteJournal:
+        """Return a journal of the same file, with a connection of its own."""
+        return SqliteJournal(self.path, read_only=self._read_only, connect=self.connect)
+
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         with self._guard:
@@ -381,7 +428,7 @@ class SqliteJournal:
                 )
                 raise JournalError(self.name, reason)
             return
-        if self._write_ahead(connection) != "wal":
+        if self._write_ahead(connection, is_new=not version) != "wal":
             raise JournalError(self.name, "its file system cannot hold a write-ahead log: use a local disk")
         connection.execute("pragma journal_size_limit = 67108864")
         if sys.platform == "darwin":  # a plain fsync there does not reach the disk
@@ -399,8 +446,8 @@ class SqliteJournal:
             )
             raise JournalError(self.name, reason)
 
-    def _write_ahead(self, connection: sqlite3.Connection) -> str:
-        """Switch to the write-ahead log and return the mode that the file then has.
+    def _write_ahead(self, connection: sqlite3.Connection, *, is_new: bool) -> str:
+        """Switch to the write-ahead log, a new file to one that can shrink; return the mode that the file then has.
 
         While another process creates the file SQLite refuses the switch at once, whatever the timeout; a transaction
         waits for it, so that the next try finds the switch done.
@@ -408,6 +455,8 @@ class SqliteJournal:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
+                if is_new:
+                    connection.execute("pragma auto_vacuum = incremental")
                 return str(connection.execute("pragma journal_mode = wal").fetchone()[0])
             except sqlite3.OperationalError as error:
                 if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:

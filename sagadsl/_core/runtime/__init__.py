@@ -14,7 +14,7 @@ import random
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, Unpack
@@ -39,6 +39,7 @@ from sagadsl._core.session import SESSION
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
+from sagadsl._core.upkeep.pruning import Keep, Keeper, checked_keep, checked_status, prune
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
 from sagadsl.errors import (
     JournalError,
@@ -72,6 +73,7 @@ class Settings(TypedDict, total=False):
     durability: Literal["process", "power", "power-strict"]
     resume: Literal["arguments", "key", "never"]
     on_failure: Literal["compensate", "pause"]
+    keep: Keep | None
 
 
 class Runtime:
@@ -83,6 +85,8 @@ class Runtime:
         durability: ``"process"``, ``"power"`` or ``"power-strict"``.
         resume: When a call without id and key adopts an interrupted run: ``"arguments"``, ``"key"`` or ``"never"``.
         on_failure: ``"compensate"`` or ``"pause"``.
+        keep: What a process keeps of runs that have ended: the newest ones (a number), those that ended within a time
+            (a `timedelta`), or that for each status (a mapping); `None` keeps all. See `prune` for what goes.
         clock: Microseconds since 1970.
         sleep, asleep: Wait a number of seconds, in either colour.
         jitter: A random number in [0, 1) for the back-off of retries.
@@ -102,6 +106,7 @@ class Runtime:
         durability: str = "power",
         resume: str = "arguments",
         on_failure: str = "compensate",
+        keep: Keep | None = None,
         clock: Callable[[], int] = _microseconds,
         sleep: Callable[[float], Any] | None = None,
         asleep: Callable[[float], Awaitable[Any]] | None = None,
@@ -116,6 +121,7 @@ class Runtime:
         self.resume = checked_choice("resume", resume)
         self.on_failure = checked_choice("on_failure", on_failure)
         self.clock = clock
+        self._set_keep(keep)
         self.jitter = jitter
         self.observers = tuple(contained(observer) for observer in observers)
         self.codec = codec or CODEC
@@ -131,7 +137,7 @@ class Runtime:
 
         Args:
             settings: *store* (``":memory:"`` is a new and empty one each time, as each test wants it; `None` is the
-                default place), *durability*, *resume* and *on_failure*, with the values that `Runtime` takes.
+                default place), *durability*, *resume*, *on_failure* and *keep*, with the values that `Runtime` takes.
 
         Raises:
             UsageError: A setting or its value is unknown.
@@ -143,9 +149,15 @@ class Runtime:
                     self._journals.pop(value, None)
             elif name in {"durability", "resume", "on_failure"}:
                 setattr(self, name, checked_choice(name, value))
+            elif name == "keep":
+                self._set_keep(value)
             else:
-                msg = f"configure() has no setting {name!r}; it takes store, durability, resume and on_failure"
+                msg = f"configure() has no setting {name!r}; it takes store, durability, resume, on_failure and keep"
                 raise UsageError(msg)
+
+    def _set_keep(self, keep: Any) -> None:
+        chosen = checked_keep(keep)
+        self._keeper = Keeper(chosen, self.clock) if chosen is not None else None
 
     def at(self, journal: Journal) -> Runtime:
         """Return this runtime with another journal as its store."""
@@ -368,6 +380,8 @@ class Runtime:
         """Fold a stored run to its root scope."""
         entries = journal.entries(row.number) if entries is None else entries
         if not entries:
+            if all(each.number != row.number for each in journal.runs(id=row.id)):
+                raise RunConflictError(row.id, "was pruned a moment ago: a call of it is a new run")
             raise JournalError(journal.name, f"run {row.id} has no entries: restore a backup")
         run = self._open_run(spec, row, journal, Log(row.number, entries[-1].seq), options)
         run.is_new = False
@@ -398,6 +412,8 @@ class Runtime:
             run.journal.release(run.row.lock, run.log.holder)
         _open_runs.discard(run)
         threads.end(run)
+        if self._keeper is not None:
+            self._keeper.look(run.journal)
 
     # -- runs that are there ----------------------------------------------------------------------------------------
 
@@ -553,6 +569,8 @@ class Runtime:
                     yield self._run(row, journal) if found is None else self._outlined(row, found, journal)
                 except JournalError as error:
                     log.warning("%s is left out: %s", row.id, str(error))
+                except RunConflictError:  # it was pruned since its row was read
+                    continue
 
     def _outlined(self, row: RunRow, found: Outline, journal: Journal) -> Run:
         root = Scope(None, None, row.saga, "")  # type: ignore[arg-type]  # nobody asks it for its run
@@ -583,6 +601,39 @@ class Runtime:
         told = owner_of(entries)
         owner = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
         return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner}
+
+    def prune(
+        self,
+        *,
+        older_than: float | timedelta | None = None,
+        status: str | None = None,
+        keep: int | None = None,
+        dry_run: bool = False,
+    ) -> tuple[str, ...]:
+        """Forget runs that have ended, so that the file shrinks; return their ids, oldest first.
+
+        Only what is completed or compensated goes, a run with its earlier generations; what is open, paused, waiting,
+        compensating or owes a compensation never does, nor what a living process has. With a run goes what a later
+        compensation of it would need; and a key that was pruned is a new one: a call of it is done again, with the
+        idempotency keys that it had.
+
+        Args:
+            older_than: Those that ended longer ago than this, in seconds or as a `timedelta`.
+            status: Those that are ``"completed"``, or ``"compensated"``.
+            keep: Not the newest of them, this many. What several of these keep stays if one of them does.
+            dry_run: Forget nothing.
+
+        Raises:
+            UsageError: Neither *older_than* nor *keep* says how far to go.
+        """
+        age = older_than if older_than is None or isinstance(older_than, timedelta) else timedelta(seconds=older_than)
+        limits = [(checked_status(status), limit) for limit in (age, keep) if limit is not None]
+        for _, limit in limits:
+            checked_keep(limit)
+        if not limits:
+            msg = "prune() takes older_than= (seconds or a timedelta), keep= (how many of the newest), or both"
+            raise UsageError(msg)
+        return prune(self.journal(), limits, self.clock(), is_tried=dry_run)
 
     def info(self, run: OpenRun) -> Run:
         """Return the run as it stands in the journal now."""
