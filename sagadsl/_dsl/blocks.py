@@ -519,7 +519,7 @@ class Block:
             return self._runtime.info(run)
         parent = None if scope.parent is None else run.id
         told = describe(scope, run.codec)
-        return Run(**told, parent=parent, is_live=True, runtime=self._runtime, journal=run.journal)
+        return Run(id=run.id, **told, parent=parent, is_live=True, runtime=self._runtime, journal=run.journal)
 
     @property
     def id(self) -> str:
