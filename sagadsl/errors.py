@@ -225,6 +225,20 @@ class SuspendedError(SagaError):
         return f"run {self.run} is {self.status}: {self.reason}. Go on: {on}{back}"
 
 
+class RunCancelledError(SagaError):
+    """Somebody (*by*: a process) asked that the run be cancelled: what it had done was compensated."""
+
+    exit_code: ClassVar[int] = 3
+
+    run: str
+    by: str = ""
+
+    def __str__(self) -> str:
+        by = f" by {self.by}" if self.by else ""
+        again = "call it again; under its id or key, with using(rerun=True)"
+        return f"run {self.run} was cancelled{by}, and no further step of it is entered. To do it after all: {again}"
+
+
 class ReplayError(SagaError):
     """The programmer must act: the code no longer does what the journal recorded.
 

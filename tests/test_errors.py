@@ -12,6 +12,7 @@ from sagadsl.errors import (
     JournalError,
     NotStorableError,
     ReplayError,
+    RunCancelledError,
     RunConflictError,
     RunLockedError,
     RunLostError,
@@ -37,6 +38,7 @@ EXAMPLES = {
         CompensationError("o/1", "charge", FAULT, ("ship",), ("reserve", "look")),
         "; compensated: ship; not yet tried: reserve, look. Mend the cause, then: sagadsl compensate o/1",
     ),
+    "cancelled": (RunCancelledError("o/1", "process 4 on host"), "using(rerun=True)"),
     "suspended": (SuspendedError("o/1", "paused", "ValueError: x"), "Compensate: sagadsl compensate o/1"),
     "replay": (
         ReplayError("o/1", "", ("a", "b"), ("a", "c"), "c is called where b is recorded"),

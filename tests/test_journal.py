@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sagadsl._core import ownership, schema
-from sagadsl._core.journal import Letter, Log, Overtaken, Taken, locks, sqlite
+from sagadsl._core.journal import Letter, Log, Overtaken, Taken, Unread, locks, sqlite
 from sagadsl._core.journal.locks import Locks, locks_of
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
@@ -160,6 +160,34 @@ def test_letters_reach_the_run_they_are_for(either):
         ("signal", None, None),
     ]
     assert either.letters(99) == []
+
+
+def test_nothing_begins_or_completes_while_a_letter_is_unread(either):
+    """Whoever was about to is told, and nothing is written; what has begun may end, and what acts on it says so."""
+    log = opened(either)
+    assert either.post(Letter(0, log.number, NOW, "cancel", None))
+    before = len(either.entries(log.number))
+    for kind, name in [(Kind.INTENT, None), (Kind.COMPLETED, None), (Kind.DONE, "look"), (Kind.OPENED, "inner")]:
+        blocked = entry(kind)
+        blocked.name = name
+        with pytest.raises(Unread):
+            either.append(log, blocked, full=True)
+        with pytest.raises(Unread):
+            either.commit(log, [entry(Kind.TAKEN), blocked], full=True)
+    assert len(either.entries(log.number)) == before == log.seq
+    either.append(log, entry(Kind.FAILED), full=False)
+    either.commit(log, [entry(Kind.COMPENSATING)], full=True, read=either.letters(log.number))
+    assert [letter.seq for letter in either.letters(log.number)] == [log.seq]
+    either.append(log, entry(Kind.INTENT), full=True)
+
+
+def test_a_run_that_has_finished_gets_no_letter(either):
+    """Nobody would ever read it."""
+    log = opened(either)
+    either.commit(log, [entry(Kind.COMPENSATED)], full=True, finished=True)
+    letter = Letter(0, log.number, NOW, "cancel", None)
+    assert (either.post(letter), letter.letter, either.letters(log.number)) == (False, 0, [])
+    assert not either.post(Letter(0, 99, NOW, "cancel", None))
 
 
 def test_a_run_has_one_owner(either):

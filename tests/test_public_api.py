@@ -49,6 +49,7 @@ PUBLIC = [
     "ReplayError",
     "Retry",
     "Run",
+    "RunCancelledError",
     "RunConflictError",
     "RunInfo",
     "RunLockedError",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -20,11 +20,11 @@ from typing import Any
 
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Record, Sleep, Together, Wait
-from sagadsl._core.journal import Overtaken, Taken
+from sagadsl._core.journal import Letter, Overtaken, Taken, Unread
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.state import SCOPES, STEPS
-from sagadsl._core.values import Entry, Kind
-from sagadsl.errors import JournalError, RunLockedError, RunLostError, StepTimeout, Stop
+from sagadsl._core.values import Cause, Entry, Kind, Status
+from sagadsl.errors import JournalError, RunCancelledError, RunLockedError, RunLostError, StepTimeout, Stop
 
 log = logging.getLogger("sagadsl")
 
@@ -260,24 +260,30 @@ async def asettled(scope: Scope, flies: Callable[[Scope], bool] = is_flying) -> 
 # -- entries ----------------------------------------------------------------------------------------------------------
 
 
-def write(effect: Record) -> None:
-    """Append an entry, take it into the run's state, tell the observers.
+def write(effect: Record, read: list[Letter] | None = None) -> None:
+    """Append an entry, which acts on the letters *read*, take it into the run's state, tell the observers.
 
     Raises:
-        Stop: The journal cannot be written, or another process has the run.
+        Stop: The journal cannot be written, or another process has the run, or it is cancelled.
     """
     of, kind = effect.of, effect.kind
     is_slot = type(of) is Slot
     run: OpenRun = of.scope.run if is_slot else of.run
     full = kind in run.full
     with run.guard:  # steps may be called from several threads
+        if run.cancelled and kind in BEGINNINGS:
+            raise Stop(RunCancelledError(run.id))
         entry = entry_of_slot(of, effect, run.clock()) if is_slot else entry_of_scope(of, effect, run.clock())
         try:
             if is_slot and not run.pending:
                 run.journal.append(run.log, entry, full)
             else:
-                commit(run, entry, full, None if is_slot or of.parent else FINISHED.get(kind))
+                commit(run, entry, full, None if is_slot or of.parent else FINISHED.get(kind), read or ())
             of.apply(entry)
+        except Unread:
+            obey(of.scope if is_slot else of)
+            write(effect)
+            return
         except Overtaken:
             raise run.halt(RunLostError(run.id)) from None
         except Taken:
@@ -303,11 +309,45 @@ def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
     return observe
 
 
-def commit(run: OpenRun, entry: Entry, full: bool, finished: bool | None) -> None:  # noqa: FBT001
+BEGINNINGS = frozenset({Kind.INTENT, Kind.OPENED})
+
+
+def obey(scope: Scope) -> None:
+    """Act on what others have told a run that goes on: it compensates from here on, or says that this is too late.
+
+    Raises:
+        Stop: It is cancelled.
+    """
+    *_, root = scope.chain()
+    run = root.run
+    try:
+        unread = [letter for letter in run.journal.letters(run.row.number) if letter.seq is None]
+    except JournalError as error:
+        raise run.halt(error) from error
+    unknown = next((letter.kind for letter in unread if letter.kind != Cause.CANCEL), None)
+    if unknown is not None:
+        reason = f"run {run.id} got a letter of a kind that is unknown here, {unknown!r:.80}: upgrade sagadsl"
+        raise run.halt(JournalError(run.journal.name, reason))
+    if not unread:
+        return
+    pivot, cancelled = root.pivot(), RunCancelledError(run.id, unread[0].payload or "")
+    if root.status is not Status.OPEN:  # it has begun to compensate meanwhile
+        raise Stop(cancelled)
+    if pivot is not None:
+        log.warning("%s is not cancelled: %s is past, or perhaps past", run.id, pivot.key, extra={"run": run.id})
+        write(Record(Kind.REFUSED, root, None, f'{{"cause":"{Cause.CANCEL}"}}'), unread)
+        return
+    told = f'{{"cause":"{Cause.CANCEL}","fault":{run.codec.encode_fault(cancelled)[0]}}}'
+    write(Record(Kind.COMPENSATING, root, None, told), unread)
+    run.cancelled = True
+    raise Stop(cancelled)
+
+
+def commit(run: OpenRun, entry: Entry, full: bool, finished: bool | None, read: Iterable[Letter]) -> None:  # noqa: FBT001
     """Write an entry with those that wait for it: the run's opening, a take-over."""
     row = run.row if run.is_new else None
     full = full or run.is_new
-    run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished)
+    run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished, read=read)
     run.pending, run.is_new = [], False
 
 

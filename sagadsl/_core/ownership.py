@@ -91,6 +91,11 @@ def owner() -> str:
     return _process(os.getpid())
 
 
+def told_owner() -> str:
+    """Say it to a person."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
 @functools.cache
 def _process(pid: int) -> str:
     since = datetime.now(UTC).isoformat(timespec="seconds")

@@ -93,7 +93,9 @@ VIEWS: Final = {
             case when last.kind in ('completed', 'resumed') then null else
                 json_extract(why.result, '$.fault.type') || ': ' || json_extract(why.result, '$.fault.message')
                 end as error,
-            run.program
+            run.program,
+            exists (select 1 from letters where letters.number = scopes.number and letters.kind = 'cancel'
+                and letters.seq is null) as cancel_requested
         from scopes join run using (number)
             left join entries last on last.number = scopes.number and last.seq = scopes.last
             left join entries why on why.number = scopes.number and why.seq = scopes.why""",  # noqa: S608  # nothing of it comes from outside

@@ -32,6 +32,8 @@ from sagadsl.errors import Fault, NotStorableError, ReplayError, StepError, Stop
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 """Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
 
+SAYS_NOTHING = frozenset({Kind.TAKEN, Kind.REFUSED})
+"""What is said of a run and changes nothing about it."""
 CUT_OFF = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ERROR})
 """What can follow an intent only if the attempt had no end."""
 
@@ -67,7 +69,8 @@ class OpenRun:
     *stop* is why the run must not go on: a fact, whatever a body does with the exception that tells it. *cut* are calls
     whose attempt was interrupted, until it is known whether the body survived. *pending* entries (the run's opening, a
     take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the genuine one.
-    *thread* is where the run was opened, 0 where it is only looked at.
+    *thread* is where the run was opened, 0 where it is only looked at. *cancelled*: a letter has made it compensate, so
+    nothing of it begins any more, whoever was about to.
     """
 
     row: RunRow
@@ -88,6 +91,7 @@ class OpenRun:
     copies: dict[int, tuple[BaseException, BaseException, Slot]] = field(factory=dict)
     unstorable: dict[Slot, Any] = field(factory=dict)
     thread: int = 0
+    cancelled: bool = False
     guard: Any = field(factory=RLock)
 
     @property
@@ -389,7 +393,7 @@ class Scope:
             self.slot.cut_off(entry)
         elif entry.kind is Kind.RESUMED:
             self.cause = self.fault = None
-        elif entry.kind is not Kind.TAKEN:
+        elif entry.kind not in SAYS_NOTHING:
             told = json.loads(entry.result or "{}")
             self.cause, self.paused_by, self.ended = (
                 told.get("cause", self.cause),

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"
+    REFUSED = "refused"  # a letter that came too late: the run has passed its pivot and only goes forward
     LEFT = "left"  # a child that was cut off by an interruption which the body around it survived
 
     INTENT = "intent"
@@ -194,7 +195,7 @@ class RunInfo:
 
     *stack* is what would be compensated now, the first to be compensated first. *owner* is the process that opened or
     last took the run over; *is_live* says whether a living process holds it. *pivot* is the step from which the run can
-    only go forward, once it is done.
+    only go forward, once it is done. *cancel_requested*: somebody has asked for that, and nobody has acted on it yet.
     """
 
     id: str
@@ -212,6 +213,7 @@ class RunInfo:
     program: str = ""
     owner: str = ""
     is_live: bool = False
+    cancel_requested: bool = False
     started: datetime | None = None
     ended: datetime | None = None
 

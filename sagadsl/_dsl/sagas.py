@@ -48,6 +48,7 @@ from sagadsl._dsl.steps import is_async_body, misplaced, owner_of
 from sagadsl.errors import (
     CompensationError,
     ReplayError,
+    RunCancelledError,
     Stop,
     UsageError,
     to_run_again,
@@ -386,6 +387,8 @@ def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | Non
         flow = settle(scope, value, error, calling.pauses(scope))
         ended: Ended = scope.run.drivers[0](flow)
     except Stop as stop:
+        if is_cancelled(scope, stop):
+            return leave(scope, calling, None, stop)
         return stopped(scope, stop)
     except BaseException as raised:  # noqa: BLE001  # an interruption
         return interrupted(scope, raised)
@@ -398,11 +401,13 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
         if lacks(scope, error):
             await asupply(scope, calling.runtime.provided)
         flow = settle(scope, value, error, calling.pauses(scope))
-        compensates = scope.status is Status.COMPENSATING if error is None else isinstance(error, Exception | Stop)
-        compensates = compensates and not scope.left
+        compensates = scope.status is Status.COMPENSATING and not isinstance(error, PRESSED)
+        compensates = (compensates or isinstance(error, Exception | Stop)) and not scope.left
         work = scope.run.drivers[1](flow)
         ended: Ended = await (shielded(work) if compensates else work)
     except Stop as stop:
+        if is_cancelled(scope, stop):
+            return await aleave(scope, calling, None, stop)
         return stopped(scope, stop)
     except BaseException as raised:  # noqa: BLE001  # an interruption
         if scope.slot is not None:
@@ -413,6 +418,11 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
                 await shielded(asettled(scope, is_in_thread))  # it cannot be cut off: its outcome is recorded first
         return raised
     return ended
+
+
+def is_cancelled(scope: Scope, stop: Stop) -> bool:
+    """Tell whether a saga was cancelled just before its value was on record: it is left once more, to compensate."""
+    return scope.parent is None and isinstance(stop.reason, RunCancelledError) and scope.run.stop is None
 
 
 def lacks(scope: Scope, error: BaseException | None) -> bool:

@@ -1,4 +1,7 @@
-"""``resume`` and ``compensate``: what goes on with a run. The user's code is loaded, and effects follow."""
+"""``resume``, ``compensate`` and ``cancel``: what a person decides about a run.
+
+For the first two the user's code is loaded, and effects follow. ``cancel`` only tells the run's owner, or the next one.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,29 @@ def compensate(run: str, target: str | None, yes: bool) -> int:  # noqa: FBT001 
     return exits.DONE
 
 
+@click.command()
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@store_option
+def cancel(run: str, yes: bool) -> int:  # noqa: FBT001  # a flag
+    """Have a run stop at its next step, and be compensated.
+
+    The process that has it does so, or whoever opens it next. Nothing here waits for that.
+    """
+    found = stored_run(run)
+    name = short_id(found.id)
+    if found.status is Status.OPEN and not found.cancel_requested and not yes:
+        confirm(found, "cancel", f"{name} is {status_words(found)}. Cancel it?")
+    after = run_to_change(found).cancel()
+    if not after.cancel_requested:
+        say(f"{name} is {status_words(after)} already; there is nothing to cancel")
+    elif after.is_live:
+        say(f"{name} will be cancelled by {printable(after.owner)}, which has it: at its next step")
+    else:
+        say(f"{name} will be cancelled when it is opened again: sagadsl resume {typed(found.id)}{store_words()}")
+    return exits.DONE
+
+
 def ask(run: Run) -> None:
     """Have a person confirm what is about to be compensated.
 
@@ -72,20 +98,40 @@ def ask(run: Run) -> None:
         UsageError: Nobody is there to be asked.
         click.Abort: They said no.
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        msg = (
-            f"run {run.id}: nobody can be asked here whether to compensate it. "
-            f"Look: sagadsl show {typed(run.id)}{store_words()}   Then add --yes to this command."
-        )
-        raise UsageError(msg)
+    need_a_person(run, "compensate")
     say(f"{short_id(run.id)} is {status_words(run)}; to compensate, in this order:")
     for line in stack_lines(run):
         say(f"  {line}")
     if not run.stack:
         say("  nothing: no step of it is owed a compensation")
-    if not click.confirm("Compensate it?", err=True):
+    confirm(run, "compensate", "Compensate it?")
+
+
+def confirm(run: Run, verb: str, question: str) -> None:
+    """Have a person say yes.
+
+    Raises:
+        UsageError: Nobody is there to be asked.
+        click.Abort: They said no.
+    """
+    need_a_person(run, verb)
+    if not click.confirm(question, err=True):
         say("nothing was done")
         raise click.Abort
+
+
+def need_a_person(run: Run, verb: str) -> None:
+    """Refuse to ask where nobody is.
+
+    Raises:
+        UsageError: As said, with what to type instead.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        msg = (
+            f"run {run.id}: nobody can be asked here whether to {verb} it. "
+            f"Look: sagadsl show {typed(run.id)}{store_words()}   Then add --yes to this command."
+        )
+        raise UsageError(msg)
 
 
 def finished(work: Any) -> Any:

@@ -17,13 +17,13 @@ import click
 
 from sagadsl import SagaError
 from sagadsl.cli import exits
-from sagadsl.cli.acting import compensate, resume
+from sagadsl.cli.acting import cancel, compensate, resume
 from sagadsl.cli.demo import demo
 from sagadsl.cli.looking import list_runs, show, write_json
 from sagadsl.cli.stores import store_option
 from sagadsl.report import json_schema, printable_lines
 
-VERBS = (list_runs, show, resume, compensate, demo)
+VERBS = (list_runs, show, resume, compensate, cancel, demo)
 
 
 class InOrder(click.Group):

@@ -49,6 +49,7 @@ def run_data(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
         "status": str(run.status),
         "is_interrupted": run.is_interrupted,
         "is_live": run.is_live,
+        "is_cancel_requested": run.cancel_requested,
         "cause": str(run.cause) if run.cause else None,
         "error": fault_data(run.error),
         "parent": run.parent,

@@ -158,6 +158,8 @@ def _facts(run: RunInfo, now: datetime | None, zone: tzinfo) -> Iterator[tuple[s
         yield "ended", _when(run.ended, now, zone)
     if run.owner and not run.status.is_terminal:
         yield "owner", printable(run.owner) + ("" if run.is_live else ", gone")
+    if run.cancel_requested:
+        yield "cancel", "requested: at its next step, or when it is opened again, it compensates"
     if run.cause or run.error:
         yield "cause", printable(": ".join(str(told) for told in (run.cause, run.error) if told), 400)
     if run.status is Status.COMPLETED and run.result is not None:

@@ -121,6 +121,8 @@ def why(run: RunInfo) -> str:
         stuck = next((step for step in run.steps if step.compensation_error), None)
         if stuck is not None:
             return f"{stuck.compensation} of {stuck.key}: {stuck.compensation_error}"
+    if run.cancel_requested:
+        return "cancel requested"
     if run.is_interrupted:
         cut = next((step for step in reversed(run.steps) if step.status in CUT and not step.saga), None)
         if cut is not None:

@@ -115,6 +115,30 @@ def test_a_stopped_owner_is_robbed_by_force_alone_and_halts_when_it_wakes(start,
     assert rows(tmp_path, "select step from entries where kind = 'done' order by seq") == [("first",), ("second",)]
 
 
+def test_a_request_to_cancel_reaches_an_owner_in_another_process(start, tmp_path):
+    """At its next boundary, here where it would complete; and whoever opens the run next, once its owner is killed."""
+    owner = start("owned")
+    until(lambda: "+second a" in world(tmp_path), owner)
+    asked = sagadsl.Runtime(tmp_path / "sagas.db").find("owned/k").cancel()
+    assert (asked.is_live, asked.cancel_requested) == (True, True)
+    (tmp_path / "go").touch()
+    code, _, told = ended(owner)
+    assert (code, "RunCancelledError: run owned/k was cancelled by process" in told) == (1, True)
+    assert world(tmp_path) == ["+first", "+second a", "-first"]
+
+
+def test_a_request_to_cancel_outlives_a_killed_owner(start, tmp_path):
+    """What was cut off is not entered again."""
+    owner = start("owned")
+    until(lambda: "+second a" in world(tmp_path), owner)
+    sagadsl.Runtime(tmp_path / "sagas.db").find("owned/k").cancel()
+    owner.kill()
+    owner.wait()
+    assert "was cancelled by process" in ended(start("owned"))[2]
+    assert world(tmp_path) == ["+first", "+second a", "-first"]
+    assert rows(tmp_path, "select status, cause, cancel_requested from runs") == [("compensated", "cancel", 0)]
+
+
 def test_a_forked_child_does_not_keep_the_run(tmp_path):
     """A worker that outlives its parent has not inherited what the parent owned."""
     source = """

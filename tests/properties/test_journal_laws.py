@@ -13,7 +13,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from sagadsl._core.journal import Letter, Log, Overtaken, Taken
+from sagadsl._core.journal import Letter, Log, Overtaken, Taken, Unread
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.values import Entry, Kind, RunRow
@@ -42,7 +42,7 @@ def answer(function, *arguments, **options):
     """Return what a store says, an exception included."""
     try:
         return function(*arguments, **options)
-    except (Overtaken, Taken) as error:
+    except (Overtaken, Taken, Unread) as error:
         return type(error).__name__
 
 
@@ -111,9 +111,14 @@ class TwoJournals(RuleBasedStateMachine):
     @rule(number=NUMBERS, payload=TEXTS)
     def post(self, number, payload):
         letters = [Letter(0, number, 1, "signal", payload) for _ in range(2)]
-        self.file.post(letters[0])
-        self.memory.post(letters[1])
+        assert self.file.post(letters[0]) is self.memory.post(letters[1])
         assert letters[0].letter == letters[1].letter
+
+    @rule(pair=logs, told=entries(2))
+    def act_on_letters(self, pair, told):
+        if pair[0].number:
+            read = [letter for letter in self.memory.letters(pair[0].number) if letter.seq is None]
+            self.written("commit", pair, told, full=False, read=read)
 
     @rule(number=NUMBERS, what=st.sampled_from(["hold", "release", "is_held"]))
     def own(self, number, what):

@@ -7,15 +7,19 @@ test holds against them. A store adds no meaning: what may follow what is ``stat
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import define, field
 
-from sagadsl._core.values import Entry, RunRow
+from sagadsl._core.values import Entry, Kind, RunRow
 
 
 class Overtaken(Exception):  # noqa: N818  # a fact on its way to RunLostError, which knows the run
     """Another process has written the entry that this one was about to write."""
+
+
+class Unread(Exception):  # noqa: N818  # a fact: its owner reads the letters first
+    """A letter for this run has come that nobody has acted on; nothing was written."""
 
 
 class Taken(Exception):  # noqa: N818  # a fact on its way to RunLockedError
@@ -61,6 +65,10 @@ class Letter:
     seq: int | None = None
 
 
+BOUNDARIES: Final = frozenset({Kind.INTENT, Kind.COMPLETED})
+"""What is written only while no letter is unread, as is whatever begins a call: there a run can be turned back."""
+
+
 class Journal(Protocol):
     """A store of runs. Methods raise `sagadsl.errors.JournalError` when it cannot be read or written."""
 
@@ -71,6 +79,7 @@ class Journal(Protocol):
 
         Raises:
             Overtaken: That place is taken.
+            Unread: It is a boundary, and there is a letter.
         """
 
     def commit(
@@ -82,14 +91,18 @@ class Journal(Protocol):
         row: RunRow | None = None,
         finished: bool | None = None,
         stolen: bool = False,
+        read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once, after opening the run of *row* and marking the run finished or not, or stolen.
+
+        The last of them acts on the letters *read*.
 
         A run that is opened is held (see `hold`) before anybody can see it.
 
         Raises:
             Overtaken: The log's next place is taken.
             Taken: A run of *row*'s id and generation exists.
+            Unread: One of them is a boundary, and there is a letter.
         """
 
     def entries(self, number: int) -> list[Entry]:
@@ -109,8 +122,8 @@ class Journal(Protocol):
     ) -> list[RunRow]:
         """Return the runs that fit, oldest first."""
 
-    def post(self, letter: Letter) -> None:
-        """Leave a letter for a run."""
+    def post(self, letter: Letter) -> bool:
+        """Leave a letter for a run; tell whether it did, for one that has finished gets none."""
 
     def letters(self, number: int) -> list[Letter]:
         """Return the letters of a run, oldest first."""

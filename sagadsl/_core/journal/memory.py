@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-from sagadsl._core.journal import Letter, Log, Outline, Overtaken, Taken
+from sagadsl._core.journal import BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
 from sagadsl._core.values import Entry, Kind, RunRow
 
 
@@ -29,11 +29,9 @@ class MemoryJournal:
         """Write one entry."""
         with self._guard:
             seq = log.seq + 1
-            entries = self._entries[log.number]
-            if seq in entries:
-                raise Overtaken
+            self._refuse(log.number, seq, entry)
             entry.number, entry.seq = log.number, seq
-            entries[seq] = attrs.evolve(entry)
+            self._entries[log.number][seq] = attrs.evolve(entry)
             log.seq = seq
 
     def commit(
@@ -45,6 +43,7 @@ class MemoryJournal:
         row: RunRow | None = None,
         finished: bool | None = None,
         stolen: bool = False,
+        read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once."""
         entries = list(entries)
@@ -57,13 +56,24 @@ class MemoryJournal:
                 row.number = log.number = self._last = self._last + 1
                 self._runs[row.number], self._entries[row.number] = attrs.evolve(row, finished=None), {}
                 self._held[row.number] = log.holder
-            if any(log.seq + 1 + at in self._entries[log.number] for at in range(len(entries))):
-                raise Overtaken
+            for seq, entry in enumerate(entries, log.seq + 1):
+                self._refuse(log.number, seq, entry)
             for entry in entries:
                 self.append(log, entry, full)
+            acted_on = {letter.letter for letter in read}
+            for letter in self._letters:
+                if letter.letter in acted_on:
+                    letter.seq = log.seq
             self._runs[log.number].thefts += stolen
             if finished is not None:
                 self._runs[log.number].finished = entries[-1].at if finished else None
+
+    def _refuse(self, number: int, seq: int, entry: Entry) -> None:
+        is_boundary = entry.name is not None or entry.kind in BOUNDARIES
+        if is_boundary and any(letter.number == number and letter.seq is None for letter in self._letters):
+            raise Unread
+        if seq in self._entries[number]:
+            raise Overtaken
 
     def entries(self, number: int) -> list[Entry]:
         """Return the entries of a run."""
@@ -95,11 +105,14 @@ class MemoryJournal:
                 and not (unfinished and row.finished is not None)
             ]
 
-    def post(self, letter: Letter) -> None:
+    def post(self, letter: Letter) -> bool:
         """Leave a letter."""
         with self._guard:
+            if letter.number not in self._runs or self._runs[letter.number].finished is not None:
+                return False
             letter.letter = self._posted = self._posted + 1
             self._letters.append(attrs.evolve(letter))
+            return True
 
     def letters(self, number: int) -> list[Letter]:
         """Return the letters of a run."""

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sagadsl._core.journal import Letter, Log, Outline, Overtaken, Taken
+from sagadsl._core.journal import BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
 from sagadsl._core.journal.locks import locks_of
 from sagadsl._core.schema import APPLICATION_ID, VERSION, migrate, planted
 from sagadsl._core.values import Entry, Kind, RunRow
@@ -39,6 +39,10 @@ SMALLEST: Final = 512
 """Bytes; no SQLite database is smaller, and SQLite takes what is for an empty one."""
 
 INSERT: Final = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_UNLESS_UNREAD: Final = (
+    "insert into entries select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 "
+    "where not exists (select 1 from letters where number = ?1 and seq is null)"
+)
 COUNTED: Final = """select number, max(seq), sum(name is not null and kind <> 'opened'),
     case when sum(kind = 'cancelled' or kind glob 'compensation_*') = 0 then sum(kind = 'done') else
         (select count(*) from entries done where done.number = entries.number and done.kind = 'done'
@@ -56,6 +60,12 @@ INCREMENTAL: Final = 2
 STRIDE: Final = 1000
 """Pages given back in one transaction: some 4 MB, a few milliseconds."""
 INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, 0)"
+
+
+INSERT_LETTER: Final = (
+    "insert into letters select null, ?1, ?2, ?3, ?4, null "
+    "where exists (select 1 from run where number = ?1 and finished is null)"
+)
 
 
 class SqliteJournal:
@@ -100,8 +110,9 @@ class SqliteJournal:
                 if full is not self._full:
                     self._synchronous(full)
                 entry.number, entry.seq = log.number, log.seq + 1
-                self._execute(
-                    INSERT,
+                is_boundary = entry.name is not None or entry.kind in BOUNDARIES
+                done = self._execute(
+                    INSERT_UNLESS_UNREAD if is_boundary else INSERT,
                     (
                         log.number,
                         entry.seq,
@@ -122,6 +133,8 @@ class SqliteJournal:
                 if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
                     raise Overtaken from None
                 raise self._explain(error) from error
+            if is_boundary and not done.rowcount:
+                raise Unread
             log.seq += 1
 
     # -- everything else --------------------------------------------------------------------------------------------
@@ -135,6 +148,7 @@ class SqliteJournal:
         row: RunRow | None = None,
         finished: bool | None = None,
         stolen: bool = False,
+        read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once, in one transaction.
 
@@ -142,7 +156,7 @@ class SqliteJournal:
         as if it were on record, and would keep what is written next from being so.
         """
         with self._guard:
-            self._commit(log, entries, full, row, finished, stolen)
+            self._commit(log, entries, full, row, finished, stolen, read=read)
 
     def _commit(
         self,
@@ -152,6 +166,8 @@ class SqliteJournal:
         row: RunRow | None,
         finished: bool | None,  # noqa: FBT001
         stolen: bool,  # noqa: FBT001
+        *,
+        read: Iterable[Letter],
     ) -> None:
         number, seq = log.number, log.seq
         try:
@@ -161,6 +177,8 @@ class SqliteJournal:
                 for entry in entries:
                     self.append(log, entry, full)
                     ended = entry.at
+                for letter in read:
+                    self._execute("update letters set seq = ? where letter = ?", (log.seq, letter.letter))
                 if stolen:
                     self._execute("update run set thefts = thefts + 1 where number = ?", (log.number,))
                 if finished is not None:
@@ -244,21 +262,25 @@ class SqliteJournal:
                 raise JournalError(self.name, f"the row of run {row[1]!r:.80} is damaged: restore a backup")
         return [RunRow(*row) for row in rows]
 
-    def post(self, letter: Letter) -> None:
-        """Leave a letter for a run."""
-        values = (letter.number, letter.at, letter.kind, letter.payload, letter.seq)
+    def post(self, letter: Letter) -> bool:
+        """Leave a letter for a run, unless that has finished: both in one look."""
+        values = (letter.number, letter.at, letter.kind, letter.payload)
         with self._guard:
             try:
                 with self._transaction(full=True):
-                    done = self._execute("insert into letters values (null, ?, ?, ?, ?, ?)", values)
-                letter.letter = done.lastrowid or 0
+                    done = self._execute(INSERT_LETTER, values)
+                    letter.letter = done.lastrowid or 0 if done.rowcount else 0
             except BaseException:
                 self._roll_back()
                 raise
+        return bool(letter.letter)
 
     def letters(self, number: int) -> list[Letter]:
         """Return the letters of a run, oldest first."""
-        return [Letter(*row) for row in self._read("select * from letters where number = ? order by letter", (number,))]
+        rows = self._read("select * from letters where number = ? order by letter", (number,))
+        if not all(has_shape(row, LETTER) for row in rows):
+            raise JournalError(self.name, f"a letter to run number {number} is damaged: restore a backup")
+        return [Letter(*row) for row in rows]
 
     def hold(self, lock: int, holder: object = None) -> bool:
         """Become the one owner of a run."""
@@ -521,6 +543,7 @@ ENTRY: Final[tuple[set[Any], ...]] = (
     *(NUMBER, NUMBER, TEXT, NUMBER, TEXT, NUMBER | NOTHING, NUMBER | NOTHING, NUMBER),
     *(TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, {bytes} | NOTHING),
 )
+LETTER: Final[tuple[set[Any], ...]] = (NUMBER, NUMBER, NUMBER, TEXT, TEXT | NOTHING, NUMBER | NOTHING)
 """What types the columns of a row have; a damaged file may say anything, whatever the table's are."""
 
 

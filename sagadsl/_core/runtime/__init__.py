@@ -26,12 +26,12 @@ from sagadsl._core.describe import describe, legible, outline, resuming_line, st
 from sagadsl._core.drive import Drivers, contained
 from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
 from sagadsl._core.history import interruptions, restore
-from sagadsl._core.journal import Journal, Log, Outline, Overtaken
+from sagadsl._core.journal import Journal, Letter, Log, Outline, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of
+from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of, told_owner
 from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
-from sagadsl._core.runtime.deciding import queue, request_compensation
+from sagadsl._core.runtime.deciding import is_to_cancel, obey_first, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.stored import Run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
@@ -254,8 +254,9 @@ class Runtime:
             return Opened(ended=Ended(Status.COMPLETED, value), run=scope.run, record=scope)
         if scope.status is not Status.COMPENSATED:
             return Opened(scope)
-        if scope.cause == Cause.REQUEST and not asked.options.rerun:
-            raise RunConflictError(row.id, "was compensated on request; using(rerun=True) runs it afresh")
+        if scope.cause in {Cause.REQUEST, Cause.CANCEL} and not asked.options.rerun:
+            done = "cancelled" if scope.cause == Cause.CANCEL else "compensated on request"
+            raise RunConflictError(row.id, f"was {done}; using(rerun=True) runs it afresh")
         return self._new(asked, row.id, row.generation + 1)
 
     def _take(self, asked: Asked, row: RunRow) -> Scope:
@@ -276,6 +277,7 @@ class Runtime:
                         scope.run.pending = []
                 except Overtaken:
                     continue  # it has written one entry more
+                obey_first(scope)
                 return scope
         except BaseException:
             tenure.end()
@@ -508,6 +510,16 @@ class Runtime:
             self.close(scope.run)
         return self.find(run_id)
 
+    def cancel(self, run_id: str) -> Run:
+        """Ask that a run be cancelled; return it as it then is. See `Run.cancel`."""
+        journal = self.journal()
+        while True:
+            row = self._row(run_id, journal)
+            run = self._run(row, journal)
+            letter = Letter(0, row.number, self.clock(), Cause.CANCEL, told_owner())
+            if not is_to_cancel(run, journal.name) or journal.post(letter):  # else it has finished since
+                return self.find(row.id)
+
     def _row(self, run_id: str, journal: Journal) -> RunRow:
         rows = journal.runs(id=run_id) or journal.runs(prefix=run_id)
         ids = {row.id for row in rows}
@@ -595,6 +607,9 @@ class Runtime:
             told_of_saga = facts_of(entries[0].definition or "{}")
             module, is_block = told_of_saga.get("module", ""), "block" in told_of_saga
             facts["arguments"] = stored_arguments(entries[0].arguments, self.codec)
+            facts["cancel_requested"] = row.finished is None and any(
+                letter.seq is None and letter.kind == Cause.CANCEL for letter in journal.letters(row.number)
+            )
         return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
 
     def _facts_of(self, row: RunRow, entries: list[Entry]) -> dict[str, Any]:

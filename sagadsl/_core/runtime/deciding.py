@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 
+from sagadsl._core.drive import obey
 from sagadsl._core.flow import past_pivot
 from sagadsl._core.ownership import owner
 from sagadsl._core.provided import Provided
 from sagadsl._core.scope import Scope
 from sagadsl._core.supply import lacking
-from sagadsl._core.values import Cause, Entry, Kind, Status
-from sagadsl.errors import RunConflictError, UsageError
+from sagadsl._core.values import Cause, Entry, Kind, RunInfo, Status
+from sagadsl.errors import RunCancelledError, RunConflictError, Stop, UsageError, to_type
 
 log = logging.getLogger("sagadsl")
 
@@ -26,6 +27,35 @@ def queue(scope: Scope, kind: Kind, result: str | None) -> None:
     entry = Entry(0, 0, kind, scope.seq, scope.path, None, None, run.clock(), None, None, None, result)
     run.pending.append(entry)
     scope.apply(entry)
+
+
+def is_to_cancel(run: RunInfo, store: str) -> bool:
+    """Tell whether a run is still to be cancelled: neither has somebody asked for it, nor is it being compensated.
+
+    Raises:
+        RunConflictError: It is too late for that, or a person has to say more.
+    """
+    on, back = (to_type(verb, run.id, store) for verb in ("resume", "compensate"))
+    if run.status is Status.COMPLETED:
+        raise RunConflictError(run.id, f"is completed, so there is nothing left to cancel. To undo it: {back}")
+    if run.status is Status.PAUSED:
+        raise RunConflictError(run.id, f"is paused, and a person decides. To undo it: {back}   To go on: {on}")
+    if run.status is Status.COMPENSATION_FAILED:
+        raise RunConflictError(run.id, f"is being undone already, and a compensation failed. Carry on: {back}")
+    if run.pivot is not None:
+        raise RunConflictError(run.id, f"is past its pivot, {run.pivot}: it can only go forward; resume it")
+    return run.status is Status.OPEN and not run.cancel_requested
+
+
+def obey_first(scope: Scope) -> None:
+    """Act on a request to cancel that came while nobody had the run, before anything of it is called or asked."""
+    if scope.status is not Status.OPEN:
+        return
+    try:
+        obey(scope)
+    except Stop as stop:
+        if not isinstance(stop.reason, RunCancelledError):
+            raise stop.reason from None
 
 
 def request_compensation(scope: Scope, by_names: Provided | None) -> bool:

@@ -80,6 +80,19 @@ class Run(ShownRun):
             return saga.reopen(self.id, runtime, compensate=True)
         return runtime.compensate_without_body(self.id)
 
+    def cancel(self) -> Run:
+        """Ask that the run be cancelled; return it as it then is.
+
+        Nothing waits: its owner, in whatever process, enters no further step and compensates what was done, as does
+        whoever opens the run next if nobody has it. Its call raises `RunCancelledError`. The request outlives both
+        processes. A run that compensates anyway is left alone.
+
+        Raises:
+            RunConflictError: It is completed, has passed its pivot, or waits for a person to decide.
+        """
+        cancelled: Run = self._runtime.at(self._journal).cancel(self.id)
+        return cancelled
+
     def refresh(self) -> Run:
         """Return the run as the journal has it now."""
         found: Run = self._runtime.at(self._journal).find(self.id)
