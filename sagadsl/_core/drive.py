@@ -260,39 +260,35 @@ async def asettled(scope: Scope, flies: Callable[[Scope], bool] = is_flying) -> 
 # -- entries ----------------------------------------------------------------------------------------------------------
 
 
-def write(effect: Record, read: list[Letter] | None = None) -> None:
+def write(effect: Record, read: Iterable[Letter] = ()) -> None:
     """Append an entry, which acts on the letters *read*, take it into the run's state, tell the observers.
 
     Raises:
         Stop: The journal cannot be written, or another process has the run, or it is cancelled.
     """
-    of, kind = effect.of, effect.kind
+    of = effect.of
     is_slot = type(of) is Slot
     run: OpenRun = of.scope.run if is_slot else of.run
-    full = kind in run.full
-    with run.guard:  # steps may be called from several threads
-        if run.cancelled and kind in BEGINNINGS:
-            raise Stop(RunCancelledError(run.id))
-        entry = entry_of_slot(of, effect, run.clock()) if is_slot else entry_of_scope(of, effect, run.clock())
-        try:
-            if is_slot and not run.pending:
-                run.journal.append(run.log, entry, full)
-            else:
-                commit(run, entry, full, None if is_slot or of.parent else FINISHED.get(kind), read or ())
-            of.apply(entry)
-        except Unread:
-            obey(of.scope if is_slot else of)
-            write(effect)
-            return
-        except Overtaken:
-            raise run.halt(RunLostError(run.id)) from None
-        except Taken:
-            raise run.halt(RunLockedError(run.id)) from None
-        except JournalError as error:
-            raise run.halt(error) from error
-        except BaseException as error:  # a Ctrl-C around the commit: whether the row is there only the file can tell
-            run.halt(error)
-            raise
+    entry = entry_of_slot(of, effect, run.clock()) if is_slot else entry_of_scope(of, effect, run.clock())
+    try:
+        if is_slot and not run.pending:
+            run.journal.append(run.log, entry, entry.kind in run.full)
+        else:
+            commit(run, entry, None if is_slot or of.parent else FINISHED.get(entry.kind), read)
+        of.apply(entry)
+    except Unread:
+        obey(of.scope if is_slot else of)
+        write(effect)
+        return
+    except Overtaken:
+        raise run.halt(RunLostError(run.id)) from None
+    except Taken:
+        raise run.halt(RunLockedError(run.id)) from None
+    except JournalError as error:
+        raise run.halt(error) from error
+    except BaseException as error:  # a Ctrl-C around the commit: whether the row is there only the file can tell
+        run.halt(error)
+        raise
     for observer in run.observers:
         observer(entry)
 
@@ -309,9 +305,6 @@ def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
     return observe
 
 
-BEGINNINGS = frozenset({Kind.INTENT, Kind.OPENED})
-
-
 def obey(scope: Scope) -> None:
     """Act on what others have told a run that goes on: it compensates from here on, or says that this is too late.
 
@@ -320,35 +313,37 @@ def obey(scope: Scope) -> None:
     """
     *_, root = scope.chain()
     run = root.run
-    try:
-        unread = [letter for letter in run.journal.letters(run.row.number) if letter.seq is None]
-    except JournalError as error:
-        raise run.halt(error) from error
-    unknown = next((letter.kind for letter in unread if letter.kind != Cause.CANCEL), None)
-    if unknown is not None:
-        reason = f"run {run.id} got a letter of a kind that is unknown here, {unknown!r:.80}: upgrade sagadsl"
-        raise run.halt(JournalError(run.journal.name, reason))
-    if not unread:
-        return
-    pivot, cancelled = root.pivot(), RunCancelledError(run.id, unread[0].payload or "")
-    if root.status is not Status.OPEN:  # it has begun to compensate meanwhile
+    with run.guard:  # of several branches that are told, one acts
+        try:
+            unread = [letter for letter in run.journal.letters(run.row.number) if letter.seq is None]
+        except JournalError as error:
+            raise run.halt(error) from error
+        unknown = next((letter.kind for letter in unread if letter.kind != Cause.CANCEL), None)
+        if unknown is not None:
+            reason = f"run {run.id} got a letter of a kind that is unknown here, {unknown!r:.80}: upgrade sagadsl"
+            raise run.halt(JournalError(run.journal.name, reason))
+        cancelled = RunCancelledError(run.id, (unread[0].payload if unread else None) or "")
+        if run.log.is_turned or (unread and root.status is not Status.OPEN):  # it has begun to compensate meanwhile
+            raise Stop(cancelled)
+        if not unread:
+            return
+        pivot = root.pivot()
+        if pivot is not None:
+            log.warning("%s is not cancelled: %s is past, or perhaps past", run.id, pivot.key, extra={"run": run.id})
+            write(Record(Kind.REFUSED, root, None, f'{{"cause":"{Cause.CANCEL}"}}'), unread)
+            return
+        told = f'{{"cause":"{Cause.CANCEL}","fault":{run.codec.encode_fault(cancelled)[0]}}}'
+        write(Record(Kind.COMPENSATING, root, None, told), unread)
         raise Stop(cancelled)
-    if pivot is not None:
-        log.warning("%s is not cancelled: %s is past, or perhaps past", run.id, pivot.key, extra={"run": run.id})
-        write(Record(Kind.REFUSED, root, None, f'{{"cause":"{Cause.CANCEL}"}}'), unread)
-        return
-    told = f'{{"cause":"{Cause.CANCEL}","fault":{run.codec.encode_fault(cancelled)[0]}}}'
-    write(Record(Kind.COMPENSATING, root, None, told), unread)
-    run.cancelled = True
-    raise Stop(cancelled)
 
 
-def commit(run: OpenRun, entry: Entry, full: bool, finished: bool | None, read: Iterable[Letter]) -> None:  # noqa: FBT001
+def commit(run: OpenRun, entry: Entry, finished: bool | None, read: Iterable[Letter]) -> None:  # noqa: FBT001
     """Write an entry with those that wait for it: the run's opening, a take-over."""
-    row = run.row if run.is_new else None
-    full = full or run.is_new
-    run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished, read=read)
-    run.pending, run.is_new = [], False
+    with run.guard:  # several branches may begin at once, and one of them opens the run
+        row = run.row if run.is_new else None
+        full = entry.kind in run.full or run.is_new
+        run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished, read=read)
+        run.pending, run.is_new = [], False
 
 
 def entry_of_slot(slot: Slot, effect: Record, at: int) -> Entry:
@@ -360,12 +355,12 @@ def entry_of_slot(slot: Slot, effect: Record, at: int) -> Entry:
     kind, scope = effect.kind, slot.scope
     if slot.child is None and (slot.status, kind) not in STEPS:
         raise scope.run.halt(illegal(scope.run, slot.key, slot.status, kind))
-    name = definition = arguments = ref = None
     if slot.seq:
-        ref, definition = slot.seq, slot.redefinition
-    else:
-        name, definition, arguments = slot.name, slot.definition, slot.arguments
-    return Entry(0, 0, kind, scope.seq, slot.key, ref, effect.attempt, at, name, definition, arguments, effect.result)
+        return Entry(
+            0, 0, kind, scope.seq, slot.key, slot.seq, effect.attempt, at, None, slot.redefinition, None, effect.result
+        )
+    began = slot.name, slot.definition, slot.arguments
+    return Entry(0, 0, kind, scope.seq, slot.key, None, effect.attempt, at, *began, effect.result)
 
 
 def entry_of_scope(scope: Scope, effect: Record, at: int) -> Entry:

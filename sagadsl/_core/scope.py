@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache
+from operator import attrgetter
 from threading import RLock
 from typing import Any
 
@@ -32,11 +33,17 @@ from sagadsl.errors import Fault, NotStorableError, ReplayError, StepError, Stop
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 """Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
 
+INTENT, DONE, BACK_INTENT, BACK_DONE = Kind.INTENT, Kind.DONE, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_DONE
+ENTERED, OPEN = StepStatus.ENTERED, Status.OPEN
+"""A member read off its enum costs as much as a call of a function; these are read for every entry."""
+
 SAYS_NOTHING = frozenset({Kind.TAKEN, Kind.REFUSED})
 """What is said of a run and changes nothing about it."""
-CUT_OFF = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ERROR})
+CUT_OFF = frozenset({INTENT, BACK_INTENT, Kind.COMPENSATION_ERROR})
 """What can follow an intent only if the attempt had no end."""
 
+
+BY_SEQ = attrgetter("seq")
 
 WORDS = ("module", "compensate", "title", "standing", "body", "compensate_body")
 """What of a definition is a word, where it is there."""
@@ -69,8 +76,7 @@ class OpenRun:
     *stop* is why the run must not go on: a fact, whatever a body does with the exception that tells it. *cut* are calls
     whose attempt was interrupted, until it is known whether the body survived. *pending* entries (the run's opening, a
     take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the genuine one.
-    *thread* is where the run was opened, 0 where it is only looked at. *cancelled*: a letter has made it compensate, so
-    nothing of it begins any more, whoever was about to.
+    *thread* is where the run was opened, 0 where it is only looked at.
     """
 
     row: RunRow
@@ -91,7 +97,6 @@ class OpenRun:
     copies: dict[int, tuple[BaseException, BaseException, Slot]] = field(factory=dict)
     unstorable: dict[Slot, Any] = field(factory=dict)
     thread: int = 0
-    cancelled: bool = False
     guard: Any = field(factory=RLock)
 
     @property
@@ -197,35 +202,42 @@ class Slot:
         """Take in an entry about this call, just written or read back."""
         kind = entry.kind
         if not self.seq:
-            self.seq, self.started = entry.seq, entry.at
-            self.scope.slots.append(self)
+            self._begin(entry)
         elif entry.definition is not None:  # it was redefined, and is entered as it is now
             self.definition, self.redefinition = entry.definition, None
         if self.child is not None:
             self.child.apply(entry)
             return
-        self.status, before = STEPS[self.status, kind], self.status
-        if before is StepStatus.ENTERED and kind in CUT_OFF:
-            self.uncertain = True
-        if kind is Kind.INTENT:
-            self.attempts += 1
-            self.entered_again = self.entered_again if self.fault is None else entry.seq
-            self.fault, self.again, self.cut = None, False, False
-            return
-        if kind is Kind.DONE:
+        before = self.status
+        self.status = STEPS[before, kind]
+        if kind is DONE:
             self.done, self.result, self.ended, self.outcome = True, entry.result, entry.at, entry.seq
             if self.again:
                 self.fault, self.again, self.cut = None, False, False
-        elif kind is Kind.NOT_LANDED:
-            self.uncertain = self.unkept = False
-        elif kind is Kind.COMPENSATION_INTENT:
+            return
+        if before is ENTERED and kind in CUT_OFF:
+            self.uncertain = True
+        if kind is INTENT:
+            self.attempts += 1
+            self.entered_again = self.entered_again if self.fault is None else entry.seq
+            self.fault, self.again, self.cut = None, False, False
+        elif kind is BACK_INTENT:
             self.compensation_attempts += 1
             self.compensation_times = (self.compensation_times[0] or entry.at, 0)
-        elif kind is Kind.COMPENSATION_DONE:
+        elif kind is BACK_DONE:
             self.compensation_fault, self.compensated = None, entry.seq
             self.compensation_times = (self.compensation_times[0], entry.at)
+        elif kind is Kind.NOT_LANDED:
+            self.uncertain = self.unkept = False
         else:
-            self._apply_failure(kind, entry, cut_off=before is StepStatus.ENTERED and kind is Kind.CANCELLED)
+            self._apply_failure(kind, entry, cut_off=before is ENTERED and kind is Kind.CANCELLED)
+
+    def _begin(self, entry: Entry) -> None:
+        self.seq, self.started = entry.seq, entry.at
+        slots = self.scope.slots
+        slots.append(self)
+        if len(slots) > 1 and slots[-2].seq > entry.seq:  # branches come back from the journal in any order
+            slots.sort(key=BY_SEQ)
 
     def _apply_failure(self, kind: Kind, entry: Entry, *, cut_off: bool) -> None:
         if kind in {Kind.RETRYING, Kind.COMPENSATION_RETRYING}:
@@ -269,7 +281,7 @@ class Slot:
     @property
     def is_uncertain(self) -> bool:
         """Its effect may have happened: an attempt was cut off, now or earlier, and none is known to be done."""
-        return not self.done and (self.uncertain or self.status is StepStatus.ENTERED)
+        return not self.done and (self.uncertain or self.status is ENTERED)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -408,7 +420,7 @@ class Scope:
         """Forward steps may start: neither this scope nor one around it has ended or begun to compensate."""
         scope: Scope | None = self
         while scope is not None:
-            if scope.status is not Status.OPEN or scope.closing or scope.left:
+            if scope.status is not OPEN or scope.closing or scope.left:
                 return False
             scope = scope.parent
         return True

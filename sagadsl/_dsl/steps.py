@@ -393,7 +393,7 @@ def caller(  # noqa: C901  # the hot path, in one piece
             raise misplaced(spec, scope)
         live = None
         if is_plain and len(args) == count and not kwargs:  # most calls: nothing to ask the signature
-            stored = dict(zip(names, args, strict=False))
+            stored = dict(zip(names, args))  # noqa: B905  # they are as many; the word costs as much as the rest
         else:
             bound = parameters.bind(args if instance is None else (instance, *args), kwargs)
             stored, live = parameters.split(bound)

@@ -91,20 +91,27 @@ _encode, _encode_sorted = _made_encoder(), _made_encoder(sort_keys=True)
 _decode = json.JSONDecoder().raw_decode
 
 
-def _is_plain(value: Any) -> bool:
-    """Tell whether JSON says *value* exactly (NaN and infinities aside, which the encoder refuses)."""
-    cls = type(value)
+def _depth(value: Any) -> int:
+    """Return how deep lists and dictionaries are nested in what JSON says exactly: 1, or 2 for more; 0 for all else.
+
+    NaN and infinities aside, which the encoder refuses.
+    """
+    cls, depth = type(value), 1
     if cls is dict:
-        for key, item in value.items():
-            if type(key) is not str or key[:1] == "$" or (type(item) not in SCALARS and not _is_plain(item)):
-                return False
-        return True
-    if cls is list:
-        for item in value:  # noqa: SIM110  # a generator costs a quarter more
-            if type(item) not in SCALARS and not _is_plain(item):
-                return False
-        return True
-    return cls in SCALARS
+        for key in value:
+            if type(key) is not str or key[:1] == "$":
+                return 0
+        items = value.values()
+    elif cls is list:
+        items = value
+    else:
+        return 1 if cls in SCALARS else 0
+    for item in items:
+        if type(item) not in SCALARS:
+            if not _depth(item):
+                return 0
+            depth = 2
+    return depth
 
 
 class Codec:
@@ -128,7 +135,8 @@ class Codec:
         Raises:
             Unstorable: It would not come back equal and of the same type, or is too large.
         """
-        return self._plain_text(value) or self._encode_tagged(value)[0]
+        text, _ = self._plain_text(value)
+        return self._encode_tagged(value)[0] if text is None else text
 
     def encode_and_copy(self, value: Any) -> tuple[str, Any]:
         """Return *value* as text, and the copy that would come back of it.
@@ -136,29 +144,27 @@ class Codec:
         Raises:
             Unstorable: As for `encode`.
         """
-        text = self._plain_text(value)
+        text, depth = self._plain_text(value)
         if text is None:
             return self._encode_tagged(value)
-        cls = type(value)
-        if cls in SCALARS:
-            return text, value
-        if SCALARS.issuperset(map(type, value.values() if cls is dict else value)):
-            return text, value.copy()  # what is in it cannot change: half the time of reading the text
-        return text, _decode(text)[0]
+        if depth > 1:
+            return text, _decode(text)[0]
+        return text, value if type(value) in SCALARS else value.copy()  # what is in it cannot change
 
-    def _plain_text(self, value: Any) -> str | None:
-        """Return the text of what JSON can say, `None` for anything else."""
+    def _plain_text(self, value: Any) -> tuple[str | None, int]:
+        """Return the text of what JSON can say, and its depth; `None` for anything else."""
         try:
-            if not _is_plain(value):
-                return None
+            depth = _depth(value)
+            if not depth:
+                return None, 0
             text = _encode(value)
         except (ValueError, RecursionError):
-            return None  # NaN, an integer too long for decimal text, a cycle: told apart by the tagged way
+            return None, 0  # NaN, an integer too long for decimal text, a cycle: told apart by the tagged way
         if len(text) > self.limit:
             raise self._too_large(value, text)
         if "\\ud" in text and _decode(text)[0] != value:
-            return None  # a high and a low surrogate would come back as one character
-        return text
+            return None, 0  # a high and a low surrogate would come back as one character
+        return text, depth
 
     def decode(self, text: str) -> Any:
         """Return the value of *text*.

@@ -30,12 +30,14 @@ class Taken(Exception):  # noqa: N818  # a fact on its way to RunLockedError
 class Log:
     """What the owner of a run writes with: the run's number (0: not yet in the store) and its last ``seq``.
 
-    *holder* is in whose name the run is held.
+    *holder* is in whose name the run is held. *is_turned*: a letter has made the run compensate, so nothing of it
+    begins any more, whoever was about to.
     """
 
     number: int = 0
     seq: int = 0
     holder: object = field(factory=object)
+    is_turned: bool = False
 
 
 @define(eq=False)
@@ -67,6 +69,8 @@ class Letter:
 
 BOUNDARIES: Final = frozenset({Kind.INTENT, Kind.COMPLETED})
 """What is written only while no letter is unread, as is whatever begins a call: there a run can be turned back."""
+BEGINNINGS: Final = frozenset({Kind.INTENT, Kind.OPENED})
+"""What is not written any more once it has been."""
 
 
 class Journal(Protocol):
@@ -79,7 +83,7 @@ class Journal(Protocol):
 
         Raises:
             Overtaken: That place is taken.
-            Unread: It is a boundary, and there is a letter.
+            Unread: It is a boundary, and there is a letter; or it is a beginning, and the run was turned back.
         """
 
     def commit(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-from sagadsl._core.journal import BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
+from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
 from sagadsl._core.values import Entry, Kind, RunRow
 
 
@@ -29,7 +29,7 @@ class MemoryJournal:
         """Write one entry."""
         with self._guard:
             seq = log.seq + 1
-            self._refuse(log.number, seq, entry)
+            self._refuse(log, seq, entry)
             entry.number, entry.seq = log.number, seq
             self._entries[log.number][seq] = attrs.evolve(entry)
             log.seq = seq
@@ -57,10 +57,11 @@ class MemoryJournal:
                 self._runs[row.number], self._entries[row.number] = attrs.evolve(row, finished=None), {}
                 self._held[row.number] = log.holder
             for seq, entry in enumerate(entries, log.seq + 1):
-                self._refuse(log.number, seq, entry)
+                self._refuse(log, seq, entry)
             for entry in entries:
                 self.append(log, entry, full)
             acted_on = {letter.letter for letter in read}
+            log.is_turned = log.is_turned or (bool(acted_on) and entries[-1].kind is Kind.COMPENSATING)
             for letter in self._letters:
                 if letter.letter in acted_on:
                     letter.seq = log.seq
@@ -68,7 +69,10 @@ class MemoryJournal:
             if finished is not None:
                 self._runs[log.number].finished = entries[-1].at if finished else None
 
-    def _refuse(self, number: int, seq: int, entry: Entry) -> None:
+    def _refuse(self, log: Log, seq: int, entry: Entry) -> None:
+        number = log.number
+        if log.is_turned and entry.kind in BEGINNINGS:
+            raise Unread
         is_boundary = entry.name is not None or entry.kind in BOUNDARIES
         if is_boundary and any(letter.number == number and letter.seq is None for letter in self._letters):
             raise Unread

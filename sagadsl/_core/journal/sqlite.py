@@ -12,7 +12,6 @@ Rules of this room, each with a measurement behind it:
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sqlite3
 import struct
@@ -21,10 +20,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sagadsl._core.journal import BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
+from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
 from sagadsl._core.journal.locks import locks_of
 from sagadsl._core.schema import APPLICATION_ID, VERSION, migrate, planted
 from sagadsl._core.values import Entry, Kind, RunRow
@@ -104,19 +104,22 @@ class SqliteJournal:
 
     def append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: FBT001  # a keyword costs
         """Write one entry at the log's next place."""
-        digest = _digest(entry.arguments, entry.result)
+        kind, told, result = entry.kind, entry.arguments, entry.result
+        digest = None if told is None and result is None else _digest(told, result)
+        is_boundary = entry.name is not None or kind in BOUNDARIES
         with self._guard:
+            if log.is_turned and kind in BEGINNINGS:
+                raise Unread
             try:
                 if full is not self._full:
                     self._synchronous(full)
-                entry.number, entry.seq = log.number, log.seq + 1
-                is_boundary = entry.name is not None or entry.kind in BOUNDARIES
+                entry.number, entry.seq = number, seq = log.number, log.seq + 1
                 done = self._execute(
                     INSERT_UNLESS_UNREAD if is_boundary else INSERT,
                     (
-                        log.number,
-                        entry.seq,
-                        str(entry.kind),
+                        number,
+                        seq,
+                        kind._value_,
                         entry.scope,
                         entry.step,
                         entry.ref,
@@ -124,8 +127,8 @@ class SqliteJournal:
                         entry.at,
                         entry.name,
                         entry.definition,
-                        entry.arguments,
-                        entry.result,
+                        told,
+                        result,
                         digest,
                     ),
                 )
@@ -135,7 +138,7 @@ class SqliteJournal:
                 raise self._explain(error) from error
             if is_boundary and not done.rowcount:
                 raise Unread
-            log.seq += 1
+            log.seq = seq
 
     # -- everything else --------------------------------------------------------------------------------------------
 
@@ -176,13 +179,13 @@ class SqliteJournal:
                     self._open_run(log, row)
                 for entry in entries:
                     self.append(log, entry, full)
-                    ended = entry.at
+                    last = entry
                 for letter in read:
                     self._execute("update letters set seq = ? where letter = ?", (log.seq, letter.letter))
                 if stolen:
                     self._execute("update run set thefts = thefts + 1 where number = ?", (log.number,))
                 if finished is not None:
-                    value = ended if finished else None
+                    value = last.at if finished else None
                     self._execute("update run set finished = ? where number = ?", (value, log.number))
         except BaseException:
             self._roll_back()
@@ -190,6 +193,7 @@ class SqliteJournal:
                 self._locks.release(row.number, log.holder)
             log.number, log.seq = number, seq
             raise
+        log.is_turned = log.is_turned or (bool(read) and last.kind is Kind.COMPENSATING)
 
     def _open_run(self, log: Log, row: RunRow) -> None:
         values = (row.id, row.generation, row.saga, row.program, row.arguments_digest, row.started, None)
@@ -557,15 +561,7 @@ def _digest(arguments: str | None, result: str | None) -> bytes | None:
     text = arguments if result is None else result if arguments is None else f"{arguments}\n{result}"
     if text is None:
         return None
-    digest: bytes = _hash()(text.encode(), digest_size=8).digest()
-    return digest
-
-
-@functools.cache
-def _hash() -> Any:
-    from hashlib import blake2b  # noqa: PLC0415  # with OpenSSL behind it, a millisecond of every import
-
-    return blake2b
+    return blake2b(text.encode(), digest_size=8).digest()
 
 
 _open_journals: weakref.WeakSet[SqliteJournal] = weakref.WeakSet()
