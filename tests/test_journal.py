@@ -176,9 +176,20 @@ def test_nothing_begins_or_completes_while_a_letter_is_unread(either):
             either.commit(log, [entry(Kind.TAKEN), blocked], full=True)
     assert len(either.entries(log.number)) == before == log.seq
     either.append(log, entry(Kind.FAILED), full=False)
-    either.commit(log, [entry(Kind.COMPENSATING)], full=True, read=either.letters(log.number))
+    either.commit(log, [entry(Kind.REFUSED)], full=True, read=either.letters(log.number))
     assert [letter.seq for letter in either.letters(log.number)] == [log.seq]
     either.append(log, entry(Kind.INTENT), full=True)
+
+
+def test_nothing_begins_in_a_run_that_a_letter_has_turned_back(either):
+    """Not even in a branch that had looked for letters just before: what has begun may end."""
+    log = opened(either)
+    either.post(Letter(0, log.number, NOW, "cancel", None))
+    either.commit(log, [entry(Kind.COMPENSATING)], full=True, read=either.letters(log.number))
+    for kind in Kind.INTENT, Kind.OPENED:
+        with pytest.raises(Unread):
+            either.append(log, entry(kind), full=True)
+    either.append(log, entry(Kind.DONE), full=False)
 
 
 def test_a_run_that_has_finished_gets_no_letter(either):
