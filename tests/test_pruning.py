@@ -350,6 +350,18 @@ def test_a_store_that_cannot_be_pruned_disturbs_nobody(make_runtime, caplog):
     assert "this file is no SQLite database" in caplog.text
 
 
+def test_a_program_that_ends_begins_nothing_more(either, monkeypatch):
+    """Python starts no thread then."""
+
+    def refuse(_):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    either.configure(keep=0)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    play(either, "good", "a")
+    assert keys(either) == ["a"]
+
+
 def test_a_script_prunes_before_it_ends(tmp_path):
     """What it began in the background is waited for."""
     program = WRITER.partition("runtime =")[0].format(folder=str(Path(__file__).parent))

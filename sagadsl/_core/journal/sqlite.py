@@ -347,6 +347,14 @@ class SqliteJournal:
     def _free_pages(self) -> int:
         return int(self._execute("pragma freelist_count").fetchone()[0])
 
+    def connection(self) -> sqlite3.Connection:
+        """Return the connection, opened, for what is not asked often: nothing is written through it."""
+        with self._guard:
+            if self._connection is None:
+                self._connection = self._open()
+                self._execute = self._connection.execute
+            return self._connection
+
     def again(self) -> SqliteJournal:
         """Return a journal of the same file, with a connection of its own."""
         return SqliteJournal(self.path, read_only=self._read_only, connect=self.connect)
@@ -395,9 +403,7 @@ class SqliteJournal:
 
     def _first_execute(self, *args: Any) -> sqlite3.Cursor:
         """Stand for ``execute`` until something is asked: then open the file."""
-        self._connection = self._open()
-        self._execute = self._connection.execute
-        return self._execute(*args)
+        return self.connection().execute(*args)
 
     def _open(self) -> sqlite3.Connection:
         if not os.path.isdir(self.path.parent):  # noqa: PTH112  # Path.is_dir raises

@@ -39,6 +39,7 @@ from sagadsl._core.session import SESSION
 from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
 from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
+from sagadsl._core.upkeep import Upkeep
 from sagadsl._core.upkeep.pruning import Keep, Keeper, checked_keep, checked_status, prune
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
 from sagadsl.errors import (
@@ -597,8 +598,8 @@ class Runtime:
         """Return a run as it was when this was its last entry."""
         return self._run(row, self.journal(), seq)
 
-    def _run(self, row: RunRow, journal: Journal, seq: int | None = None) -> Run:
-        entries = journal.entries(row.number)[:seq]
+    def _run(self, row: RunRow, journal: Journal, seq: int | None = None, entries: list[Entry] | None = None) -> Run:
+        entries = journal.entries(row.number)[:seq] if entries is None else entries
         scope = self._load(None, row, journal, entries=entries)
         _open_runs.discard(scope.run)
         is_live = journal.is_held(row.lock)
@@ -649,6 +650,12 @@ class Runtime:
             msg = "prune() takes older_than= (seconds or a timedelta), keep= (how many of the newest), or both"
             raise UsageError(msg)
         return prune(self.journal(), limits, self.clock(), is_tried=dry_run)
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """The store as a file: to be examined, backed up, exported from and imported into."""
+        journal = self.journal()
+        return Upkeep(journal, lambda row, entries: self._run(row, journal, entries=entries))
 
     def info(self, run: OpenRun) -> Run:
         """Return the run as it stands in the journal now."""
