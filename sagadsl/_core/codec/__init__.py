@@ -40,7 +40,7 @@ from sagadsl._core.codec.classes import (
     put_together,
     take_apart,
 )
-from sagadsl._core.codec.faults import fields_of, rebuild, user_frames
+from sagadsl._core.codec.faults import fields_of, first_frame, rebuild, user_frames
 from sagadsl._core.codec.vocabulary import (
     FACTORIES,
     LEAVES,
@@ -589,4 +589,4 @@ CONTAINERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 """How the tags of what has parts are read; the parts are values by then."""
 
-__all__ = ["LIMIT", "Codec", "Unstorable", "user_frames"]
+__all__ = ["LIMIT", "Codec", "Unstorable", "first_frame", "user_frames"]

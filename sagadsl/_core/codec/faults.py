@@ -125,6 +125,12 @@ def user_frames(error: BaseException) -> TracebackType | None:
     return cleaned
 
 
+def first_frame(error: BaseException | None) -> TracebackType | None:
+    """Return, of the traceback of *error*, the user's first frame alone: the body, where a step of it failed."""
+    frames = None if error is None else user_frames(error)
+    return None if frames is None else TracebackType(None, frames.tb_frame, frames.tb_lasti, frames.tb_lineno)
+
+
 def _traceback(error: BaseException) -> str:
     try:
         lines = tracebacks.format_exception(type(error), error, user_frames(error), limit=-20, chain=False)
