@@ -21,20 +21,17 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 class Shown:
     """What a person sees below a cell: *text* of streams, results and displays, *html*, and the *error* if any.
 
-    *frames* are what was displayed and then updated in place, in order, as text; *streams* what was printed or logged.
+    *frames* are, as text, what was displayed in order to be updated in place, and what it was updated to.
     """
 
     text: str = ""
     html: str = ""
     error: str = ""
-    streams: str = ""
     frames: list[str] = field(factory=list)
-    metadata: list[dict] = field(factory=list)
 
     def take(self, kind, content):
         """Take in a message of the kernel."""
         if kind == "stream":
-            self.streams += content["text"]
             self.text += content["text"]
         elif kind == "error":
             self.error = ANSI.sub("", "\n".join(content["traceback"]))
@@ -71,6 +68,20 @@ class Kernel:
         self.client.execute_interactive(code, output_hook=hook, timeout=PATIENCE, allow_stdin=False)
         assert stop_at is None or pressed, f"it never came to {stop_at}: {shown}"
         return shown
+
+    @contextmanager
+    def front_end(self):
+        """Say with each cell which one it is, as notebooks do."""
+        plain = self.client.session.msg
+
+        def msg(kind, content=None, **told):
+            return plain(kind, content, **(told | {"metadata": {"cellId": "7f3a"}}))
+
+        self.client.session.msg = msg
+        try:
+            yield self
+        finally:
+            del self.client.session.msg
 
     def killed_by(self, code):
         """Run a cell that kills its kernel."""

@@ -3,6 +3,9 @@
 import pytest
 from kernels import started
 
+from sagadsl.cli.program import program
+from sagadsl.notebook import parser
+
 START = """
 import os, signal
 from pathlib import Path
@@ -46,7 +49,8 @@ def kernel(tmp_path_factory):
 
 @pytest.fixture
 def notebook(kernel, tmp_path):
-    """Give a notebook in the shared kernel, which has forgotten what earlier ones have defined."""
+    """Give a notebook in the shared kernel, which has forgotten what earlier ones have defined and loaded."""
+    kernel.cell("%unload_ext sagadsl.notebook")
     kernel.cell("%reset -f")
     return Notebook(tmp_path, kernel)
 
@@ -111,6 +115,62 @@ def test_a_cell_that_fails_is_mended_and_goes_on_also_in_a_new_kernel(tmp_path):
                 shown = notebook.run(f"it = {CALL}", "it")
     assert shown.text == "{'red': 2, 'blue': 1}\n"
     assert notebook.world == ["collect", "count", "count", "count"]
+
+
+def test_the_extension_makes_failures_pause_and_says_so(notebook):
+    """In this kernel, until it is unloaded: the same cells go on once one of them is mended."""
+    assert "a failure pauses its run" in notebook.run("%load_ext sagadsl.notebook").text
+    notebook.run(*STUDY)
+    error = notebook.run(CALL).error
+    assert "words.split" not in error
+    assert error.count("sagadsl/") == 0, error  # none of our lines; the user's are there
+    assert "return count(collect(words))" in error
+    assert "return path.read_text().kount()" in error
+    assert "1 step recorded, 2 count is tried again" in notebook.run(f"{MENDED}\nit = {CALL}").text
+    assert notebook.world == ["collect", "count", "count"]
+    notebook.run("%unload_ext sagadsl.notebook", STUDY[1])
+    assert "AttributeError" in notebook.run("study('green')").error
+    assert notebook.world == ["collect", "count", "count", "collect", "count", "discard"]
+
+
+def test_the_magic_has_the_verbs_and_options_of_the_command_line(capsys):
+    """The same words for the same things; what has no meaning here (--json, --db, --target, --yes) is left out."""
+    verbs = {action.dest: action for action in parser()._actions}["==SUPPRESS=="].choices
+    for name, verb in verbs.items():
+        typed = {option for parameter in program.commands[name].params for option in parameter.opts}
+        mine = {option for action in verb._actions for option in action.option_strings} - {"-h", "--help"}
+        assert mine <= typed, name
+        assert typed - mine <= {"run", "--json", "--db", "--target", "--yes", "--format"}, name
+
+
+def test_the_magic_gives_objects(notebook):
+    """What it finds can be used; what it refuses is one line that says what to do."""
+    notebook.run("%load_ext sagadsl.notebook", *STUDY, CALL)
+    assert notebook.run("found = %saga list --status paused --limit 1", "len(found)").text == "1\n"
+    assert notebook.run("run = %saga show @last", "print(run.status, run.saga)").text == "paused study\n"
+    assert "to compensate" in notebook.run("%saga show study/").html
+    assert notebook.run(MENDED, "words = %saga resume @last", "words").text == "{'red': 2, 'blue': 1}\n"
+    notebook.run(STUDY[1], "study('green')")
+    assert notebook.run("run = %saga compensate @last", "print(run.status)").text == "compensated\n"
+    assert notebook.world[-1] == "discard"
+    assert "list" in notebook.run("%saga --help").text
+    for line, told in {
+        "show nothing": "run nothing: is not in",
+        "dance": "invalid choice: 'dance'",
+        "list --status=odd": "choose from 'open', 'paused'",
+        "show 'half": "No closing quotation",
+    }.items():
+        shown = notebook.run(f"%saga {line}")
+        assert told in shown.text, line
+        assert "Traceback" not in shown.error + shown.text
+
+
+def test_what_the_magic_gives_of_an_async_saga_is_awaited(notebook):
+    """A line cannot await; it says so."""
+    notebook.run("%load_ext sagadsl.notebook", STUDY[0], STUDY[1], STUDY[2].replace("def", "async def"))
+    notebook.run(f"await {CALL}")
+    assert "await _" in notebook.run(MENDED, "given = %saga resume @last").text
+    assert notebook.run("await given").text == "{'red': 2, 'blue': 1}\n"
 
 
 def test_the_stop_button_reaches_a_saga_wherever_its_cell_is(notebook):

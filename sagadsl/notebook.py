@@ -1,0 +1,140 @@
+"""``%load_ext sagadsl.notebook``: failures pause, and ``%saga`` looks and acts.
+
+A face: it decides nothing. Without it, too, a run, a list, a stack or a graph that stands last in a cell shows itself;
+a saga can be called or awaited, stopped and gone on with. What this adds is for exploring: a failure pauses its run, so
+that the cell is mended, run again, and goes on at the failed step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import sagadsl
+from sagadsl import Run, RunConflictError, SagaError, Status, UsageError
+
+LOADED = """\
+sagadsl: in this kernel a failure pauses its run. Mend the cell and run it again: it goes on at the step that failed.
+Or compensate: %saga compensate @last   Look: %saga show @last   All verbs: %saga --help"""
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Have failures pause, and ``%saga`` be there, in this kernel; say so."""
+    sagadsl.configure(on_failure="pause")
+    shell.register_magic_function(Magic(), "line", "saga")
+    print(LOADED)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Leave it as it is where this was never loaded."""
+    sagadsl.configure(on_failure="compensate")
+    shell.magics_manager.magics["line"].pop("saga", None)
+
+
+# -- %saga ------------------------------------------------------------------------------------------------------------
+
+
+class Magic:
+    """The line magic: the verbs of the command line, with their options, that return objects."""
+
+    def __init__(self) -> None:
+        self._parser = parser()
+
+    def __call__(self, line: str) -> Any:
+        """Do what a line says: ``list``, ``show RUN``, ``resume RUN``, ... ``--help`` tells all.
+
+        RUN is an id, a beginning of one that no other run has, or ``@last``. What an async saga gives is to be awaited.
+
+        Raises:
+            UsageError: IPython's, which is shown as one line: it says nothing that can be done.
+            Exception: What the saga raised.
+        """
+        __tracebackhide__ = True
+        from IPython.core.error import UsageError as Refused  # noqa: PLC0415  # where this is called it is there
+
+        try:
+            asked = vars(self._parser.parse_args(words(line)))
+            of = [found(asked.pop("name"))] if "name" in asked else []
+        except Told:
+            return None
+        except SagaError as error:
+            raise Refused(str(error)) from None
+        act = asked.pop("act")
+        given = act(*of, **{name: value for name, value in asked.items() if value not in (None, False, [])})
+        if inspect.isawaitable(given):
+            print("what this gives is to be awaited: await _", file=sys.stderr)
+        return given
+
+
+class Told(Exception):  # noqa: N818  # it is no error
+    """All that was asked for was to be told something."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that never ends the program: here that is the kernel."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse a line.
+
+        Raises:
+            UsageError: Always.
+        """
+        msg = f"{message}. {self.format_usage().strip()}"
+        raise UsageError(msg)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:  # noqa: ARG002  # argparse's
+        """Come to an end, once help was given."""
+        raise Told
+
+
+def parser() -> Parser:
+    """Return what reads a line: each verb knows the method of a run that it calls."""
+    whole = Parser(prog="%saga", description="Look at the runs of your sagas, go on with them, compensate them.")
+    verbs = whole.add_subparsers(required=True, metavar="VERB", parser_class=Parser)
+
+    def verb(name: str, act: Callable[..., Any], says: str, *, of_run: bool = True) -> Parser:
+        made: Parser = verbs.add_parser(name, help=says, description=says)
+        made.set_defaults(act=act)
+        if of_run:
+            made.add_argument("name", metavar="RUN", help="an id, a beginning of one, or @last")
+        return made
+
+    listing = verb("list", sagadsl.runs, "Runs, the newest first.", of_run=False)
+    listing.add_argument("--status", choices=(*map(str, Status), "interrupted"), metavar="STATUS", help="only these")
+    listing.add_argument("--saga", metavar="NAME", help="only runs of this saga")
+    listing.add_argument("--limit", metavar="N", type=int, help="the newest N only")
+    verb("show", lambda run: run, "A run: each step, what is to be compensated, what to do now.")
+    verb("resume", Run.resume, "Go on with a run where it was cut off or paused; what its saga gives.")
+    verb("compensate", Run.compensate, "Compensate what a run owes, or carry on doing so; the run as it then is.")
+    verb("cancel", Run.cancel, "Ask that a run be cancelled; the run as it then is.")
+    return whole
+
+
+def words(line: str) -> list[str]:
+    """Return the words of a line.
+
+    Raises:
+        UsageError: A quotation has no end.
+    """
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{error} in {line!r}") from None  # noqa: TRY003, EM102  # one line, for a person
+
+
+def found(name: str) -> Run:
+    """Return the run that is named.
+
+    Raises:
+        RunConflictError: There is none, or several.
+    """
+    if name != "@last":
+        return sagadsl.find(name)
+    newest = next(iter(sagadsl.runs(limit=1)), None)
+    if newest is None:
+        raise RunConflictError(name, "there is no run yet; calling a saga makes one")
+    return newest
