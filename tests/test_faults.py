@@ -471,3 +471,49 @@ def test_a_fault_reads_like_the_last_line_of_a_traceback():
     """Its name is the class's own."""
     assert [str(Fault("m:A.B", "text")), str(Fault("m:E", ""))] == ["B: text", "E"]
     assert pickle.loads(pickle.dumps(Fault("m:A", "t"))) == Fault("m:A", "t")  # noqa: S301
+
+
+def test_a_fault_that_this_program_cannot_read_does_not_keep_it_from_compensating(colour, make_runtime, world):
+    """What it says to people is enough for that."""
+
+    class Cut(BaseException):
+        """The end of a process, for a test."""
+
+    class Seat:
+        """What only the program that failed knows how to store."""
+
+    knowing = Codec()
+    knowing.register(Seat, lambda seat: "12A", lambda stored: Seat())
+    cut = [True]
+
+    def cancel(error):
+        if cut:
+            cut.pop()
+            raise Cut
+        world.add(f"-hotel:{error.message}")
+
+    @colour.step(compensate=cancel, name="hotel")
+    def hotel() -> None:
+        world.add("hotel")
+
+    @colour.saga(name="trip")
+    def trip():
+        yield hotel()
+        error = LookupError("taken")
+        error.seat = Seat()
+        raise error
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime(codec=knowing)))
+    with pytest.raises(StepError, match="LookupError: taken"):
+        colour.call(trip.using(runtime=make_runtime(codec=Codec())))
+    assert world == ["hotel", "-hotel:taken"]
+
+
+def test_what_is_no_fault_says_what_it_can():
+    """Somebody else wrote it."""
+    assert [str(Codec().told_fault(text)) for text in ("{}", "[1]", '{"message": "m"}')] == [
+        "unknown",
+        "unknown",
+        "unknown: m",
+    ]

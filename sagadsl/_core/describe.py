@@ -127,11 +127,7 @@ def stored_arguments(text: str | None, codec: Codec) -> dict[str, Any]:
 
 
 def stored_fault(text: str | None, codec: Codec) -> Fault | None:
-    try:
-        return codec.load_fault(text) if text is not None else None
-    except ValueError:
-        told = json.loads(text or "{}")
-        return Fault(told["type"], told["message"], told.get("traceback", ""))
+    return codec.told_fault(text) if text is not None else None
 
 
 def retried_fault(text: str, codec: Codec) -> Fault | None:

@@ -27,7 +27,7 @@ from sagadsl._core.definition import SagaSpec, StepSpec
 from sagadsl._core.effects import Call
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.state import SCOPES, STEPS
-from sagadsl._core.values import Entry, Kind, RunRow, Status, StepStatus
+from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, StepStatus
 from sagadsl.errors import Fault, NotStorableError, ReplayError, StepError, Stop
 
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
@@ -407,11 +407,8 @@ class Scope:
             self.cause = self.fault = None
         elif entry.kind not in SAYS_NOTHING:
             told = json.loads(entry.result or "{}")
-            self.cause, self.paused_by, self.ended = (
-                told.get("cause", self.cause),
-                tuple(told.get("again", ())),
-                entry.at,
-            )
+            self.cause = Cause(told["cause"]) if "cause" in told else self.cause
+            self.paused_by, self.ended = tuple(told.get("again", ())), entry.at
             if "fault" in told and entry.kind is not Kind.COMPENSATION_FAILED:  # that one tells of a compensation
                 self.fault = json.dumps(told["fault"])
 

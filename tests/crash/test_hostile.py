@@ -6,6 +6,7 @@ sample is taken; with SAGADSL_SWEEP=all everything comes, and SAGADSL_SWEEP=<num
 """
 
 import importlib
+import itertools
 import os
 import random
 import shutil
@@ -13,7 +14,6 @@ import sqlite3
 import sys
 import textwrap
 from contextlib import closing
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,11 @@ from sagadsl.errors import JournalError, SagaError
 GOLDEN = Path(__file__).with_name("golden") / f"version-{schema.VERSION}.db"
 SWEEP = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
 SAMPLE = 60
+FOUND = {
+    *itertools.product(["entries"], ["result"], ["a cause", "infinite", "a number"], [(4, 8), (6, 8)]),
+    *itertools.product(["run"], ["thefts"], ["large", "largest", "negative"], [(3, 0), (4, 0), (5, 0), (6, 0)]),
+}
+"""What once came out as no error of ours: where a run begins to compensate, and where it is locked."""
 
 TEXTS = {
     "nothing": "",
@@ -97,7 +102,7 @@ def cases():
         (table, column, what, row)
         for table, columns in COLUMNS.items()
         for column, values in columns.items()
-        for what, row in product(values, rows[table])
+        for what, row in itertools.product(values, rows[table])
     ]
 
 
@@ -151,7 +156,7 @@ def test_nothing_in_a_file_is_imported_executed_or_obeyed_and_nothing_crashes(bo
     """Whatever stands where: an answer, or an error of ours; and a terminal gets printable characters only."""
     chosen = cases()
     if SWEEP != "all":
-        chosen = random.Random(SWEEP).sample(chosen, SAMPLE)  # noqa: S311
+        chosen = [each for each in chosen if each in FOUND] + random.Random(SWEEP).sample(chosen, SAMPLE)  # noqa: S311
     modules, wrong, count = set(sys.modules), {}, 0
     for number, (table, column, what, row) in enumerate(chosen):
         path = tmp_path / f"{number}.db"
@@ -166,7 +171,7 @@ def test_nothing_in_a_file_is_imported_executed_or_obeyed_and_nothing_crashes(bo
         print(case, *complaints, sep="\n  ")
     print(f"hostile: {count} cases, SAGADSL_SWEEP={SWEEP}")
     assert wrong == {}, f"SAGADSL_SWEEP={SWEEP}"
-    assert count > SAMPLE / 2
+    assert count > len(FOUND) + SAMPLE / 2
     assert not bomb.exists()
     assert {name for name in set(sys.modules) - modules if not name.startswith(("sagadsl", "tzdata", "importlib"))} <= {
         name for name in sys.modules if name.split(".")[0] in sys.stdlib_module_names

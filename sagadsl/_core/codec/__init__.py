@@ -228,6 +228,16 @@ class Codec:
         """
         return self._fault_from(self.decode(text))
 
+    def told_fault(self, text: str) -> Fault:
+        """Return the fault of *text*; of one that this program cannot read, what it says to people."""
+        try:
+            return self.load_fault(text)
+        except ValueError:
+            told = json.loads(text)
+            facts = told if isinstance(told, dict) else {}
+            words = [str(facts.get(name, "")) for name in ("type", "message", "traceback")]
+            return Fault(words[0] or "unknown", words[1], words[2], refused=True)
+
     def exception(self, fault: Fault) -> BaseException | None:
         """Make the exception of a fault again, or return `None` where its class is gone or refuses."""
         cls = self._class_called(fault.type)

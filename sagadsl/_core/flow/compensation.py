@@ -46,7 +46,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
     *text* is the fault that caused it, as JSON, and *error* the exception.
     """
     run = scope.run
-    fault = run.codec.load_fault(text) if text else None
+    fault = run.codec.told_fault(text) if text else None
     told = f'{{"cause":"{cause}"{f""","fault":{text}""" if text else ""}}}'
     owed = scope.owed()
     begun = scope.status is Status.COMPENSATING

@@ -116,7 +116,7 @@ def complete_again(scope: Scope, value: Any, error: BaseException | None) -> End
 def settle_compensating(scope: Scope) -> Flow[Ended]:
     """Go on compensating where an earlier process, or a request, left off."""
     run = scope.run
-    fault = run.codec.load_fault(scope.fault) if scope.fault else None
+    fault = run.codec.told_fault(scope.fault) if scope.fault else None
     error = run.original(fault, scope.path)
     if scope.status is Status.COMPENSATED:
         ended = Ended(Status.COMPENSATED, compensated=scope.compensated(), standing=standing_in(scope))
@@ -173,7 +173,7 @@ def leave_to_a_person(scope: Scope, times: int) -> Flow[None]:
     if at is not None and owed:
         text, fault = scope.run.codec.encode_fault(error)
         yield Record(K.COMPENSATION_ERROR, at, None, text)
-        cause = scope.run.codec.exception(scope.run.codec.load_fault(scope.fault)) if scope.fault else None
+        cause = scope.run.codec.exception(scope.run.codec.told_fault(scope.fault)) if scope.fault else None
         yield from stay_stuck(scope, scope.cause or Cause.FAILURE, {at: fault}, cause)
     else:
         yield from pause(scope, error)

@@ -262,7 +262,7 @@ class SqliteJournal:
         values = {"id": id, "prefix": prefix, "saga": saga, "digest": digest}
         rows = self._read(f"select * from run where {where} order by number", values)  # noqa: S608  # all ours
         for row in rows:
-            if not has_shape(row, RUN):
+            if not has_shape(row, RUN) or not 0 <= row[-1] < MOST_THEFTS:
                 raise JournalError(self.name, f"the row of run {row[1]!r:.80} is damaged: restore a backup")
         return [RunRow(*row) for row in rows]
 
@@ -555,6 +555,8 @@ ENTRY: Final[tuple[set[Any], ...]] = (
 )
 LETTER: Final[tuple[set[Any], ...]] = (NUMBER, NUMBER, NUMBER, TEXT, TEXT | NOTHING, NUMBER | NOTHING)
 """What types the columns of a row have; a damaged file may say anything, whatever the table's are."""
+MOST_THEFTS: Final = 1 << 22
+"""What the place of a lock has room for, beside the run's number."""
 
 
 def has_shape(row: tuple[Any, ...], shape: tuple[set[Any], ...]) -> bool:
