@@ -701,7 +701,7 @@ def test_a_failed_step_leaves_the_run_open_and_is_entered_again(colour, make_run
     colour.run(run.step(colour.coloured(other), compensate=lambda: world.add("-other"))())
     fails.clear()
     assert colour.run(pay_step(5)) == 5
-    assert messages(caplog) == ["pay is tried again"]
+    assert messages(caplog) == ["explore/k: pay failed: OSError: refused", "pay is tried again"]
     assert keys == ["explore/k/pay"] * 2
     assert colour.run(run.compensate()).status == "compensated"
     assert world == ["pay", "other", "pay", "-pay", "-other"]

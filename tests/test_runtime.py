@@ -150,7 +150,7 @@ def test_observers_see_each_entry_after_it_is_durable_and_change_nothing(make_ru
         yield look()
 
     colour.call(watched.using(runtime=make_runtime(observers=(observe,))))
-    assert seen == [("intent", 2, 1), ("done", 3, 1), ("completed", 4, 1)]
+    assert seen == [("opened", 1, 1), ("intent", 2, 1), ("done", 3, 1), ("completed", 4, 1)]
 
 
 def test_the_default_runtime_is_configured_for_the_process(tmp_path):

@@ -294,7 +294,7 @@ def test_a_read_only_step_writes_one_entry_and_is_not_asked_again(colour, make_r
         colour.call(flow)
     colour.call(flow)
     assert world == ["look", "act7"]
-    assert kinds == ["done", "intent", "intent", "done", "completed"]
+    assert kinds == ["opened", "done", "intent", "taken", "intent", "done", "completed"]
 
 
 def test_now_random_and_uuid4_are_recorded(colour, runtime):

@@ -270,11 +270,12 @@ def write(effect: Record, read: Iterable[Letter] = ()) -> None:
     is_slot = type(of) is Slot
     run: OpenRun = of.scope.run if is_slot else of.run
     entry = entry_of_slot(of, effect, run.clock()) if is_slot else entry_of_scope(of, effect, run.clock())
+    earlier: list[Entry] | None = None
     try:
         if is_slot and not run.pending:
             run.journal.append(run.log, entry, entry.kind in run.full)
         else:
-            commit(run, entry, None if is_slot or of.parent else FINISHED.get(entry.kind), read)
+            earlier = commit(run, entry, None if is_slot or of.parent else FINISHED.get(entry.kind), read)
         of.apply(entry)
     except Unread:
         obey(of.scope if is_slot else of)
@@ -289,20 +290,16 @@ def write(effect: Record, read: Iterable[Letter] = ()) -> None:
     except BaseException as error:  # a Ctrl-C around the commit: whether the row is there only the file can tell
         run.halt(error)
         raise
-    for observer in run.observers:
-        observer(entry)
+    if run.observers:
+        tell(run, [*(earlier or ()), entry])
 
 
-def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
-    """Return an observer that changes nothing, even if it raises."""
-
-    def observe(entry: Entry) -> None:
-        try:
+def tell(run: OpenRun, entries: list[Entry]) -> None:
+    """Tell a run's observers of entries that are durable."""
+    for entry in entries:
+        entry.run = run.id
+        for observer in run.observers:
             observer(entry)
-        except Exception:
-            log.exception("an observer failed; the run goes on")
-
-    return observe
 
 
 def obey(scope: Scope) -> None:
@@ -337,13 +334,15 @@ def obey(scope: Scope) -> None:
         raise Stop(cancelled)
 
 
-def commit(run: OpenRun, entry: Entry, finished: bool | None, read: Iterable[Letter]) -> None:  # noqa: FBT001
-    """Write an entry with those that wait for it: the run's opening, a take-over."""
+def commit(run: OpenRun, entry: Entry, finished: bool | None, read: Iterable[Letter]) -> list[Entry]:  # noqa: FBT001
+    """Write an entry with those that wait for it, the run's opening or a take-over, and return those."""
     with run.guard:  # several branches may begin at once, and one of them opens the run
         row = run.row if run.is_new else None
         full = entry.kind in run.full or run.is_new
-        run.journal.commit(run.log, [*run.pending, entry], full=full, row=row, finished=finished, read=read)
+        earlier = run.pending
+        run.journal.commit(run.log, [*earlier, entry], full=full, row=row, finished=finished, read=read)
         run.pending, run.is_new = [], False
+    return earlier
 
 
 def entry_of_slot(slot: Slot, effect: Record, at: int) -> Entry:

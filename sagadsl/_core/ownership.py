@@ -114,3 +114,8 @@ def owner_of(entries: list[Entry]) -> dict[str, Any]:
 def _told(text: str) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(text)
     return told
+
+
+def process_of(told: dict[str, Any]) -> str:
+    """Return in words which process that is."""
+    return f"process {told.get('pid', '?')} on {told.get('host', '?')}"

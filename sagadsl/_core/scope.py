@@ -76,7 +76,8 @@ class OpenRun:
     *stop* is why the run must not go on: a fact, whatever a body does with the exception that tells it. *cut* are calls
     whose attempt was interrupted, until it is known whether the body survived. *pending* entries (the run's opening, a
     take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the genuine one.
-    *thread* is where the run was opened, 0 where it is only looked at.
+    *thread* is where the run was opened, 0 where it is only looked at. *opening* is its first entry. *watched*
+    are those of the *observers* that look at this run alone.
     """
 
     row: RunRow
@@ -90,6 +91,8 @@ class OpenRun:
     redefined: Callable[[Slot], tuple[str, ...]]
     full: frozenset[Kind]
     observers: tuple[Callable[[Entry], None], ...] = ()
+    watched: tuple[Any, ...] = ()
+    opening: Entry | None = None
     pending: list[Entry] = field(factory=list)
     is_new: bool = True
     stop: BaseException | None = None

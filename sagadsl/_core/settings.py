@@ -28,6 +28,7 @@ CHOICES = {
     "on_failure": ("compensate", "pause"),
     "on_compensation_failure": ("stop", "continue"),
     "compensate_order": ("reverse", "parallel"),
+    "progress": ("auto", "plain", "off"),
     "on_uncertain": ("retry", "compensate", "pause"),
 }
 
@@ -42,6 +43,15 @@ def checked_choice(name: str, value: Any) -> Any:
         msg = f"{name}={value!r}: choose one of {', '.join(repr(c) for c in CHOICES[name])}"
         raise UsageError(msg)
     return value
+
+
+def checked_progress(value: Any) -> Any:
+    """Return *value* if it is a way to show progress.
+
+    Raises:
+        UsageError: It is neither a word that is known nor a function.
+    """
+    return value if callable(value) else checked_choice("progress", value)
 
 
 @define(eq=False, repr=False, kw_only=True)

@@ -106,10 +106,13 @@ def _terminated(*_: object) -> NoReturn:
 
 
 def tell_warnings() -> None:
-    """Show on stderr what the library says of a run, unless the user's own code has set logging up."""
+    """Show on stderr what the library says of a run, unless the user's own code has set logging up.
+
+    Not what happens in it, step by step: that is what progress shows.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(Printable("%(message)s"))
-    handler.addFilter(lambda _: not logging.getLogger().handlers)
+    handler.addFilter(lambda record: not hasattr(record, "event") and not logging.getLogger().handlers)
     logging.getLogger("sagadsl").addHandler(handler)
 
 

@@ -6,6 +6,7 @@ run; each format is a room of its own.
 
 from sagadsl.report.data import SCHEMA, json_schema, run_data, run_document, runs_document
 from sagadsl.report.html import run_html, runs_html, stack_html
+from sagadsl.report.progress import end_line, fitted, is_under_way, progress_lines, step_line
 from sagadsl.report.text import run_line, run_text, runs_text, stack_lines, stack_text
 from sagadsl.report.words import (
     age,
@@ -20,9 +21,13 @@ from sagadsl.report.words import (
 __all__ = [
     "SCHEMA",
     "age",
+    "end_line",
+    "fitted",
+    "is_under_way",
     "json_schema",
     "printable",
     "printable_lines",
+    "progress_lines",
     "run_data",
     "run_document",
     "run_html",
@@ -37,5 +42,6 @@ __all__ = [
     "stack_lines",
     "stack_text",
     "status_words",
+    "step_line",
     "typed",
 ]

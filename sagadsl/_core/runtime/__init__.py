@@ -13,7 +13,7 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -23,12 +23,15 @@ from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, checked_name, key_of
 from sagadsl._core.describe import describe, legible, outline, resuming_line, stored_arguments, stuck
-from sagadsl._core.drive import Drivers, contained
+from sagadsl._core.drive import Drivers, tell
 from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
 from sagadsl._core.history import interruptions, restore
 from sagadsl._core.journal import Journal, Letter, Log, Outline, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of, told_owner
+from sagadsl._core.observers import Draw, Observer, attach, detach, sorted_out
+from sagadsl._core.observers.events import Events
+from sagadsl._core.observers.progress import Progress
+from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of, process_of, told_owner
 from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import is_to_cancel, obey_first, queue, request_compensation
@@ -36,12 +39,19 @@ from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.stored import Run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.session import SESSION
-from sagadsl._core.settings import DURABILITY, NO_OPTIONS, Options, checked_choice, default_store
+from sagadsl._core.settings import (
+    DURABILITY,
+    NO_OPTIONS,
+    Options,
+    checked_choice,
+    checked_progress,
+    default_store,
+)
 from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.upkeep import Upkeep
 from sagadsl._core.upkeep.pruning import Keep, Keeper, checked_keep, checked_status, prune
-from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
+from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, as_time
 from sagadsl.errors import (
     JournalError,
     NotStorableError,
@@ -62,6 +72,7 @@ def _microseconds() -> int:
 
 
 CODEC = Codec()
+EVENTS = Events()
 LISTED = (*map(str, Status), "interrupted")
 PAGE: Final = 1000
 """How many runs of a list are read at once."""
@@ -75,6 +86,8 @@ class Settings(TypedDict, total=False):
     resume: Literal["arguments", "key", "never"]
     on_failure: Literal["compensate", "pause"]
     keep: Keep | None
+    observers: Iterable[Observer]
+    progress: Literal["auto", "plain", "off"] | Draw
 
 
 class Runtime:
@@ -91,7 +104,10 @@ class Runtime:
         clock: Microseconds since 1970.
         sleep, asleep: Wait a number of seconds, in either colour.
         jitter: A random number in [0, 1) for the back-off of retries.
-        observers: Called with each `Entry` after it is durable.
+        observers: Called with each `Entry` after it is durable, in the thread that wrote it. One that has a method
+            ``watch`` is asked for an observer of each run instead: see `sagadsl._core.observers`.
+        progress: ``"auto"``: a line a step on stderr where that is a terminal; ``"plain"``: lines wherever it leads,
+            for logs; ``"off"``; or a function that is given a `RunInfo` each time a run has changed.
         codec: Turns values into text; the process's own knows what was registered and annotated.
         provide: What makes live arguments where nobody calls, by type; by default what `sagadsl.provide` was told.
         read_only: Look only: a file is never made, changed or migrated.
@@ -112,7 +128,8 @@ class Runtime:
         sleep: Callable[[float], Any] | None = None,
         asleep: Callable[[float], Awaitable[Any]] | None = None,
         jitter: Callable[[], float] = random.random,
-        observers: tuple[Callable[[Entry], None], ...] = (),
+        observers: Iterable[Observer] = (),
+        progress: str | Draw = "auto",
         codec: Codec | None = None,
         provide: Mapping[Any, Any] | None = None,
         read_only: bool = False,
@@ -124,7 +141,8 @@ class Runtime:
         self.clock = clock
         self._set_keep(keep)
         self.jitter = jitter
-        self.observers = tuple(contained(observer) for observer in observers)
+        self.observers, self._watchers = sorted_out(observers)
+        self._progress = Progress(checked_progress(progress))
         self.codec = codec or CODEC
         self.provided = PROVIDED if provide is None else Provided(provide)
         self._read_only = read_only
@@ -138,7 +156,8 @@ class Runtime:
 
         Args:
             settings: *store* (``":memory:"`` is a new and empty one each time, as each test wants it; `None` is the
-                default place), *durability*, *resume*, *on_failure* and *keep*, with the values that `Runtime` takes.
+                default place), *durability*, *resume*, *on_failure*, *keep*, *observers* and *progress*, with the
+                values that `Runtime` takes.
 
         Raises:
             UsageError: A setting or its value is unknown.
@@ -152,8 +171,13 @@ class Runtime:
                 setattr(self, name, checked_choice(name, value))
             elif name == "keep":
                 self._set_keep(value)
+            elif name == "observers":
+                self.observers, self._watchers = sorted_out(settings["observers"])
+            elif name == "progress":
+                self._progress = Progress(checked_progress(value))
             else:
-                msg = f"configure() has no setting {name!r}; it takes store, durability, resume, on_failure and keep"
+                known = "store, durability, resume, on_failure, keep, observers and progress"
+                msg = f"configure() has no setting {name!r}; it takes {known}"
                 raise UsageError(msg)
 
     def _set_keep(self, keep: Any) -> None:
@@ -275,9 +299,12 @@ class Runtime:
                 try:
                     if is_alive:  # its owner must collide before anything else happens
                         journal.commit(scope.run.log, scope.run.pending, full=True, stolen=True)
-                        scope.run.pending = []
                 except Overtaken:
                     continue  # it has written one entry more
+                self._watch(scope)
+                if is_alive:
+                    tell(scope.run, scope.run.pending)
+                    scope.run.pending = []
                 obey_first(scope)
                 return scope
         except BaseException:
@@ -351,8 +378,20 @@ class Runtime:
         scope = Scope(run, spec, spec.name, "")
         entry = Entry(0, 1, Kind.OPENED, 0, "", None, None, now, spec.name, spec.definition, asked.arguments, owner())
         scope.apply(entry)
+        run.opening = entry
         run.pending.append(entry)
+        self._watch(scope)
         return Opened(scope)
+
+    def _watch(self, scope: Scope) -> None:
+        """Have those asked who look at runs one by one: this process opens this one, or goes on with it."""
+        watchers = [*(each for each in (EVENTS, self._progress) if each.looks()), *self._watchers]
+        if watchers:
+            run, opening = scope.run, scope.run.opening
+            assert opening is not None  # noqa: S101  # a run has entries, or is being opened
+            facts = describe(scope, self.codec) | self._facts_of(run.row, [opening, *run.pending])
+            arguments = stored_arguments(opening.arguments, self.codec)
+            attach(run, watchers, RunInfo(**facts, arguments=arguments, is_live=True))
 
     def _open_run(self, spec: SagaSpec | None, row: RunRow, journal: Journal, at: Log, options: Options) -> OpenRun:
         level = options.durability or (spec.durability if spec else None) or self.durability
@@ -387,7 +426,7 @@ class Runtime:
                 raise RunConflictError(row.id, "was pruned a moment ago: a call of it is a new run")
             raise JournalError(journal.name, f"run {row.id} has no entries: restore a backup")
         run = self._open_run(spec, row, journal, Log(row.number, entries[-1].seq), options)
-        run.is_new = False
+        run.is_new, run.opening = False, entries[0]
         with legible(journal, row.id):
             scope = restore(run, entries)
         scope.spec = spec
@@ -413,6 +452,7 @@ class Runtime:
         """Stop owning a run."""
         if run.log.number:
             run.journal.release(run.row.lock, run.log.holder)
+        detach(run)
         _open_runs.discard(run)
         threads.end(run)
         if self._keeper is not None:
@@ -438,6 +478,8 @@ class Runtime:
             scope = self._load(spec, row, journal)
             scope.run.log.holder = tenure
             is_owed = request_compensation(scope, self.provided if spec is None else None)
+            if is_owed:
+                self._watch(scope)
         except BaseException:
             tenure.end()
             raise
@@ -460,18 +502,21 @@ class Runtime:
         """
         journal = self.journal()
         tenure = Tenure()
-        reason = None
+        reason = scope = None
         try:
             row, _ = claim(tenure, journal, self._row(run_id, journal))
             entries = journal.entries(row.number)
             scope = self._load(None, row, journal, entries=entries)
             if interruptions(entries) >= times and scope.status in {Status.OPEN, Status.COMPENSATING}:
                 queue(scope, Kind.TAKEN, owner())
+                self._watch(scope)
                 self.drivers[0](leave_to_a_person(scope, times))
         except Stop as stop:
             reason = stop.reason
         finally:
             tenure.end()
+            if scope is not None:
+                detach(scope.run)
         return reason
 
     def compensate_without_body(self, run_id: str, *, is_async: bool = False) -> Any:
@@ -614,8 +659,7 @@ class Runtime:
         return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
 
     def _facts_of(self, row: RunRow, entries: list[Entry]) -> dict[str, Any]:
-        told = owner_of(entries)
-        owner = f"process {told.get('pid', '?')} on {told.get('host', '?')}"
+        owner = process_of(owner_of(entries))
         return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner}
 
     def prune(

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.fresh:
         clear(options.folder)
-    sagadsl.configure(store=options.folder / JOURNAL)
+    sagadsl.configure(store=options.folder / JOURNAL, progress="off")  # it says itself what it does
     try:
         return place(options)
     except SagaError as error:
