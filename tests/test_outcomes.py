@@ -8,7 +8,9 @@ import dataclasses
 import gc
 import pickle
 import signal
+import traceback
 import weakref
+from pathlib import Path
 
 import attrs
 import pytest
@@ -470,3 +472,42 @@ def test_an_outcome_is_found_in_another_task_than_the_one_that_failed(make_runti
 
     errors = asyncio.run(several())
     assert [sagadsl.outcome(error).run.id.rpartition("/")[2] for error in errors] == ["a", "b"]
+
+
+def lines_of(error):
+    """Return the functions of a traceback that are not the library's, the outermost first."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame.name for frame in frames if not frame.filename.startswith(str(Path(sagadsl.__file__).parent))]
+
+
+def test_what_stops_a_run_ends_in_the_users_own_lines(colour, runtime, world):
+    """Where the body failed, where the compensation did; and what caused it has no line of the library at all."""
+
+    def fails_too():
+        raise OSError("down")
+
+    @colour.step(compensate=Compensation(fails_too, retries=0))
+    def act() -> None:
+        world.add("a")
+
+    @colour.step
+    def fails() -> None:
+        raise ValueError("no")
+
+    @colour.saga(runtime=runtime, on_failure="pause")
+    def pauses():
+        yield act()
+        yield fails()
+
+    @colour.saga(runtime=runtime)
+    def sticks():
+        yield act()
+        yield fails()
+
+    suspended, stuck = caught(colour, pauses), caught(colour, sticks)
+    assert lines_of(suspended)[-1] in {"body", "abody"}  # which drives the generator above
+    assert lines_of(stuck)[-1] == "fails_too"
+    for error in (suspended, stuck):
+        assert lines_of(error.__cause__)[-1] == "fails"
+        assert "sagadsl/_core" not in "".join(traceback.format_tb(error.__cause__.__traceback__))
+    assert lines_of(caught(colour, sticks.using(id=stuck.run)))[-1] != "fails_too"  # told from the record

@@ -125,6 +125,7 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
 
 def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
     """Return a run that was compensated on request."""
+    __tracebackhide__ = True
     if isinstance(ended, BaseException):
         raise stopped_by(runtime, run, ended)
     assert run is not None  # noqa: S101  # as above

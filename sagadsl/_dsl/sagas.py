@@ -135,10 +135,12 @@ class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga`
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
+        __tracebackhide__ = True
         return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, compensate=False)
 
     def compensate(self, run_id: str) -> Any:
         """Compensate a stored run."""
+        __tracebackhide__ = True
         return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, compensate=True)
 
     def _bound_to(self) -> Any:
@@ -185,19 +187,23 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
+        __tracebackhide__ = True
         return self.reopened(self.__wrapped__, None, run_id, compensate=False)
 
     def compensate(self, run_id: str) -> Any:
         """Compensate what a stored run owes, or carry on doing so, with this saga as its body; return the run."""
+        __tracebackhide__ = True
         return self.reopened(self.__wrapped__, None, run_id, compensate=True)
 
     def reopened(self, wrapped: Any, instance: Any, run_id: str, *, compensate: bool) -> Any:
         """Run *wrapped* as the body of a stored run over its record, in the store of this saga."""
+        __tracebackhide__ = True
         runtime = runtime_of(self._self_spec, self._self_options)
         return reopen(self, (wrapped, instance), run_id, runtime, compensate=compensate)
 
     def reopen(self, run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
         """Run the body of a stored run over its record."""
+        __tracebackhide__ = True
         return reopen(self, (self.__wrapped__, None), run_id, runtime, compensate=compensate)
 
     def __reduce_ex__(self, protocol: Any) -> str:
@@ -539,6 +545,7 @@ def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Ru
     Nobody calls, so its live arguments are those that are provided. Where they are not, what is owed is compensated
     without the body, by the names of its functions.
     """
+    __tracebackhide__ = True
     spec, options = made._self_spec, made._self_options  # noqa: SLF001  # our own, as wrapt names it
     wrapped, instance = target
     parameters = spec.parameters

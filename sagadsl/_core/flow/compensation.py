@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define
 
-from sagadsl._core.codec import first_frame, user_frames
+from sagadsl._core.codec import user_frames
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Record
 from sagadsl._core.flow.doubt import UNKNOWN, probe_call, what_is_known
@@ -98,7 +98,8 @@ def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: Bas
     pending = tuple(s.key for s in scope.owed() if s not in failures)
     failed = CompensationError(run.id, slot.key, why, scope.compensated(), pending, run.journal.name)
     failed.__cause__ = run.genuine(error).with_traceback(user_frames(error)) if error is not None else None
-    raise run.halt(failed.with_traceback(first_frame(error)))
+    tried = (copy for copy, _, of in reversed(run.copies.values()) if of is slot)
+    raise run.halt(failed.with_traceback(getattr(next(tried, None), "__traceback__", None)))
 
 
 def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:

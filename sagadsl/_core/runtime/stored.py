@@ -66,6 +66,7 @@ class Run(ShownRun):
         Raises:
             UsageError: The program has not imported the saga, or does not provide a live argument of it.
         """
+        __tracebackhide__ = True
         return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), compensate=False)
 
     def compensate(self) -> Any:
@@ -74,6 +75,7 @@ class Run(ShownRun):
         Raises:
             CompensationError: A compensation failed; calling this again carries on there.
         """
+        __tracebackhide__ = True
         saga = self._saga(needed=False)
         runtime = self._runtime.at(self._journal)
         if saga is not None:
