@@ -86,17 +86,17 @@ def test_a_note_that_this_program_cannot_read_is_shown_as_it_is_stored(make_runt
     codec.register(Topic, lambda topic: topic.name, Topic)
 
     @sagadsl.step(compensate=None)
-    def ask() -> int:
+    def ask() -> Topic:
         sagadsl.current().note(Topic("cats"))
-        return 7
+        return Topic("dogs")
 
     @sagadsl.saga(runtime=make_runtime(codec=codec))
     def research():
         return ask()
 
     research()
-    ((_, _, note),) = notes(make_runtime(codec=Codec()))
-    assert note["$value"] == "cats"
+    ((_, result, note),) = notes(make_runtime(codec=Codec()))
+    assert (result["$value"], note["$value"]) == ("dogs", "cats")
 
 
 def test_only_the_body_of_a_step_notes(colour, runtime):

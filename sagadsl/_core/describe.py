@@ -102,7 +102,8 @@ def stored_value(text: str | None, codec: Codec) -> Any:
     try:
         return codec.decode(text) if text is not None else None
     except ValueError:
-        return json.loads(text or "null")
+        stored = json.loads(text or "null")
+        return stored["$noted"] if isinstance(stored, dict) and "$noted" in stored else stored
 
 
 def stored_note(text: str | None, codec: Codec) -> Any:
