@@ -15,7 +15,10 @@ PAID = {"/api/chat", "/api/embed", "/api/generate"}
 
 
 class Counter(ThreadingHTTPServer):
-    """*begun* are the bodies of the calls that are paid for, in order; *ended* those whose answer came whole."""
+    """*begun* are the bodies of the calls that are paid for, in order; *ended* those whose answer came whole.
+
+    *when_begun* is called with each of the former, before it is passed on.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -27,6 +30,7 @@ class Counter(ThreadingHTTPServer):
         self.ended: list[dict] = []
         self.now = self.most = 0
         self.lock = threading.Lock()
+        self.when_begun = lambda call: None
 
     @property
     def url(self) -> str:
@@ -62,6 +66,7 @@ class Passage(BaseHTTPRequestHandler):
             counter.now += 1
             counter.most = max(counter.most, counter.now)
         try:
+            counter.when_begun(call)
             self.pass_on(body)
             with counter.lock:
                 counter.ended.append(call)

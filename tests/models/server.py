@@ -182,7 +182,8 @@ def wanted(asked: dict[str, Any]) -> dict[str, Any]:
     request |= {OPTIONS[name]: value for name, value in (asked.get("options") or {}).items() if name in OPTIONS}
     form = asked.get("format")
     if isinstance(form, dict):
-        request["response_format"] = {"type": "json_schema", "json_schema": {"schema": form, "strict": True}}
+        compact = form | {"x-guidance": {"whitespace_flexible": False}}  # a small model loses itself in blanks
+        request["response_format"] = {"type": "json_schema", "json_schema": {"schema": compact, "strict": True}}
     elif form == "json":
         request["response_format"] = {"type": "json_object"}
     return request
