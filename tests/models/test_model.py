@@ -7,6 +7,7 @@ import collections
 import enum
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from sagadsl import llm
 from sagadsl.llm import LLM
 from tests.models.conftest import CHAT, EMBEDDING
 
+ROOT = Path(__file__).parents[2]
 FEW = {"num_predict": 24, "temperature": 0, "seed": 1}
 
 
@@ -177,6 +179,17 @@ def test_never_more_than_the_limit_at_once(counter, make_runtime):
     assert counter.most == 1
 
 
+def test_the_step_of_the_readme_asks(tmp_path, counter):
+    """Word for word, but for the model."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"^```python\n(# plan\.py\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    script = tmp_path / "plan.py"
+    script.write_text(source.replace("llama3.2", CHAT) + '\nprint(study("cats"))\n')
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OLLAMA_HOST": counter.url}
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Plan(question=")
+
+
 # -- kills ------------------------------------------------------------------------------------------------------------
 
 CHAIN = ["plan:asking", "plan:done", "analysis:asking", "report:asking", "report:done"]
@@ -186,9 +199,8 @@ def play(folder, counter, kill="", resume="arguments"):
     """Run the program, in a process of its own."""
     program = Path(__file__).with_name("program.py")
     command = [sys.executable, str(program), str(folder / "sagas.db"), counter.url, kill, resume]
-    root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=120, check=False
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr
     return done.stdout
