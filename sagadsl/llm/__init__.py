@@ -11,7 +11,6 @@ was answered. Ollama's own client is used, which comes with ``pip install 'sagad
 small class, a `Model`.
 """
 
-from sagadsl.llm.answers import Answer, answers, archive, archived, discard, keep
 from sagadsl.llm.assistant import LLM, LLMStep
 from sagadsl.llm.errors import (
     InvalidAnswerError,
@@ -21,6 +20,7 @@ from sagadsl.llm.errors import (
     TransportError,
     TruncatedError,
 )
+from sagadsl.llm.provenance import Answer, answers, archive, archived, discard, keep
 from sagadsl.llm.values import Model, Progress, Reply, Request, Timeouts, Vectors
 
 __all__ = [

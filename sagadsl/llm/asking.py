@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from sagadsl import ReplayError, current
-from sagadsl.llm.answers import NOTE
 from sagadsl.llm.conversation import Finding, Question
 from sagadsl.llm.errors import LLMError
+from sagadsl.llm.provenance import NOTE
 from sagadsl.llm.shapes import Shape, digest_of
 from sagadsl.llm.terms import Terms
 from sagadsl.llm.values import Prompt, Timeouts

@@ -13,13 +13,13 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload, runtime_checkabl
 
 import sagadsl
 from sagadsl import Retry, Step, UsageError, current
-from sagadsl.llm.answers import archive
 from sagadsl.llm.asking import Asking, Standing
 from sagadsl.llm.conversation import Finding
 from sagadsl.llm.conversation import embed as embedding
 from sagadsl.llm.drivers import adrive, drive
 from sagadsl.llm.errors import is_final
 from sagadsl.llm.ollama import Ollama
+from sagadsl.llm.provenance import archive
 from sagadsl.llm.shapes import shape_of
 from sagadsl.llm.terms import Terms
 from sagadsl.llm.values import Model, Progress, Prompt, Timeouts, Vectors

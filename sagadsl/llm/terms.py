@@ -10,10 +10,10 @@ from typing import Any
 from attrs import define, field
 
 from sagadsl import UsageError, current
-from sagadsl.llm.answers import tokens_of, tries_of
 from sagadsl.llm.conversation import Question, converse
 from sagadsl.llm.drivers import adrive, drive
 from sagadsl.llm.errors import TokenBudgetError
+from sagadsl.llm.provenance import tokens_of, tries_of
 from sagadsl.llm.shapes import digest_of
 from sagadsl.llm.values import Heard, Message, Model, Progress, Prompt, Timeouts
 
