@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from sagadsl import Saga, Step, UsageError, aio, parallel, saga
+from sagadsl.report import Box, Graph, call_of, of_plan
 
 
 @attrs.define(eq=False, repr=False)
@@ -83,6 +84,23 @@ class Plan:
         node = Node(base if count == 1 else f"{base}#{count}", function, args, kwargs, dict.fromkeys(needs))
         self._nodes.append(node)
         return node
+
+    def graph(self) -> Graph:
+        """Return its nodes and what each of them waits for: a `Graph` to be looked at, or saved.
+
+        Raises:
+            UsageError: Its nodes wait for each other in a circle.
+        """
+        self._refuse_circles()
+        places = {node: place for place, node in enumerate(self._nodes)}
+        needs = [[places[each] for each in node.needs] for node in self._nodes]
+        return of_plan(self.name, [_block(node) for node in self._nodes], needs)
+
+    def _sagadsl_block(self) -> Any:
+        return Box(label=self.name, inner=self.graph().block)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
+        return self.graph()._repr_mimebundle_()
 
     def __call__(self) -> Any:
         """Run it as a saga; return the results by node name, or an awaitable of them.
@@ -172,6 +190,15 @@ class LeftOut(Exception):  # noqa: N818  # no error: what it needs has failed, a
     def call(cls) -> None:
         """Leave the node out."""
         raise cls
+
+
+def _block(node: Node) -> Any:
+    """Return what a node is in a graph."""
+    function: Any = node.function
+    if isinstance(function, Plan | Saga):
+        return Box(label=node.name, inner=function.graph().block)
+    whole = getattr(function, "_self_parent", None) or function  # of a method
+    return call_of(whole._self_spec, node.name)  # noqa: SLF001  # no public one
 
 
 def _is_async(function: Any) -> bool:

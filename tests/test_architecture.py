@@ -110,7 +110,7 @@ def is_public(floor, there, taken):
         return taken is None or taken in sagadsl.__all__
     if there in {"aio", "errors"}:
         return taken is None or not taken.startswith("_")
-    if floor == FACES and there == "report":
+    if there == "report":
         return taken is None or taken in report.__all__
     return FLOORS[there] < floor and FLOORS[there] >= OUTSIDE and not (taken or "").startswith("_")
 
@@ -134,7 +134,7 @@ SYNTHETIC = {
     "of a module": ("_core/retry.py", "from sagadsl._core import codec", "(1) -> sagadsl._core.codec (2)"),
     "a private name": ("llm.py", "from sagadsl._core.codec import Codec", "Codec is not public"),
     "a name nobody exports": ("cli/show.py", "from sagadsl import Codec", "Codec is not public"),
-    "report from below the faces": ("testing/kit.py", "from sagadsl.report import run_text", "run_text is not public"),
+    "a private room of report": ("testing/kit.py", "from sagadsl.report.text import columns", "columns is not public"),
     "no floor": ("attic.py", "", "sagadsl.attic is on no floor"),
     "to no floor": ("errors.py", "import sagadsl.attic", "sagadsl.attic, which is on no floor"),
     "a circle": ("_core/codec/faults.py", "from sagadsl._core.codec import Codec", "a circle"),

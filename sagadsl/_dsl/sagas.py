@@ -12,7 +12,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 import attrs
 import wrapt
@@ -54,6 +54,9 @@ from sagadsl.errors import (
     to_run_again,
     to_type,
 )
+
+if TYPE_CHECKING:
+    from sagadsl.report import Graph
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -101,6 +104,9 @@ class Saga(Protocol[P, R]):
     @overload
     def compensate(self, run_id: str) -> Run: ...
 
+    def graph(self) -> Graph:
+        """Return what the saga's body calls, as its code has it: a `Graph` to be looked at, or saved."""
+
     def using(
         self,
         *,
@@ -146,6 +152,15 @@ class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga`
     def _bound_to(self) -> Any:
         """Return what the method gets as its first argument; a static one gets nothing, whatever it is called on."""
         return getattr(self.__wrapped__, "__self__", None)
+
+    def graph(self) -> Graph:
+        """Return what the saga's body calls."""
+        from sagadsl._dsl.drawn import saga_graph  # noqa: PLC0415  # on first use
+
+        return saga_graph(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
+        return self.graph()._repr_mimebundle_()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return getattr, (owner_of(self), self.__wrapped__.__name__)
@@ -205,6 +220,15 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
         """Run the body of a stored run over its record."""
         __tracebackhide__ = True
         return reopen(self, (self.__wrapped__, None), run_id, runtime, compensate=compensate)
+
+    def graph(self) -> Graph:
+        """Return what the saga's body calls."""
+        from sagadsl._dsl.drawn import saga_graph  # noqa: PLC0415  # on first use
+
+        return saga_graph(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
+        return self.graph()._repr_mimebundle_()
 
     def __reduce_ex__(self, protocol: Any) -> str:
         return str(self.__wrapped__.__qualname__)

@@ -1,4 +1,4 @@
-"""``list`` and ``show``: what the journal says. They only read."""
+"""``list``, ``show`` and ``graph``: what the journal says. They only read."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import json
 import os
 import sys
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sagadsl import Status
+from sagadsl import JournalError, RunConflictError, Status
 from sagadsl.cli.stores import reading, store_option, store_path, store_words, stored_run
-from sagadsl.cli.targets import target_words
-from sagadsl.report import run_document, run_text, runs_document, runs_text, short_ids
+from sagadsl.cli.targets import load, target_words
+from sagadsl.report import FORMATS, run_report, runs_document, runs_text, short_ids
+
+if TYPE_CHECKING:
+    from sagadsl.report import Graph
 
 STATUSES = (*(str(status) for status in Status), "interrupted")
+
+DRAWN = ("text", "svg", "mermaid", "dot")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
@@ -44,15 +49,45 @@ def list_runs(status: str | None, saga: str | None, limit: int | None, as_json: 
 
 @click.command()
 @click.argument("run")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="How; as text by default.")
 @json_option
 @store_option
-def show(run: str, as_json: bool) -> None:  # noqa: FBT001  # a flag
-    """Show a run: each step, what is to be compensated, what to do now."""
+def show(run: str, form: str | None, as_json: bool) -> None:  # noqa: FBT001  # a flag
+    """Show a run: each step, what is to be compensated, what to do now.
+
+    As HTML it is one page that needs nothing else, as Markdown it is for GitHub.
+    """
     found = stored_run(run)
-    if as_json:
-        write_json(run_document(found))
-    else:
-        write(run_text(found, local_now(), store_words() + target_words(found)))
+    chosen = form or ("json" if as_json else "text")
+    write(run_report(found, chosen, local_now(), store_words() + target_words(found)).rstrip("\n"))
+
+
+@click.command()
+@click.argument("run", metavar="RUN-or-TARGET")
+@click.option("--format", "form", type=click.Choice(DRAWN), default="text", help="How; as text by default.")
+@store_option
+def graph(run: str, form: str) -> None:
+    """Draw a run with what became of each step, or a saga as its code has it.
+
+    TARGET is module:saga or file.py:saga: naming it imports it.
+    """
+    drawn = drawn_graph(run)
+    write({"text": drawn.__str__, "svg": drawn.svg, "mermaid": drawn.mermaid, "dot": drawn.dot}[form]())
+
+
+def drawn_graph(name: str) -> Graph:
+    """Return the graph of a run, or of the saga that a target names where there is no such run.
+
+    Raises:
+        SagaError: There is neither.
+    """
+    try:
+        return stored_run(name).graph()
+    except (RunConflictError, JournalError):
+        if ":" not in name:
+            raise
+    drawn: Graph = load(name).graph()
+    return drawn
 
 
 def write_json(document: dict[str, Any]) -> None:

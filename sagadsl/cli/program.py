@@ -19,11 +19,11 @@ from sagadsl import SagaError
 from sagadsl.cli import exits
 from sagadsl.cli.acting import cancel, compensate, resume
 from sagadsl.cli.demo import demo
-from sagadsl.cli.looking import list_runs, show, write_json
+from sagadsl.cli.looking import graph, list_runs, show, write_json
 from sagadsl.cli.stores import store_option
 from sagadsl.report import json_schema, printable_lines
 
-VERBS = (list_runs, show, resume, compensate, cancel, demo)
+VERBS = (list_runs, show, graph, resume, compensate, cancel, demo)
 
 
 class InOrder(click.Group):

@@ -1,30 +1,38 @@
 """What is shown of runs: pure functions from `RunInfo` to text, HTML, Markdown and plain data, and to graphs.
 
 They read nothing and decide nothing. ``words`` has what every format says alike, ``story`` what is to be said of one
-run; each format is a room of its own.
+run, ``blocks`` what is to be drawn; each format is a room of its own, and is loaded when it is first asked for: most
+programs only need a few words.
 """
 
-from sagadsl.report.data import SCHEMA, json_schema, run_data, run_document, runs_document
-from sagadsl.report.html import run_html, runs_html, stack_html
-from sagadsl.report.progress import end_line, fitted, is_under_way, progress_lines, step_line
-from sagadsl.report.text import run_line, run_text, runs_text, stack_lines, stack_text
-from sagadsl.report.words import (
-    age,
-    printable,
-    printable_lines,
-    short_id,
-    short_ids,
-    status_words,
-    typed,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sagadsl.report.blocks import Box
+    from sagadsl.report.data import SCHEMA, json_schema, run_data, run_document, runs_document
+    from sagadsl.report.graph import Graph, call_of, of_plan, of_run
+    from sagadsl.report.html import run_html, runs_html, stack_html
+    from sagadsl.report.progress import end_line, fitted, is_under_way, progress_lines, step_line
+    from sagadsl.report.reports import run_report
+    from sagadsl.report.text import run_line, run_text, runs_text, stack_lines, stack_text
+    from sagadsl.report.words import FORMATS, age, printable, printable_lines, short_id, short_ids, status_words, typed
 
 __all__ = [
+    "FORMATS",
     "SCHEMA",
+    "Box",
+    "Graph",
     "age",
+    "call_of",
     "end_line",
     "fitted",
     "is_under_way",
     "json_schema",
+    "of_plan",
+    "of_run",
     "printable",
     "printable_lines",
     "progress_lines",
@@ -32,6 +40,7 @@ __all__ = [
     "run_document",
     "run_html",
     "run_line",
+    "run_report",
     "run_text",
     "runs_document",
     "runs_html",
@@ -45,3 +54,22 @@ __all__ = [
     "step_line",
     "typed",
 ]
+
+_ROOMS = {
+    "blocks": {"Box"},
+    "data": {"SCHEMA", "json_schema", "run_data", "run_document", "runs_document"},
+    "graph": {"Graph", "call_of", "of_plan", "of_run"},
+    "html": {"run_html", "runs_html", "stack_html"},
+    "progress": {"end_line", "fitted", "is_under_way", "progress_lines", "step_line"},
+    "reports": {"run_report"},
+    "text": {"run_line", "run_text", "runs_text", "stack_lines", "stack_text"},
+    "words": {"FORMATS", "age", "printable", "printable_lines", "short_id", "short_ids", "status_words", "typed"},
+}
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f"sagadsl.report.{room}"), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -12,7 +12,7 @@ from datetime import UTC, tzinfo
 
 from sagadsl._core.values import RunInfo, StepInfo
 from sagadsl.report.story import Gap, Line, Story, owed, run_tone, story
-from sagadsl.report.style import GLYPHS, STYLE
+from sagadsl.report.style import GLYPHS, PAGE, STYLE
 from sagadsl.report.text import HEADINGS, runs_rows
 
 LARGEST = 190_000
@@ -40,6 +40,21 @@ def run_html(run: RunInfo, options: str = "", *, zone: tzinfo = UTC) -> str:
         if len(shown.encode()) < LARGEST:
             break
     return shown
+
+
+def page(told: Story, picture: str) -> str:
+    """Return a report as a page of its own: what is told of a run, and its *picture*.
+
+    The page allows itself nothing but its own style, so that nothing it holds can be executed or fetched.
+    """
+    title = escaped(f"{told.saga} {told.id}: {told.words}")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+        f"<title>{title}</title>{PAGE}</head><body>{wrapped(story_html(told))}"
+        f'<div class="s-picture">{picture}</div></body></html>\n'
+    )
 
 
 def runs_html(runs: Sequence[RunInfo]) -> str:
@@ -155,7 +170,7 @@ def _now(rows: Sequence[tuple[str, str]]) -> str:
     """Return what can be done; what is to be typed is marked, so that a click takes all of it."""
     told = []
     for name, text in rows:
-        before, typed, command = text.partition("sagadsl ")
+        before, typed, command = text.partition("sagadsl")
         code = f"<code>{escaped(typed + command)}</code>" if typed else ""
         told.append(f"<dt>{escaped(name)}</dt> <dd>{escaped(before)}{code}</dd> ")
     return f"<dl>{''.join(told)}</dl>"

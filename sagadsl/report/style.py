@@ -103,3 +103,8 @@ grid-template-columns:.5rem 1.1rem 3rem minmax(0,1fr) auto}
 
 STYLE = f"<style>{themed('.sagadsl')}{tones('.sagadsl ')}{RULES.replace(chr(10), '')}</style>"
 """The style of every fragment; it concerns nothing outside of an element of class ``sagadsl``."""
+
+PAGE = f"""<style>{themed("body")}body{{margin:0 auto;padding:1.5rem;max-width:64rem;
+background:var(--s-bg);color:var(--s-fg)}}.s-picture{{margin-top:1.5rem;overflow-x:auto}}
+@media print{{body{{padding:0}}.sagadsl details{{break-inside:avoid}}}}</style>""".replace("\n", "")
+"""The style of a page that shows one run."""

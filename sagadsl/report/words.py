@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from sagadsl._core.values import RunInfo, Status, StepStatus
 
@@ -29,6 +30,9 @@ SIGNS: dict[str, str] = {
     Status.COMPLETED: "+",
 }
 """One for each status, of steps and runs alike: a status is readable without colour, and findable with grep."""
+
+FORMATS: Final = ("text", "html", "markdown", "json")
+"""In which a run is reported."""
 
 CUT = frozenset({StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.COMPENSATING})
 
