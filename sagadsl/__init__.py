@@ -12,7 +12,7 @@ from sagadsl._core.parameters import Live
 from sagadsl._core.provided import PROVIDED as _PROVIDED
 from sagadsl._core.retry import Retry
 from sagadsl._core.runtime import CODEC as _CODEC
-from sagadsl._core.runtime import Run, Runtime
+from sagadsl._core.runtime import DryRun, Run, Runtime
 from sagadsl._core.runtime import default_runtime as _default
 from sagadsl._core.values import (
     Cause,
@@ -75,6 +75,7 @@ __all__ = [
     "CompensationFailed",
     "Completed",
     "Current",
+    "DryRun",
     "Entry",
     "Fault",
     "Journal",

@@ -36,6 +36,7 @@ PUBLIC = [
     "CompensationFailed",
     "Completed",
     "Current",
+    "DryRun",
     "Entry",
     "Fault",
     "Journal",

@@ -231,7 +231,8 @@ RUNS = {
             2  cancel_flight  for flight
 
           what now: a person mends what made the compensation fail
-            compensate  mend what made the compensation fail, then: sagadsl compensate trip/7f3a01020304""",
+            compensate  mend what made the compensation fail, then: sagadsl compensate trip/7f3a01020304
+            skip        seen to by hand: sagadsl compensate trip/7f3a01020304 --skip hotel --why TEXT""",
     ),
     "a child inside": (
         trip(

@@ -11,7 +11,7 @@ COLUMNS = {
     "runs": "id saga status cause parent generation started updated ended arguments result error program "
     "cancel_requested",
     "steps": "run generation seq step name status attempts arguments result error compensation started ended",
-    "compensations": "run generation step compensation status attempts error started ended",
+    "compensations": "run generation step compensation status attempts error skipped started ended",
     "timeline": "run generation seq at step event attempt arguments result",
 }
 

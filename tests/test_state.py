@@ -100,6 +100,12 @@ def test_nothing_follows_a_compensated_step_and_a_done_one_is_only_compensated()
     assert following(STEPS, StepStatus.DONE) == sorted([*compensation, Kind.CANCELLED])
 
 
+def test_a_person_skips_only_what_failed_and_nothing_follows_that():
+    """The step is let be, whatever becomes of its run."""
+    assert [status for status, kind in STEPS if kind is Kind.COMPENSATION_SKIPPED] == [StepStatus.COMPENSATION_FAILED]
+    assert following(STEPS, StepStatus.SKIPPED) == []
+
+
 def test_words_are_short_lower_case_and_readable_in_the_file():
     """What stands in the file is what the command line shows."""
     words = [*Kind, *Status, *StepStatus, *Cause]

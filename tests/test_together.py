@@ -31,6 +31,7 @@ from sagadsl import (
     saga,
 )
 from sagadsl._core.registry import registry
+from sagadsl._core.runtime.deciding import Request
 
 
 class Cut(BaseException):
@@ -527,7 +528,7 @@ def test_going_on_past_failed_compensations_reaches_into_children(colour, world,
     for error in (caught.value, again.value):
         assert (error.step, error.compensated, error.pending) == ("inner/c", ("d", "a"), ())
     broken.clear()
-    run = colour.run(outer.reopen(caught.value.run, make_runtime(), compensate=True))
+    run = colour.run(outer.reopen(caught.value.run, make_runtime(), Request()))
     assert run.status == "compensated"
     assert world == ["a", "b", "c", "d", "-d", "-a", "-c", "-b"]
 
@@ -604,7 +605,7 @@ def test_a_run_that_was_compensated_on_request_pays_again_when_it_is_rerun(colou
     with closing(shop()) as db:
         with pytest.raises(SuspendedError):
             colour.call(checkout.using(runtime=make_runtime()), db, "o-1")
-        run = colour.run(checkout.reopen("checkout/o-1", provided, compensate=True))
+        run = colour.run(checkout.reopen("checkout/o-1", provided, Request()))
         assert run.status == "compensated"
         assert payments(shop) == []
         fails.pop()

@@ -50,18 +50,24 @@ def _timeout(value: float | timedelta | None) -> float | None:
     return as_seconds(value, "Compensation(timeout=...)")
 
 
+def _within(value: float | timedelta | None) -> float | None:
+    return as_seconds(value, "Compensation(within=...)")
+
+
 @frozen
 class Compensation:
     """A function that undoes a step, and how it is tried.
 
     *retries* counts extra attempts (or is a `Retry`), *timeout* is seconds or a `timedelta` for one attempt.
-    With *even_if_failed* it is also called when the step raised.
+    With *even_if_failed* it is also called when the step raised. It is called *within* seconds (or a `timedelta`) from
+    the end of the step, and then no longer: a person decides.
     """
 
     function: Callable[..., Any]
     retries: Retry = field(default=Retry(3), converter=as_retry, kw_only=True)
     timeout: float | None = field(default=None, converter=_timeout, kw_only=True)
     even_if_failed: bool = field(default=False, kw_only=True)
+    within: float | None = field(default=None, converter=_within, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not callable(self.function):
@@ -116,6 +122,8 @@ class StepSpec:
             facts["compensate_module"] = self.compensation_module
         if compensation.even_if_failed:
             facts["even_if_failed"] = True
+        if compensation.within is not None:
+            facts["within"] = compensation.within
         if self.parameters.live:
             facts["live"] = sorted(self.parameters.live)
         if isinstance(self.receiver, AsGiven):

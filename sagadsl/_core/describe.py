@@ -88,6 +88,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         compensation=slot.facts.get("compensate"),
         compensation_attempts=slot.compensation_attempts,
         compensation_error=stored_fault(slot.compensation_fault, codec),
+        **skipping(slot),
         compensation_started=as_time(begun) if begun else None,
         compensation_ended=as_time(over) if over else None,
         idempotency_key=slot.idempotency_key,
@@ -95,6 +96,12 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         started=as_time(slot.started),
         ended=as_time(ended) if ended else None,
     )
+
+
+def skipping(slot: Slot) -> dict[str, Any]:
+    """Return who gave its compensation up, and why."""
+    told = json.loads(slot.skipped or "{}")
+    return {f"skipped_{name}": str(told.get(name, "")) for name in ("by", "why")}
 
 
 def stored_value(text: str | None, codec: Codec) -> Any:
@@ -161,10 +168,14 @@ def resuming_line(scope: Scope, now: int) -> str:
     """Return what to say of a run that goes on at *now*, in microseconds since 1970."""
     from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
 
-    slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None]
+    slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None and not slot.forgotten]
     ages = age(max(0, now - max([scope.started, *(max(s.started, s.ended) for s in slots)])) / 1e6)
     line = f"resuming {short_id(scope.run.id)}, "
-    line += "paused by a failure" if scope.status is Status.PAUSED else "cut off"
+    line += (
+        ("paused" if scope.cause == Cause.REQUEST else "paused by a failure")
+        if scope.status is Status.PAUSED
+        else "cut off"
+    )
     cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED}]
     if scope.status is Status.PAUSED:
         cut = [slot for slot in slots if slot.seq in scope.paused_by and not slot.done]

@@ -275,7 +275,7 @@ def write(effect: Record, read: Iterable[Letter] = ()) -> None:
         if is_slot and not run.pending:
             run.journal.append(run.log, entry, entry.kind in run.full)
         else:
-            earlier = commit(run, entry, None if is_slot or of.parent else FINISHED.get(entry.kind), read)
+            earlier = commit(run, entry, read)
         of.apply(entry)
     except Unread:
         obey(of.scope if is_slot else of)
@@ -334,13 +334,15 @@ def obey(scope: Scope) -> None:
         raise Stop(cancelled)
 
 
-def commit(run: OpenRun, entry: Entry, finished: bool | None, read: Iterable[Letter]) -> list[Entry]:  # noqa: FBT001
-    """Write an entry with those that wait for it, the run's opening or a take-over, and return those."""
+def commit(run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
+    """Write an entry with those that wait for it (the run's opening, a take-over, a decision), and return those."""
     with run.guard:  # several branches may begin at once, and one of them opens the run
         row = run.row if run.is_new else None
         full = entry.kind in run.full or run.is_new
         earlier = run.pending
-        run.journal.commit(run.log, [*earlier, entry], full=full, row=row, finished=finished, read=read)
+        entries = [*earlier, entry]
+        told = [FINISHED[each.kind] for each in entries if not each.step and each.kind in FINISHED]
+        run.journal.commit(run.log, entries, full=full, row=row, finished=told[-1] if told else None, read=read)
         run.pending, run.is_new = [], False
     return earlier
 

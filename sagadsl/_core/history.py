@@ -122,7 +122,7 @@ def past_of(scope: Scope) -> Past | None:
         if not occurrence.isdigit() or not base:
             base, occurrence = slot.local_key, "1"
         scope.counts[base] = max(scope.counts.get(base, 0), int(occurrence))
-        if slot.again and slot.child is not None:
+        if slot.forgotten or (slot.again and slot.child is not None):
             continue  # it is run afresh
         order[slot] = None
         if base.startswith(f"{slot.name}:"):
@@ -153,7 +153,7 @@ def recorded_files(scope: Scope) -> dict[Artifact, str]:
             continue  # a child that failed: its files may have been put away
         for slot in each.slots:
             text = slot.result if slot.child is None else slot.child.result
-            if text is not None and TAG in text and not slot.again:
+            if text is not None and TAG in text and not slot.again and not slot.forgotten:
                 found |= dict.fromkeys(artifacts_in(text), slot.key)
     return found
 

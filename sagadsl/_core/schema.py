@@ -103,7 +103,7 @@ VIEWS: Final = {
     "steps": f"""
         select run.id as run, run.generation, begun.seq, begun.step, begun.name,
             case now.kind when 'intent' then 'entered' when 'compensation_done' then 'compensated'
-                when 'compensation_error' then 'compensation_failed'
+                when 'compensation_error' then 'compensation_failed' when 'compensation_skipped' then 'skipped'
                 when 'compensation_intent' then 'compensating' when 'compensation_retrying' then 'compensating'
                 else now.kind end as status,
             calls.attempts, begun.arguments,
@@ -126,11 +126,13 @@ VIEWS: Final = {
         select run.id as run, run.generation, begun.step,
             json_extract(begun.definition, '$.compensate') as compensation,
             case last.kind when 'compensation_intent' then 'entered' when 'compensation_done' then 'done'
-                when 'compensation_error' then 'failed'
+                when 'compensation_error' then 'failed' when 'compensation_skipped' then 'skipped'
                 else 'retrying' end as status,
             calls.attempts,
             case last.kind when 'compensation_error' then
                 json_extract(last.result, '$.type') || ': ' || json_extract(last.result, '$.message') end as error,
+            case last.kind when 'compensation_skipped' then
+                json_extract(last.result, '$.by') || ': ' || json_extract(last.result, '$.why') end as skipped,
             {_TIME.format("calls.started")} as started,
             case when last.kind in ('compensation_intent', 'compensation_retrying') then null
                 else {_TIME.format("last.at")} end as ended

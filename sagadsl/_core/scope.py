@@ -39,6 +39,7 @@ ENTERED, OPEN = StepStatus.ENTERED, Status.OPEN
 
 SAYS_NOTHING = frozenset({Kind.TAKEN, Kind.REFUSED})
 """What is said of a run and changes nothing about it."""
+SETTLED = frozenset({StepStatus.COMPENSATED, StepStatus.SKIPPED})
 CUT_OFF = frozenset({INTENT, BACK_INTENT, Kind.COMPENSATION_ERROR})
 """What can follow an intent only if the attempt had no end."""
 
@@ -159,6 +160,8 @@ class Slot:
     *spec* and *live* are bound when the body calls; a *redefinition* goes into the next entry. *entered_again* is the
     ``seq`` of the intent with which it was entered after it had already failed.
     *supersedes*: it is called instead of one whose result no longer stands.
+    *forgotten*: the run was put back to a step before it, so it is no part of what is replayed. *let_stand*: a person
+    has accepted that it is not compensated; *skipped* tells who gave its compensation up, and why, as JSON text.
     *retried* tells of the attempts that were tried again; *compensation_times* are when that began and when it ended.
     *unkept*: it returned, but its result cannot be stored.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
@@ -196,6 +199,9 @@ class Slot:
     cancellations: int = 0
     entered_again: int = 0
     supersedes: bool = False
+    forgotten: bool = False
+    let_stand: bool = False
+    skipped: str | None = None
     redefinition: str | None = None
     child: Scope | None = None
     spec: StepSpec | None = None
@@ -227,6 +233,8 @@ class Slot:
         elif kind is BACK_INTENT:
             self.compensation_attempts += 1
             self.compensation_times = (self.compensation_times[0] or entry.at, 0)
+        elif kind is Kind.COMPENSATION_SKIPPED:
+            self.skipped = entry.result
         elif kind is BACK_DONE:
             self.compensation_fault, self.compensated = None, entry.seq
             self.compensation_times = (self.compensation_times[0], entry.at)
@@ -295,7 +303,7 @@ class Slot:
     def is_owed(self) -> bool:
         """The journal says that its compensation must still be called."""
         facts = self.facts
-        if self.status is StepStatus.COMPENSATED or "compensate" not in facts:
+        if self.let_stand or self.status in SETTLED or "compensate" not in facts:
             return False
         return self.done or self.is_uncertain or (self.fault is not None and "even_if_failed" in facts)
 
@@ -311,8 +319,14 @@ class Slot:
 
     @property
     def is_standing(self) -> bool:
-        """Its effect has happened, or may have, and nothing can undo it."""
-        return (self.done or self.is_uncertain) and "standing" in self.facts
+        """Its effect has happened, or may have, and nothing undoes it."""
+        return (self.done or self.is_uncertain) and (self.let_stand or "standing" in self.facts)
+
+    @property
+    def lapses(self) -> int:
+        """When it can no longer be compensated, in microseconds since 1970; 0: never, or it has begun."""
+        within = None if self.compensation_attempts else self.facts.get("within")
+        return 0 if within is None else (self.ended or self.started) + int(within * 1_000_000)
 
     @property
     def place(self) -> int:
@@ -365,7 +379,10 @@ class Past:
 
 @define(eq=False, repr=False)
 class Scope:
-    """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal."""
+    """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal.
+
+    *until* is the place among its intents to which a person has it compensated, 0: all of it.
+    """
 
     run: OpenRun
     spec: SagaSpec | None
@@ -380,6 +397,7 @@ class Scope:
     cause: str | None = None
     fault: str | None = None
     paused_by: tuple[int, ...] = ()
+    until: int = 0
     started: int = 0
     ended: int = 0
     slots: list[Slot] = field(factory=list)
@@ -407,13 +425,23 @@ class Scope:
             self.left = True
             self.slot.cut_off(entry)
         elif entry.kind is Kind.RESUMED:
-            self.cause = self.fault = None
+            self.cause = self.fault = self.result = None
+            self.completed = False
         elif entry.kind not in SAYS_NOTHING:
             told = json.loads(entry.result or "{}")
             self.cause = Cause(told["cause"]) if "cause" in told else self.cause
             self.paused_by, self.ended = tuple(told.get("again", ())), entry.at
             if "fault" in told and entry.kind is not Kind.COMPENSATION_FAILED:  # that one tells of a compensation
                 self.fault = json.dumps(told["fault"])
+            self.decide(entry.kind, told)
+
+    def decide(self, kind: Kind, told: dict[str, Any]) -> None:
+        """Take in what a person decided: how far back the run is compensated, what may stand, what counts no more."""
+        self.until = 0 if kind is Kind.PAUSED else told.get("to", self.until)
+        for slot in (slot for each in self.tree() for slot in each.slots) if "accept" in told else ():
+            slot.let_stand = slot.let_stand or slot.seq in told["accept"]
+        for slot in self.slots if kind is Kind.PAUSED and "to" in told else ():
+            slot.forgotten = slot.forgotten or slot.place > told["to"]
 
     @property
     def is_open(self) -> bool:
@@ -485,13 +513,17 @@ class Scope:
 
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""
-        slots = [slot for scope in self.tree() for slot in scope.slots if slot.is_owed]
+        slots = [slot for scope in self.tree() for slot in scope.slots if slot.is_owed and slot.place > self.until]
         return sorted(slots, key=lambda slot: -slot.place)
 
     def compensated(self) -> tuple[str, ...]:
         """Return the keys of the calls that were compensated, in this scope and those inside it, in that order."""
         slots = [s for scope in self.tree() for s in scope.slots if s.status is StepStatus.COMPENSATED]
         return tuple(slot.key for slot in sorted(slots, key=lambda slot: slot.compensated))
+
+    def skipped(self) -> tuple[str, ...]:
+        """Return the keys of the calls whose compensation a person gave up."""
+        return tuple(s.key for scope in self.tree() for s in scope.slots if s.status is StepStatus.SKIPPED)
 
     # -- identity ---------------------------------------------------------------------------------------------------
 

@@ -21,12 +21,15 @@ SCOPES: Final[dict[tuple[Status | None, Kind], Status]] = {
     (S.OPEN, K.COMPENSATING): S.COMPENSATING,
     (S.OPEN, K.COMPENSATED): S.COMPENSATED,  # it failed and nothing was owed
     (S.OPEN, K.COMPENSATION_FAILED): S.COMPENSATION_FAILED,  # a child's did
+    (S.PAUSED, K.PAUSED): S.PAUSED,  # a child, put back further
     (S.PAUSED, K.TAKEN): S.PAUSED,
     (S.PAUSED, K.RESUMED): S.OPEN,
     (S.PAUSED, K.COMPENSATING): S.COMPENSATING,
     (S.PAUSED, K.COMPENSATED): S.COMPENSATED,
     (S.COMPENSATING, K.TAKEN): S.COMPENSATING,
     (S.COMPENSATING, K.COMPENSATED): S.COMPENSATED,
+    (S.COMPENSATING, K.COMPENSATING): S.COMPENSATING,  # a person asks for something else
+    (S.COMPENSATING, K.PAUSED): S.PAUSED,  # compensated as far back as was asked
     (S.COMPENSATING, K.COMPENSATION_FAILED): S.COMPENSATION_FAILED,
     (S.COMPENSATION_FAILED, K.TAKEN): S.COMPENSATION_FAILED,
     (S.COMPENSATION_FAILED, K.COMPENSATING): S.COMPENSATING,
@@ -38,6 +41,7 @@ SCOPES: Final[dict[tuple[Status | None, Kind], Status]] = {
     (S.COMPLETED, K.TAKEN): S.COMPLETED,
     (S.COMPLETED, K.COMPENSATING): S.COMPENSATING,  # on request, later
     (S.COMPLETED, K.COMPENSATED): S.COMPENSATED,  # a child, with its parent
+    (S.COMPLETED, K.PAUSED): S.PAUSED,  # a child, in which the step is to which its parent was put back
 }
 
 OWED: Final = (
@@ -79,6 +83,7 @@ STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (P.COMPENSATING, K.COMPENSATION_RETRYING): P.COMPENSATING,
     (P.COMPENSATING, K.COMPENSATION_DONE): P.COMPENSATED,
     (P.COMPENSATING, K.COMPENSATION_ERROR): P.COMPENSATION_FAILED,
+    (P.COMPENSATION_FAILED, K.COMPENSATION_SKIPPED): P.SKIPPED,
 }
 
 SCOPE_KINDS: Final = frozenset(kind for _, kind in SCOPES)

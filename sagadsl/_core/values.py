@@ -43,6 +43,7 @@ class Kind(StrEnum):
     COMPENSATION_DONE = "compensation_done"
     COMPENSATION_RETRYING = "compensation_retrying"
     COMPENSATION_ERROR = "compensation_error"
+    COMPENSATION_SKIPPED = "compensation_skipped"  # a person has seen to it, or lets it be
 
 
 class Status(StrEnum):
@@ -75,6 +76,7 @@ class StepStatus(StrEnum):
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"
+    SKIPPED = "skipped"
 
 
 class Cause(StrEnum):
@@ -183,6 +185,8 @@ class StepInfo:
     compensation: str | None = None
     compensation_attempts: int = 0
     compensation_error: Fault | None = None
+    skipped_by: str = ""
+    skipped_why: str = ""
     compensation_started: datetime | None = None
     compensation_ended: datetime | None = None
     idempotency_key: str = ""
@@ -270,11 +274,15 @@ class Completed(Generic[T]):
 
 @frozen
 class Compensated:
-    """The saga failed with *error* and everything that could be compensated was; *standing* could not be."""
+    """The saga failed with *error* and everything that could be compensated was; *standing* could not be.
+
+    *skipped_steps* are those whose compensation failed and that a person decided to let be.
+    """
 
     error: BaseException
     compensated_steps: tuple[str, ...] = ()
     standing: tuple[str, ...] = ()
+    skipped_steps: tuple[str, ...] = ()
     run: Any = field(kw_only=True, repr=False)
     exit_code: int = field(default=3, init=False)
 
@@ -288,6 +296,7 @@ class CompensationFailed:
     failed_at_step: str
     compensated_steps: tuple[str, ...] = ()
     pending_steps: tuple[str, ...] = ()
+    skipped_steps: tuple[str, ...] = ()
     run: Any = field(kw_only=True, repr=False)
     exit_code: int = field(default=6, init=False)
 

@@ -32,7 +32,7 @@ from sagadsl._core.flow import Ended, descend
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.parameters import Parameters
 from sagadsl._core.runtime import Run
-from sagadsl._core.runtime.deciding import need_functions, request_compensation
+from sagadsl._core.runtime.deciding import Asking, Request, need_functions, request_compensation
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.session import SESSION, program_at
 from sagadsl._core.settings import Options, checked_choice
@@ -365,18 +365,28 @@ class Block:
             self._over = "is completed"
         return as_call(self._runtime, scope.run, ended)
 
-    def compensate(self) -> Any:
-        """End a run by hand: compensate what it owes, or carry on doing so.
+    def compensate(self, *, dry_run: bool = False, **asked: Unpack[Asking]) -> Any:
+        """End a run by hand: compensate what it owes, or carry on doing so; also one that is completed.
 
         Return the run as it then is, or an awaitable of it where a compensation is async.
+
+        Args:
+            dry_run: Do nothing; return a `DryRun`, which says what would be done.
+            asked: What `Run.compensate` takes. After ``to=STEP`` the run is paused, and a further step goes on with it.
 
         Raises:
             UsageError: It is a block, which an exception compensates; or what compensates a step is not to be found.
             CompensationError: A compensation failed; calling this again carries on there.
         """
         self._refuse_to_end("compensate")
+        request = Request(**asked)
+        if dry_run:
+            return self._runtime.rehearse(self.id, request)
+        if self._is_record:  # it is completed, and nobody has it
+            self._let_go()
+            self._is_record = False
         if self._scope is None and self._known_id is not None:
-            opened, _ = self._runtime.reopen(self._spec, self._known_id, compensate=True, options=self._options)
+            opened, _ = self._runtime.reopen(self._spec, self._known_id, request, self._options)
             if opened.scope is None:
                 return self._runtime.find(self._known_id)
             scope = self._have(opened.scope)
@@ -387,7 +397,7 @@ class Block:
                 raise
         else:
             scope = self._opened()
-            request_compensation(scope, self._runtime.provided)
+            request_compensation(scope, request, self._runtime.provided)
         try:
             work = self._runtime.compensate_scope(scope, scope.run.id)
             return self._acompensated(work) if inspect.isawaitable(work) else self._compensated(work)
@@ -405,7 +415,7 @@ class Block:
 
     def _compensated(self, run: Run) -> Run:
         self._let_go()
-        self._over = "is compensated"
+        self._over = "is compensated" if run.status is Status.COMPENSATED else ""
         return run
 
     def _refuse_to_end(self, verb: str) -> None:

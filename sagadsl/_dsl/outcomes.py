@@ -16,7 +16,7 @@ from sagadsl._core.codec.faults import add_note
 from sagadsl._core.flow import Ended
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun
-from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, Suspended
+from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, StepStatus, Suspended
 from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError, to_type
 
 log = logging.getLogger("sagadsl")
@@ -102,7 +102,8 @@ def told(run: OpenRun, ended: Ended) -> str:
     """Say in one line what became of a run that failed."""
     done = f"compensated {', '.join(ended.compensated)}" if ended.compensated else "there was nothing to compensate"
     standing = f"; still standing: {', '.join(ended.standing)}" if ended.standing else ""
-    return f"saga {run.id}: {done}{standing}. Look: {to_type('show', run.id, run.journal.name)}"
+    skipped = f"; skipped: {', '.join(ended.skipped)}" if ended.skipped else ""
+    return f"saga {run.id}: {done}{standing}{skipped}. Look: {to_type('show', run.id, run.journal.name)}"
 
 
 def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
@@ -112,12 +113,14 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
         if ended.status is Status.COMPLETED:
             return Completed(as_call(runtime, run, ended), run=runtime.info(run))
         if ended.error is not None and not isinstance(ended.error, UsageError):
-            return Compensated(ended.error, ended.compensated, ended.standing, run=runtime.info(run))
+            return Compensated(ended.error, ended.compensated, ended.standing, ended.skipped, run=runtime.info(run))
     if isinstance(ended, CompensationError):
         why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
         cause = ended.__cause__ or why
-        steps = (ended.step, ended.compensated, ended.pending)
-        return CompensationFailed(cause, why, *steps, run=runtime.find(ended.run))
+        found = runtime.find(ended.run)
+        skipped = tuple(step.key for step in found.steps if step.status == StepStatus.SKIPPED)
+        steps = (ended.step, ended.compensated, ended.pending, skipped)
+        return CompensationFailed(cause, why, *steps, run=found)
     if isinstance(ended, SuspendedError):
         return Suspended(Status(ended.status), ended.reason, run=runtime.find(ended.run))
     return as_call(runtime, run, ended)
@@ -126,7 +129,7 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
 def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:
     """Return a run that was compensated on request."""
     __tracebackhide__ = True
-    if isinstance(ended, BaseException):
+    if isinstance(ended, BaseException) and not isinstance(ended, SuspendedError):  # that is as far back as was asked
         raise stopped_by(runtime, run, ended)
     assert run is not None  # noqa: S101  # as above
     return runtime.info(run)

@@ -12,7 +12,18 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    overload,
+    runtime_checkable,
+)
 
 import attrs
 import wrapt
@@ -30,12 +41,14 @@ from sagadsl._core.provided import Source
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime import (
     CODEC,
+    DryRun,
     Opened,
     Run,
     Runtime,
     default_runtime,
     unstorable_argument,
 )
+from sagadsl._core.runtime.deciding import Asking, Request
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.session import program_at
 from sagadsl._core.settings import Options, checked_choice
@@ -98,11 +111,13 @@ class Saga(Protocol[P, R]):
         """Go on with a stored run, with its stored arguments; live ones are those that `provide` was told of."""
 
     @overload
+    def compensate(self, run_id: str, *, dry_run: Literal[True], **asked: Unpack[Asking]) -> DryRun: ...
+    @overload
     def compensate(  # type: ignore[overload-overlap]  # as above
-        self: Saga[P, Coroutine[Any, Any, S]], run_id: str
+        self: Saga[P, Coroutine[Any, Any, S]], run_id: str, **asked: Unpack[Asking]
     ) -> Coroutine[Any, Any, Run]: ...
     @overload
-    def compensate(self, run_id: str) -> Run: ...
+    def compensate(self, run_id: str, **asked: Unpack[Asking]) -> Run: ...
 
     def graph(self) -> Graph:
         """Return what the saga's body calls, as its code has it: a `Graph` to be looked at, or saved."""
@@ -142,12 +157,14 @@ class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga`
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
         __tracebackhide__ = True
-        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, compensate=False)
+        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, None)
 
-    def compensate(self, run_id: str) -> Any:
+    def compensate(self, run_id: str, *, dry_run: bool = False, **asked: Unpack[Asking]) -> Any:
         """Compensate a stored run."""
         __tracebackhide__ = True
-        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, compensate=True)
+        if dry_run:
+            return self._self_parent.compensate(run_id, dry_run=True, **asked)
+        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, Request(**asked))
 
     def _bound_to(self) -> Any:
         """Return what the method gets as its first argument; a static one gets nothing, whatever it is called on."""
@@ -203,23 +220,25 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
         __tracebackhide__ = True
-        return self.reopened(self.__wrapped__, None, run_id, compensate=False)
+        return self.reopened(self.__wrapped__, None, run_id, None)
 
-    def compensate(self, run_id: str) -> Any:
+    def compensate(self, run_id: str, *, dry_run: bool = False, **asked: Unpack[Asking]) -> Any:
         """Compensate what a stored run owes, or carry on doing so, with this saga as its body; return the run."""
         __tracebackhide__ = True
-        return self.reopened(self.__wrapped__, None, run_id, compensate=True)
+        if dry_run:
+            return runtime_of(self._self_spec, self._self_options).rehearse(run_id, Request(**asked))
+        return self.reopened(self.__wrapped__, None, run_id, Request(**asked))
 
-    def reopened(self, wrapped: Any, instance: Any, run_id: str, *, compensate: bool) -> Any:
+    def reopened(self, wrapped: Any, instance: Any, run_id: str, request: Request | None) -> Any:
         """Run *wrapped* as the body of a stored run over its record, in the store of this saga."""
         __tracebackhide__ = True
         runtime = runtime_of(self._self_spec, self._self_options)
-        return reopen(self, (wrapped, instance), run_id, runtime, compensate=compensate)
+        return reopen(self, (wrapped, instance), run_id, runtime, request)
 
-    def reopen(self, run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
+    def reopen(self, run_id: str, runtime: Runtime, request: Request | None) -> Any:
         """Run the body of a stored run over its record."""
         __tracebackhide__ = True
-        return reopen(self, (self.__wrapped__, None), run_id, runtime, compensate=compensate)
+        return reopen(self, (self.__wrapped__, None), run_id, runtime, request)
 
     def graph(self) -> Graph:
         """Return what the saga's body calls."""
@@ -563,8 +582,8 @@ async def arun_child(slot: Slot, calling: Calling) -> Any:
 # -- stored runs ------------------------------------------------------------------------------------------------------
 
 
-def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Runtime, *, compensate: bool) -> Any:
-    """Run the body of a stored run over its record, to go on with it or to compensate it.
+def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Runtime, request: Request | None) -> Any:
+    """Run the body of a stored run over its record, to go on with it or, on *request*, to compensate it.
 
     Nobody calls, so its live arguments are those that are provided. Where they are not, what is owed is compensated
     without the body, by the names of its functions.
@@ -578,25 +597,25 @@ def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Ru
     try:
         sources = runtime.provided.sources(spec, names, f"run {run_id}: the saga {spec.name}")
     except UsageError as missing:
-        if not compensate:
+        if request is None:
             raise
         try:
-            return runtime.compensate_without_body(run_id, is_async=spec.is_async)
+            return runtime.compensate_without_body(run_id, request, is_async=spec.is_async)
         except UsageError as error:
             raise error from missing
-    opened, arguments = runtime.reopen(spec, run_id, compensate=compensate, options=options)
+    opened, arguments = runtime.reopen(spec, run_id, request, options)
 
     def bind(live: dict[str, Any]) -> Callable[[], Any]:
         values = given | arguments | live
         lacking = [name for name in parameters.names if name not in values and name not in parameters.defaults]
-        if lacking and not compensate:
+        if lacking and request is None:
             names = ", ".join(lacking)
             msg = f"run {run_id} was recorded without {names}, which {spec.name} takes now: give it a default"
             raise UsageError(msg)
         args, kwargs = parameters.spread(values)
         return functools.partial(plain_function(wrapped), *args, **kwargs)
 
-    calling = Calling(spec, options, runtime, wrapped, as_compensated if compensate else as_call)
+    calling = Calling(spec, options, runtime, wrapped, as_call if request is None else as_compensated)
     return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
 
 

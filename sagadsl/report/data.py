@@ -86,6 +86,8 @@ def step_data(step: StepInfo) -> dict[str, Any]:
         "compensation": step.compensation,
         "compensation_attempts": step.compensation_attempts,
         "compensation_error": fault_data(step.compensation_error),
+        "skipped_by": step.skipped_by or None,
+        "skipped_why": step.skipped_why or None,
         "compensation_started": moment(step.compensation_started),
         "compensation_ended": moment(step.compensation_ended),
         "idempotency_key": step.idempotency_key,

@@ -7,6 +7,7 @@ gives a meaning of its own. Long runs are folded in the middle, so that a story 
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -35,6 +36,7 @@ TONES: dict[str, str] = {
     StepStatus.COMPENSATING: "back",
     StepStatus.COMPENSATED: "back",
     StepStatus.COMPENSATION_FAILED: "bad",
+    StepStatus.SKIPPED: "doubt",
     Status.OPEN: "busy",
     Status.PAUSED: "doubt",
     Status.WAITING: "busy",
@@ -295,6 +297,13 @@ def compensations(run: RunInfo) -> list[StepInfo]:
     return sorted(begun, key=lambda step: step.compensation_started or step.compensation_ended or never)
 
 
+ENDS = {
+    StepStatus.COMPENSATED: "done",
+    StepStatus.COMPENSATION_FAILED: "failed",
+    StepStatus.SKIPPED: "skipped",
+}
+
+
 def _back(step: StepInfo, course: Course, limit: int) -> Line:
     notes = [f"for {printable(step.key, 60)}"]
     begun, over = step.compensation_started, step.compensation_ended
@@ -304,8 +313,9 @@ def _back(step: StepInfo, course: Course, limit: int) -> Line:
         notes.append(f"{step.compensation_attempts} attempts")
     if step.compensation_error:
         notes.append(printable(step.compensation_error, min(limit, 120)))
-    words = {StepStatus.COMPENSATED: "done", StepStatus.COMPENSATION_FAILED: "failed"}.get(StepStatus(step.status))
-    words = words or ("under way" if course.run.is_live else "cut off")
+    if step.skipped_by:
+        notes.append(f"skipped by {printable(step.skipped_by, 60)}: {printable(step.skipped_why, limit)}")
+    words = ENDS.get(StepStatus(step.status)) or ("under way" if course.run.is_live else "cut off")
     return Line(
         at=course.offset(begun or over),
         sign=SIGNS.get(step.status, " "),
@@ -364,6 +374,9 @@ def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
         yield "nothing", "it is compensated, and nothing is owed; a new call of the saga is a new run"
     elif run.status is Status.COMPENSATION_FAILED:
         yield "compensate", f"mend what made the compensation fail, then: {back}"
+        stuck = next((step.key for step in run.steps if step.status == StepStatus.COMPENSATION_FAILED), None)
+        if stuck is not None and not run.program.startswith(SESSION):
+            yield "skip", f"seen to by hand: {back} --skip {shlex.quote(printable(stuck, 200))} --why TEXT"
     elif run.status is Status.COMPENSATING:
         yield "carry on", back
     else:

@@ -24,6 +24,7 @@ SIGNS: dict[str, str] = {
     StepStatus.COMPENSATING: "<",
     StepStatus.COMPENSATED: "-",
     StepStatus.COMPENSATION_FAILED: "!",
+    StepStatus.SKIPPED: "/",
     Status.OPEN: ">",
     Status.PAUSED: "=",
     Status.WAITING: "~",

@@ -6,6 +6,7 @@ With ``compensate_order="parallel"`` what overlapped is compensated at the same 
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from attrs import define
@@ -19,10 +20,12 @@ from sagadsl._core.flow.record import give_up
 from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Receiver, Source
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.values import Cause, Kind, NotLanded, Status, StepStatus
+from sagadsl._core.values import Cause, Kind, NotLanded, Status, StepStatus, as_time
 from sagadsl.errors import (
     CompensationError,
     Fault,
+    SuspendedError,
+    to_type,
 )
 
 K = Kind
@@ -37,6 +40,7 @@ class Ended:
     error: BaseException | None = None
     compensated: tuple[str, ...] = ()
     standing: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     warning: str = ""
 
 
@@ -56,11 +60,42 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
     failures = yield from call_owed(scope, owed, fault)
     if failures:
         yield from stay_stuck(scope, cause, failures, error)
+    if scope.until:
+        yield from go_back(scope)
     for child in reversed(list(scope.tree())):
         if child is not scope and child.status is not Status.COMPENSATED:
             yield Record(K.COMPENSATED, child)
     yield Record(K.COMPENSATED, scope, None, None if begun else told)
-    return Ended(Status.COMPENSATED, compensated=scope.compensated(), standing=standing_in(scope))
+    return is_compensated(scope)
+
+
+def is_compensated(scope: Scope) -> Ended:
+    """Say how a saga ended that is compensated."""
+    steps = (scope.compensated(), standing_in(scope), scope.skipped())
+    return Ended(Status.COMPENSATED, None, None, *steps)
+
+
+def go_back(scope: Scope) -> Flow[None]:
+    """Record that a run stands again where one of its steps had ended; what came later counts no more.
+
+    A child that reaches beyond that step goes on when the run is resumed; one that began later is called afresh.
+
+    Raises:
+        Stop: Always; a person decides when it goes on.
+    """
+    run, until = scope.run, scope.until
+    slots = [(slot, each) for each in scope.tree() for slot in each.slots]
+    key = next(slot.key for slot, _ in slots if slot.place == until)
+    told = f'{{"cause":"{Cause.REQUEST}","to":{until}}}'
+    reaching = {outer for slot, each in slots if slot.place > until and not slot.forgotten for outer in each.chain()}
+    for each in reversed(list(scope.tree())):
+        if each.seq > until:
+            if each.status is not Status.COMPENSATED:
+                yield Record(K.COMPENSATED, each)
+        elif each is scope or (each in reaching and each.status is not Status.COMPENSATED):
+            yield Record(K.PAUSED, each, None, told)
+    reason = f"it was put back to {key}, and what came after that is compensated"
+    raise run.halt(SuspendedError(run.id, Status.PAUSED, reason, is_block=scope.is_block, store=run.journal.name))
 
 
 def call_owed(scope: Scope, owed: list[Slot], fault: Fault | None) -> Flow[dict[Slot, Fault]]:
@@ -124,6 +159,11 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         LookupError: There is no such function any more, or a value that it needs.
     """
     run, wanted = slot.run, slot.facts["compensate"]
+    if 0 < slot.lapses < run.clock():
+        when = as_time(slot.lapses).isoformat(timespec="seconds")
+        accept = f"{to_type('compensate', run.id, run.journal.name)} --accept {shlex.quote(slot.key)}"
+        msg = f"step {slot.key} could be compensated until {when}; to let it stand: {accept}"
+        raise LookupError(msg)
     spec = slot.compensating_step()
     compensation: Compensation | None = spec.compensation if spec is not None else None
     receiver: Receiver | AsGiven | None = spec.receiver if spec is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.effects import Flow, Gather, Record
-from sagadsl._core.flow.compensation import Ended, compensate, standing_in, stay_stuck
+from sagadsl._core.flow.compensation import Ended, compensate, is_compensated, stay_stuck
 from sagadsl._core.flow.doubt import ask_of
 from sagadsl._core.flow.record import interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import CLOSED, barred, leave_when_stopped, pause, survive
@@ -119,7 +119,7 @@ def settle_compensating(scope: Scope) -> Flow[Ended]:
     fault = run.codec.told_fault(scope.fault) if scope.fault else None
     error = run.original(fault, scope.path)
     if scope.status is Status.COMPENSATED:
-        ended = Ended(Status.COMPENSATED, compensated=scope.compensated(), standing=standing_in(scope))
+        ended = is_compensated(scope)
     else:
         scope.closing = True
         yield Gather(scope)

@@ -34,8 +34,9 @@ from sagadsl._core.observers.progress import Progress
 from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of, process_of, told_owner
 from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
-from sagadsl._core.runtime.deciding import is_to_cancel, obey_first, queue, request_compensation
+from sagadsl._core.runtime.deciding import Request, is_to_cancel, obey_first, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
+from sagadsl._core.runtime.rehearsal import DryRun, rehearse
 from sagadsl._core.runtime.stored import Run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
 from sagadsl._core.session import SESSION
@@ -58,10 +59,11 @@ from sagadsl.errors import (
     RunConflictError,
     RunLostError,
     Stop,
+    SuspendedError,
     UsageError,
 )
 
-__all__ = ["CODEC", "Opened", "Run", "Runtime", "default_runtime", "unstorable_argument"]
+__all__ = ["CODEC", "DryRun", "Opened", "Run", "Runtime", "default_runtime", "unstorable_argument"]
 
 TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 log = logging.getLogger("sagadsl")
@@ -461,23 +463,23 @@ class Runtime:
     # -- runs that are there ----------------------------------------------------------------------------------------
 
     def reopen(
-        self, spec: SagaSpec | None, run_id: str, *, compensate: bool, options: Options = NO_OPTIONS
+        self, spec: SagaSpec | None, run_id: str, request: Request | None, options: Options = NO_OPTIONS
     ) -> tuple[Opened, dict[str, Any]]:
-        """Open a stored run by its id, to go on or to be compensated; return it and its stored arguments."""
+        """Open a stored run by its id, to go on or, on *request*, to be compensated; return it and its arguments."""
         tenure = Tenure()
         journal = self.journal()
         row = self._row(run_id, journal)
         if spec is not None and row.saga != spec.name:
             raise RunConflictError(row.id, f"is a run of {row.saga}, not of {spec.name}: name that saga")
         text, arguments = self._arguments(journal, row) if spec is not None else ("{}", {})
-        if spec is not None and not compensate:
+        if spec is not None and request is None:
             asked = Asked(spec, options, journal, text, row.arguments_digest, tenure)
             return self._reopen(asked, row), arguments
         try:
             row, _ = claim(tenure, journal, row)
             scope = self._load(spec, row, journal)
             scope.run.log.holder = tenure
-            is_owed = request_compensation(scope, self.provided if spec is None else None)
+            is_owed = request_compensation(scope, request or Request(), self.provided if spec is None else None)
             if is_owed:
                 self._watch(scope)
         except BaseException:
@@ -519,12 +521,19 @@ class Runtime:
                 detach(scope.run)
         return reason
 
-    def compensate_without_body(self, run_id: str, *, is_async: bool = False) -> Any:
+    def rehearse(self, run_id: str, request: Request) -> DryRun:
+        """Say what a request to compensate would do."""
+        journal = self.journal()
+        scope = self._load(None, self._row(run_id, journal), journal)
+        _open_runs.discard(scope.run)
+        return rehearse(scope, request, self.codec)
+
+    def compensate_without_body(self, run_id: str, request: Request | None = None, *, is_async: bool = False) -> Any:
         """Compensate a run whose saga this program does not have, or cannot run, by functions found by their names.
 
         It is to be awaited if the saga is known to be async, or if one of them is.
         """
-        opened, _ = self.reopen(None, run_id, compensate=True)
+        opened, _ = self.reopen(None, run_id, request)
         return self.compensate_scope(opened.scope, run_id, is_async=is_async)
 
     def compensate_scope(self, scope: Scope | None, run_id: str, *, is_async: bool = False) -> Any:
@@ -538,7 +547,8 @@ class Runtime:
             supply(scope, self.provided)
             self.drivers[0](settle(scope, None, None, pauses=False))
         except Stop as stop:
-            raise stop.reason from None
+            if not isinstance(stop.reason, SuspendedError):  # as far back as was asked
+                raise stop.reason from None
         finally:
             self.close(scope.run)
         return self.find(run_id)
@@ -551,7 +561,8 @@ class Runtime:
             await asupply(scope, self.provided)
             await self.drivers[1](settle(scope, None, None, pauses=False))
         except Stop as stop:
-            raise stop.reason from None
+            if not isinstance(stop.reason, SuspendedError):  # as above
+                raise stop.reason from None
         finally:
             self.close(scope.run)
         return self.find(run_id)

@@ -1,4 +1,4 @@
-"""What a person decides about a run that this process holds: that it is compensated.
+"""What a person decides about a run: that it is cancelled, or compensated, how far back, and what of it is let be.
 
 What is decided is an entry like any other, queued so that it is written with the first effect that follows from it: who
 is refused, for whatever reason, has written nothing.
@@ -8,17 +8,67 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shlex
+import socket
+from collections.abc import Iterable
+from typing import TypedDict
+
+from attrs import field, frozen
 
 from sagadsl._core.drive import obey
 from sagadsl._core.flow import past_pivot
 from sagadsl._core.ownership import owner
 from sagadsl._core.provided import Provided
-from sagadsl._core.scope import Scope
+from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.supply import lacking
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, Status
+from sagadsl._core.values import Cause, Entry, Kind, RunInfo, Status, StepStatus
 from sagadsl.errors import RunCancelledError, RunConflictError, Stop, UsageError, to_type
 
 log = logging.getLogger("sagadsl")
+
+
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        msg = f"compensate(accept=...) takes a list of steps, accept=[{given!r}]"
+        raise UsageError(msg)
+    return tuple(given)
+
+
+@frozen(kw_only=True)
+class Request:
+    """What a person asks of a compensation: how far back (*to* a step), what may stand (*accept*), what is let be.
+
+    Raises:
+        UsageError: It makes no sense.
+    """
+
+    to: str | None = None
+    accept: tuple[str, ...] = field(default=(), converter=_names)
+    skip: str | None = None
+    why: str = ""
+    by: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if self.skip is not None and not self.why:
+            msg = f"compensate(skip={self.skip!r}) takes why=, for whoever looks at the run later"
+            raise UsageError(msg)
+        if self.skip is None and (self.why or self.by):
+            msg = "compensate(why=..., by=...) tell of a step that is skipped: name it, skip=..."
+            raise UsageError(msg)
+        if self.skip is not None and self.to is not None:
+            msg = "compensate(skip=..., to=...): first skip what failed, then go back further"
+            raise UsageError(msg)
+
+
+class Asking(TypedDict, total=False):
+    """What `Run.compensate` takes."""
+
+    to: str | None
+    accept: Iterable[str]
+    skip: str | None
+    why: str
+    by: str
 
 
 def queue(scope: Scope, kind: Kind, result: str | None) -> None:
@@ -27,6 +77,14 @@ def queue(scope: Scope, kind: Kind, result: str | None) -> None:
     entry = Entry(0, 0, kind, scope.seq, scope.path, None, None, run.clock(), None, None, None, result)
     run.pending.append(entry)
     scope.apply(entry)
+
+
+def queue_of(slot: Slot, kind: Kind, result: str | None) -> None:
+    """Do so with an entry about a call."""
+    run = slot.run
+    entry = Entry(0, 0, kind, slot.scope.seq, slot.key, slot.seq, None, run.clock(), None, None, None, result)
+    run.pending.append(entry)
+    slot.apply(entry)
 
 
 def is_to_cancel(run: RunInfo, store: str) -> bool:
@@ -58,35 +116,160 @@ def obey_first(scope: Scope) -> None:
             raise stop.reason from None
 
 
-def request_compensation(scope: Scope, by_names: Provided | None) -> bool:
+def request_compensation(scope: Scope, request: Request, by_names: Provided | None) -> bool:
     """Say what a request to compensate means for a run; say what is owed, and tell whether anything may be.
 
     Where no body is going to bind what is owed, it is found *by_names*, with these live arguments.
 
     Raises:
-        RunConflictError: There is no way back.
-        UsageError: What no body binds is not to be found.
+        RunConflictError: There is no way back, or something would stand that nobody has accepted.
+        UsageError: It names what the run does not have, or what no body binds is not to be found.
     """
     run = scope.run
-    if scope.status is Status.COMPENSATED:
+    if not is_to_compensate(scope, request):
         return False
-    if scope.status is Status.COMPLETED:
-        raise RunConflictError(run.id, "is completed; nothing of it is owed")
-    pivot = scope.pivot()
-    if pivot is not None and pivot.has_happened:
-        raise past_pivot(pivot)
+    undecided = decide(scope, request)
+    if undecided:
+        raise RunConflictError(run.id, f"was left as it is: {what_stands(scope, undecided)}")
     if by_names is not None:
         need_functions(scope, by_names)
     from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
     owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
     log.warning("compensating %s: %s", short_id(run.id), owed, extra={"run": run.id})
-    if scope.status is Status.COMPENSATING:
+    return True
+
+
+def is_to_compensate(scope: Scope, request: Request) -> bool:
+    """Tell whether there may be something to do.
+
+    Raises:
+        RunConflictError: There is no way back.
+    """
+    run = scope.run
+    pivot = scope.pivot()
+    if pivot is not None and pivot.has_happened:
+        raise past_pivot(pivot)
+    if scope.status is Status.COMPENSATED and request.to is not None:
+        raise RunConflictError(run.id, "is compensated as a whole: there is no step to which it could go back")
+    if scope.status is Status.PAUSED and request.to is not None:
+        until = place_of(scope, request.to)
+        return any(slot.place > until and not slot.forgotten for slot in slots_of(scope))
+    return scope.status is not Status.COMPENSATED
+
+
+def decide(scope: Scope, request: Request) -> dict[Slot, str]:
+    """Queue what a person decides; return what they would have to accept first, and why.
+
+    How far back, what may stand and what is skipped is then on record, and what is owed follows from that alone.
+    """
+    carries_on = scope.status in {Status.COMPENSATING, Status.COMPENSATION_FAILED} and request.to is None
+    until = scope.until if carries_on else place_of(scope, request.to)
+    begun = carries_on or (scope.status is not Status.COMPLETED and request.to is None)
+    doubtful = undone_by_nobody(scope, until, begun=begun)
+    accepted = [step_named(scope, name, doubtful, "accept") for name in request.accept]
+    if request.skip is not None:
+        failed = [slot for slot in scope.owed() if slot.status is StepStatus.COMPENSATION_FAILED]
+        skipped = step_named(scope, request.skip, failed, "skip")
+        queue_of(skipped, Kind.COMPENSATION_SKIPPED, json.dumps({"by": request.by or person(), "why": request.why}))
+    if scope.status is Status.COMPENSATING and carries_on and not accepted:
         queue(scope, Kind.TAKEN, owner())
     else:
-        cause = scope.cause if scope.status is Status.COMPENSATION_FAILED else Cause.REQUEST
-        queue(scope, Kind.COMPENSATING, json.dumps({"cause": cause or Cause.REQUEST}))
-    return True
+        cause = scope.cause if carries_on and scope.cause else Cause.REQUEST
+        told = {"cause": cause, "to": until, "accept": [slot.seq for slot in accepted]}
+        queue(scope, Kind.COMPENSATING, json.dumps({name: value for name, value in told.items() if value}))
+    return {slot: why for slot, why in doubtful.items() if slot not in accepted}
+
+
+def what_stands(scope: Scope, undecided: dict[Slot, str]) -> str:
+    """Say what would stand, and how to accept that."""
+    run, keys = scope.run, [slot.key for slot in undecided]
+    told = ", ".join(f"{slot.key} {why}" for slot, why in undecided.items())
+    options = "".join(f" --accept {shlex.quote(key)}" for key in keys)
+    typed = to_type("compensate", run.id, run.journal.name)
+    return f"{told}. To compensate the others: compensate(accept={keys}), or {typed}{options}"
+
+
+def undone_by_nobody(scope: Scope, until: int, *, begun: bool) -> dict[Slot, str]:
+    """Return what would stand beyond a place that is not on record as standing, and why.
+
+    What nothing can undo a run that failed compensates around; who undoes one that is completed has to say so.
+    """
+    now = scope.run.clock()
+    found = {}
+    for slot in slots_of(scope):
+        if slot.place <= until or slot.let_stand or slot.forgotten:
+            continue
+        if slot.is_standing and not begun:
+            found[slot] = "cannot be undone"
+        elif slot.is_owed and 0 < slot.lapses < now:
+            found[slot] = "can no longer be undone"
+    return found
+
+
+GOING_BACK = frozenset(
+    {StepStatus.COMPENSATING, StepStatus.COMPENSATED, StepStatus.COMPENSATION_FAILED, StepStatus.SKIPPED}
+)
+UNDONE_IN_PART = frozenset({Status.COMPENSATING, Status.COMPENSATION_FAILED})
+
+
+def slots_of(scope: Scope) -> list[Slot]:
+    """Return every call of a run, children included, in the order in which they began."""
+    return sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
+
+
+def place_of(scope: Scope, step: str | None) -> int:
+    """Return the place among the intents after which everything is compensated to get back to a step; 0: everything.
+
+    Raises:
+        RunConflictError: The run does not have that step, or cannot get back to it.
+    """
+    if step is None:
+        return 0
+    calls = [slot for slot in slots_of(scope) if counts(slot)]
+    ended = [slot for slot in calls if (slot.child.completed if slot.child else slot.done)]
+    slot = step_named(scope, step, [each for each in ended if each.status not in GOING_BACK], "to")
+    until = max([slot.place, *(each.place for each in (slots_of(slot.child) if slot.child else ()))])
+    undone = [each.key for each in calls if each.place <= until and each.status in GOING_BACK]
+    undone += [each.path for each in scope.tree() if 1 < each.seq <= until and each.status in UNDONE_IN_PART]
+    if undone:
+        reason = f"cannot go back to {slot.key}: {', '.join(undone)} before it is being undone already"
+        raise RunConflictError(scope.run.id, f"{reason}. Compensate the rest too: compensate() without to=")
+    return until
+
+
+def counts(slot: Slot) -> bool:
+    """Tell whether a call is part of the run as it stands: no child around it failed, nobody went back before it."""
+    around = (slot.child or slot.scope).chain()
+    return not slot.forgotten and all(each.status is not Status.COMPENSATED for each in around)
+
+
+def step_named(scope: Scope, name: str, among: Iterable[Slot], option: str) -> Slot:
+    """Return the one call that is meant: by its key, or by an end of it that only one has.
+
+    Raises:
+        RunConflictError: None is, or several.
+    """
+    keys = {slot.key: slot for slot in among}
+    if any(slot.key == name for slot in slots_of(scope)):
+        fitting = [key for key in keys if key == name]
+    else:
+        fitting = [key for key in keys if key.endswith(f"/{name}") or keys[key].name == name]
+    if len(fitting) == 1:
+        return keys[fitting[0]]
+    there = f"it could be {', '.join(fitting)}" if fitting else f"there is {', '.join(keys) or 'none'}"
+    raise RunConflictError(scope.run.id, f"has no one step {name!r} for {option}: {there}")
+
+
+def person() -> str:
+    """Say who decides: who is logged in, and where."""
+    import getpass  # noqa: PLC0415  # on first use
+
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        name = f"user {os.getuid()}"
+    return f"{name} on {socket.gethostname()}"
 
 
 def need_functions(scope: Scope, provided: Provided) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, fields, frozen
 
 from sagadsl._core.journal import Outline
 from sagadsl._core.registry import registry
+from sagadsl._core.runtime.deciding import Request
 from sagadsl._core.shown import ShownRun
 from sagadsl.errors import UsageError
 
@@ -67,20 +69,46 @@ class Run(ShownRun):
             UsageError: The program has not imported the saga, or does not provide a live argument of it.
         """
         __tracebackhide__ = True
-        return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), compensate=False)
+        return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), None)
 
-    def compensate(self) -> Any:
+    def compensate(
+        self,
+        *,
+        to: str | None = None,
+        accept: Iterable[str] = (),
+        skip: str | None = None,
+        why: str = "",
+        by: str = "",
+        dry_run: bool = False,
+    ) -> Any:
         """Compensate what the run owes, or carry on doing so; return the run as it then is, or an awaitable of it.
+
+        A completed run is compensated later in the same way. Once more, it changes nothing.
+
+        Args:
+            to: A step, by its key: only what came after it is compensated, and the run is left paused there. Resumed,
+                it calls what came after once more, under keys of their own (``charge#2``).
+            accept: Steps that will stand: those that nothing can undo, of a run that is completed or goes back to a
+                step, and those whose time to be compensated is over.
+            skip: A step whose compensation failed, and that is let be.
+            why: The reason, for whoever looks at the run later: it has to be said.
+            by: Who says so; by default whoever is logged in.
+            dry_run: Do nothing; return a `DryRun`, which says what would be done.
 
         Raises:
             CompensationError: A compensation failed; calling this again carries on there.
+            RunConflictError: There is no such step, or no way back, or something would stand that is not accepted.
+                Nothing was done.
         """
         __tracebackhide__ = True
-        saga = self._saga(needed=False)
+        request = Request(to=to, accept=accept, skip=skip, why=why, by=by)
         runtime = self._runtime.at(self._journal)
+        if dry_run:
+            return runtime.rehearse(self.id, request)
+        saga = self._saga(needed=False)
         if saga is not None:
-            return saga.reopen(self.id, runtime, compensate=True)
-        return runtime.compensate_without_body(self.id)
+            return saga.reopen(self.id, runtime, request)
+        return runtime.compensate_without_body(self.id, request)
 
     def cancel(self) -> Run:
         """Ask that the run be cancelled; return it as it then is.
