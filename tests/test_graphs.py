@@ -440,7 +440,7 @@ QUOTED = r'"[^"`<>&\\|\[\]{}\n]*"'
 SHAPE = rf"\[{QUOTED}\]|\(\({QUOTED}\)\)|\(\[{QUOTED}\]\)"
 MERMAID = (
     rf"flowchart TB|  %% {QUOTED}|\s+(subgraph )?\w+({SHAPE})(:::\w+)?|\s+end|  \w+ --> \w+"
-    rf"|  \w+ -\. {QUOTED} \.-> \w+|  classDef \w+ stroke:#\w+,stroke-width:2px"
+    rf"|  \w+ -\. {QUOTED} \.->? \w+|  classDef \w+ stroke:#\w+,stroke-width:2px"
 )
 
 

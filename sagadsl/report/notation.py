@@ -201,11 +201,38 @@ def mermaid(graph: Drawing) -> str:
         *parts.lines,
         f"  {end}([{_mermaid(graph.ending or 'end')}]):::{graph.tone}",
         *(f"  {one} --> {other}" for one, other in parts.forth),
-        *(f"  {one} -. {_mermaid(function)} .-> {other}" for one, other, function in parts.back),
+        *_ways_back(parts, start),
         *(f"  classDef {tone} stroke:{LIGHT[tone]},stroke-width:2px" for tone in TONES),
         *(f"  %% {_mermaid(note)}" for note in graph.notes),
     ]
     return "\n".join(lines)
+
+
+def _ways_back(parts: Net, start: str) -> Iterator[str]:
+    """Yield the ways back. Mermaid lays a graph out by the first ways that it finds through it, depth first.
+
+    Where a way back leads to what is on the way already, it is drawn upwards. One into a branch that is not (the other
+    ones of ``parallel``) would pull that branch down, so it is a line that begins there, without a head.
+    """
+    came_from = {start: ""}
+    ways: dict[str, list[str]] = {}
+    for one, other in parts.forth:
+        ways.setdefault(one, []).append(other)
+    at = [(start, iter(ways.get(start, ())))]
+    while at:
+        here, others = at[-1]
+        following = next((each for each in others if each not in came_from), None)
+        if following is None:
+            at.pop()
+        else:
+            came_from[following] = here
+            at.append((following, iter(ways.get(following, ()))))
+    for one, other, function in parts.back:
+        here = one
+        while here and here != other:
+            here = came_from.get(here, "")
+        label = _mermaid(function)
+        yield f"  {one} -. {label} .-> {other}" if here else f"  {other} -. {label} .- {one}"
 
 
 def _told(block: Call | More) -> str:
@@ -238,7 +265,7 @@ def dot(graph: Drawing) -> str:
     start, end = net(graph, parts)
     lines = [
         f"digraph {_dot(graph.title)} {{",
-        '  node [shape=box, style=rounded, fontname="sans-serif"]; edge [fontname="sans-serif", fontsize=10];',
+        '  graph [fontname="sans-serif"]; node [shape=box, style=rounded, fontname="sans-serif"]; edge [fontname="sans-serif", fontsize=10];',
         f'  {start} [shape=circle, label="", width=0.2];',
         *parts.lines,
         f'  {end} [label={_dot(graph.ending or "end")}, color="{LIGHT[graph.tone]}"];',
