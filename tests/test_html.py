@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_report import FULL, RUNS, START, flight, hotel, trip
 
-from sagadsl import Cause, Fault, RunInfo, Status, StepInfo, StepStatus
-from sagadsl.report import run_html, run_text, runs_html, stack_html, stack_text
+from sagadsl import Cause, Fault, Status, StepInfo, StepStatus
+from sagadsl.report import run_html, run_text, runs_html, stack_html
 from sagadsl.report.story import Gap, story
 
 TAGS = {"div", "style", "b", "code", "span", "dl", "dt", "dd", "small", "details", "summary", "i", "ol", "li", "p"}
@@ -203,36 +203,3 @@ def test_a_judge_of_html_says_no():
     """What would be executed, fetched or found by an id."""
     for wrong in ("<script></script>", "<p id=x>", "<img>", "<p onclick=x>", "<p style='background:url(x)'>"):
         assert not is_inert(f"<div>{wrong}{'</p>' if wrong.startswith('<p') else ''}</div>".replace("<img>", "<a></a>"))
-
-
-def test_a_run_its_list_and_its_stack_show_themselves_in_notebooks(runtime):
-    """Each in both forms; the list and the stack are still a list and a tuple."""
-    from sagadsl import saga, step
-
-    @step(compensate=print)
-    def flight(city):
-        return f"flight to {city}"
-
-    @step(compensate=None)
-    def hotel(city):
-        raise OSError(city)
-
-    @saga(runtime=runtime, on_failure="pause")
-    def trip(city):
-        flight(city)
-        hotel(city)
-
-    run = trip.outcome("Rome").run
-    both = run._repr_mimebundle_(include=None, exclude=None)
-    assert both.keys() == {"text/plain", "text/html"}
-    assert both["text/plain"].splitlines()[0].endswith("= paused")
-    assert f"sagadsl resume {run.id} --db {runtime.journal().name}" in Reader(both["text/html"]).text
-    listed = runtime.runs()
-    assert isinstance(listed, list)
-    assert "OSError: Rome" in Reader(listed._repr_mimebundle_()["text/html"]).text
-    assert "OSError: Rome" in listed._repr_mimebundle_()["text/plain"]
-    assert isinstance(run.stack, tuple)
-    assert run.stack._repr_mimebundle_()["text/plain"] == "1  print  for flight" == stack_text(run.stack)
-    assert "1 print for flight" in Reader(run.stack._repr_mimebundle_()["text/html"]).text
-    assert runtime.runs(status="waiting")._repr_mimebundle_()["text/plain"] == "no runs"
-    assert isinstance(run, RunInfo)

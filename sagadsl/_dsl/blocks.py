@@ -79,6 +79,11 @@ class Block:
             return f"<saga {self._spec.name!r} {self._over or 'not begun'}>"
         return f"<saga {self._spec.name!r} {self._last.run.id} {self._over or f'is {self._last.status}'}>"
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
+        if self._last is None or (self._last.parent is None and self._last.run.is_new):
+            return {"text/plain": repr(self)}  # to look at it is not to begin it
+        return self.info._repr_mimebundle_()
+
     if not TYPE_CHECKING:  # which refuse the call themselves
 
         def __call__(self, *_: object, **__: object) -> None:

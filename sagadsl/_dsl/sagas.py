@@ -54,6 +54,7 @@ from sagadsl._core.session import program_at
 from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Outcome, Status
+from sagadsl._dsl.drawn import Drawn
 from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
 from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
@@ -138,7 +139,7 @@ class Saga(Protocol[P, R]):
         """Return the same saga with these settings."""
 
 
-class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
+class BoundSaga(Drawn, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
     """A saga that is a method, bound to its instance."""
 
     @property
@@ -170,20 +171,11 @@ class BoundSaga(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga`
         """Return what the method gets as its first argument; a static one gets nothing, whatever it is called on."""
         return getattr(self.__wrapped__, "__self__", None)
 
-    def graph(self) -> Graph:
-        """Return what the saga's body calls."""
-        from sagadsl._dsl.drawn import saga_graph  # noqa: PLC0415  # on first use
-
-        return saga_graph(self)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
-        return self.graph()._repr_mimebundle_()
-
     def __reduce_ex__(self, protocol: Any) -> Any:
         return getattr, (owner_of(self), self.__wrapped__.__name__)
 
 
-class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
+class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
     """What `saga` makes of a function. wrapt keeps name, signature, binding; it pickles by name, copies as itself."""
 
     __bound_function_wrapper__ = BoundSaga
@@ -239,15 +231,6 @@ class SagaFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` h
         """Run the body of a stored run over its record."""
         __tracebackhide__ = True
         return reopen(self, (self.__wrapped__, None), run_id, runtime, request)
-
-    def graph(self) -> Graph:
-        """Return what the saga's body calls."""
-        from sagadsl._dsl.drawn import saga_graph  # noqa: PLC0415  # on first use
-
-        return saga_graph(self)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
-        return self.graph()._repr_mimebundle_()
 
     def __reduce_ex__(self, protocol: Any) -> str:
         return str(self.__wrapped__.__qualname__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sagadsl._core.values import RunInfo, StepInfo, StepStatus
 from sagadsl.report.blocks import LABEL, Block, Box, Call, Drawing, Fork, Mesh, More, joined
-from sagadsl.report.story import Gap, folded, run_tone, step_tone, step_words
+from sagadsl.report.story import TONES, Gap, folded, run_tone, step_tone, step_words
 from sagadsl.report.words import printable, span, status_words
 
 MOST = 60
@@ -143,8 +143,8 @@ def _call(step: StepInfo, inside: Mapping[str, Sequence[StepInfo]], run: RunInfo
 
 
 def _back_tone(step: StepInfo) -> str:
-    if step.status == StepStatus.COMPENSATED:
-        return "back"
+    if step.status in {StepStatus.COMPENSATED, StepStatus.SKIPPED}:
+        return TONES[step.status]
     return "bad" if step.compensation_error else "busy" if step.compensation_attempts else "calm"
 
 

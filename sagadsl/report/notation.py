@@ -265,7 +265,8 @@ def dot(graph: Drawing) -> str:
     start, end = net(graph, parts)
     lines = [
         f"digraph {_dot(graph.title)} {{",
-        '  graph [fontname="sans-serif"]; node [shape=box, style=rounded, fontname="sans-serif"]; edge [fontname="sans-serif", fontsize=10];',
+        '  graph [fontname="sans-serif"]; edge [fontname="sans-serif", fontsize=10];',
+        '  node [shape=box, style=rounded, fontname="sans-serif"];',
         f'  {start} [shape=circle, label="", width=0.2];',
         *parts.lines,
         f'  {end} [label={_dot(graph.ending or "end")}, color="{LIGHT[graph.tone]}"];',

@@ -340,6 +340,8 @@ def _standing(run: RunInfo) -> Iterator[tuple[str, str]]:
             if step.standing:
                 happened = "may have happened" if step.uncertain else "happened"
                 yield printable(step.key, 60), f"it {happened}, and nothing can undo it"
+            elif step.status == StepStatus.SKIPPED:
+                yield printable(step.key, 60), f"its compensation was skipped by {printable(step.skipped_by, 60)}"
 
 
 # -- what now ---------------------------------------------------------------------------------------------------------

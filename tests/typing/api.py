@@ -41,6 +41,8 @@ from sagadsl import (
     saga,
     step,
 )
+from sagadsl.plan import Plan
+from sagadsl.report import Graph
 
 
 @attrs.frozen
@@ -296,6 +298,10 @@ assert_type(sagadsl.current(), Current)
 assert_type(sagadsl.current().remaining, float | None)
 assert_type(sagadsl.current().idempotency_key, str)
 assert_type(sagadsl.runs(saga="place_order"), list[Run])
+assert_type(by_hand.info.report("html"), str)
+assert_type(by_hand.info.graph(), Graph)
+assert_type(place_order.graph(), Graph)
+assert_type(Plan("order").graph().svg(), str)
 assert_type(sagadsl.find("o-1"), Run)
 assert_type(sagadsl.find("o-1").status, Status)
 assert_type(sagadsl.find("o-1").error, Fault | None)
