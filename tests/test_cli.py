@@ -527,13 +527,6 @@ def test_compensate_compensates_in_reverse_order(killed):
     assert killed.world == ["flight", "hotel", "-hotel", "-flight"]
 
 
-def test_a_completed_run_is_not_compensated(killed):
-    assert killed.sagadsl("resume", "t-1", *TARGET).returncode == 0
-    ended = killed.sagadsl("compensate", "t-1", "--yes", *TARGET)
-    assert (ended.returncode, ended.stderr) == (2, "run t-1: is completed. Look: sagadsl show t-1\n")
-    assert killed.world == ["flight", "hotel", "hotel"]
-
-
 def test_a_compensation_that_fails_is_6_and_carries_on_later(killed):
     """The error says what failed and what is not yet tried; so do list and show."""
     killed.set("unreachable")

@@ -1,7 +1,13 @@
 """What a person decides on the command line: the real program, in a pipe and in a terminal, on runs really cut off."""
 
+import os
+import pty
+import signal
+import subprocess
+import sys
+
 import pytest
-from test_cli import SCRIPT, TARGET, Place, in_a_terminal, killed, killed_once  # noqa: F401  # fixtures
+from test_cli import ENV, SCRIPT, TARGET, Place, in_a_terminal, killed, killed_once  # noqa: F401  # fixtures
 
 
 def test_a_cancelled_run_is_compensated_by_whoever_opens_it_next(killed):  # noqa: F811
@@ -52,7 +58,7 @@ def test_nothing_is_cancelled_without_yes_where_nobody_can_be_asked(killed):  # 
 def test_on_a_terminal_it_asks_before_it_cancels(killed, answer, code, is_asked):  # noqa: F811
     """And takes no for an answer."""
     ended, shown = in_a_terminal(killed, answer, "cancel", "t-1")
-    assert (ended, "t-1 is interrupted. Cancel it?" in shown) == (code, True)
+    assert (ended, "t-1 is interrupted\r\nCancel it?" in shown) == (code, True)
     assert ("cancel requested" in killed.sagadsl("list").stdout) is is_asked
 
 
@@ -62,3 +68,166 @@ def test_a_run_that_is_done_is_not_cancelled(killed):  # noqa: F811
     told = killed.sagadsl("cancel", "t-1", "--yes")
     assert told.returncode == 2
     assert "is completed, so there is nothing left to cancel" in told.stderr
+
+
+# -- a completed run, a part of one, what may stand -------------------------------------------------------------------
+
+POST = (
+    SCRIPT.replace("    return hotel(city)\n", "    room = hotel(city)\n    mail(city)\n    return room\n")
+    .replace(
+        "@saga\ndef trip", "@step(compensate=IRREVERSIBLE)\ndef mail(city):\n    happen('mail')\n\n\n@saga\ndef trip"
+    )
+    .replace("import Compensation,", "import IRREVERSIBLE, Compensation,")
+)
+
+
+@pytest.fixture
+def posted(tmp_path):
+    """Give a place with a completed trip, t-1, the last step of which nothing can undo."""
+    place = Place(tmp_path)
+    place.write("trip.py", POST)
+    assert place.python("trip.py", "t-1").returncode == 0
+    assert place.world == ["flight", "hotel", "mail"]
+    return place
+
+
+def test_a_dry_run_needs_no_code_and_says_what_then_happens(posted):
+    """The list is data, on stdout; nothing is written. What it lists happens, in its order."""
+    before = posted.files["sagadsl.db"]
+    plan = posted.sagadsl("compensate", "t-1", "--dry-run")
+    assert (plan.returncode, plan.stderr, posted.files["sagadsl.db"]) == (0, "", before)
+    assert plan.stdout.splitlines() == [
+        "compensating t-1 calls, in this order:",
+        "  1  cancel_hotel   for hotel(city='Lisbon')",
+        "  2  cancel_flight   for flight(city='Lisbon')",
+        "  cannot be undone: mail",
+        "  accept first: mail",
+    ]
+    ended = posted.sagadsl("compensate", "t-1", "--yes", "--accept", "mail", *TARGET)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (0, "t-1 is compensated (compensated hotel, flight)")
+    assert posted.world == ["flight", "hotel", "mail", "-hotel", "-flight"]
+    again = posted.sagadsl("compensate", "t-1", "--yes", *TARGET)
+    assert (again.returncode, again.stderr) == (0, "t-1 is compensated already; nothing is owed\n")
+
+
+def test_what_would_stand_is_2_until_it_is_accepted(posted):
+    """Nothing was done, and it says what to add."""
+    ended = posted.sagadsl("compensate", "t-1", "--yes", *TARGET)
+    assert (ended.returncode, posted.world) == (2, ["flight", "hotel", "mail"])
+    assert ended.stderr.endswith("or sagadsl compensate t-1 --accept mail\n")
+    assert posted.status() == "completed"
+
+
+def test_a_run_goes_back_to_a_step_and_is_resumed_from_there(posted):
+    """It is paused, with what to type to go on."""
+    ended = posted.sagadsl("compensate", "t-1", "--to", "flight", "--accept", "mail", "--yes", *TARGET)
+    assert (ended.returncode, posted.status()) == (0, "paused")
+    assert ended.stderr.endswith("t-1 is paused (compensated hotel). Go on: sagadsl resume t-1\n")
+    assert posted.sagadsl("resume", "t-1", *TARGET).returncode == 0
+    assert posted.world == ["flight", "hotel", "mail", "-hotel", "hotel", "mail"]
+    unknown = posted.sagadsl("compensate", "t-1", "--to", "train", "--yes", *TARGET)
+    assert (unknown.returncode, "there is flight, hotel#2, mail#2" in unknown.stderr) == (2, True)
+
+
+def test_a_step_that_was_seen_to_is_skipped_with_a_reason(killed):  # noqa: F811
+    """Its run is then compensated; ``show`` says who and why."""
+    killed.set("unreachable")
+    assert killed.sagadsl("compensate", "t-1", "--yes", *TARGET).returncode == 6
+    assert "--skip hotel --why TEXT" in killed.sagadsl("show", "t-1").stdout
+    asked = killed.sagadsl("compensate", "t-1", "--skip", "hotel", "--yes", *TARGET)
+    assert (asked.returncode, "takes why=" in asked.stderr) == (2, True)
+    ended = killed.sagadsl("compensate", "t-1", "--skip", "hotel", "--why", "paid by\x1b[31m hand", "--yes", *TARGET)
+    assert (ended.returncode, killed.status()) == (0, "compensated")
+    assert ended.stderr.endswith("t-1 is compensated (compensated flight)\n")
+    shown = killed.sagadsl("show", "t-1").stdout
+    assert "skipped by " in shown
+    assert "paid by\ufffd[31m hand" in shown
+
+
+def test_on_a_terminal_the_dry_run_is_what_is_asked(posted):
+    """With what stands, as it was accepted."""
+    code, said = in_a_terminal(posted, b"y\n", "compensate", "t-1", "--accept", "mail", *TARGET)
+    assert code == 0
+    assert "2  cancel_flight   for flight(city='Lisbon')" in said
+    assert "cannot be undone: mail" in said
+    assert posted.world == ["flight", "hotel", "mail", "-hotel", "-flight"]
+
+
+# -- exit codes -------------------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(place, *arguments, interrupt=None):
+    """Run the command line in a pseudo-terminal; press Ctrl-C once it has said *interrupt*. Return its exit code."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(place.folder)
+        os.execve(sys.executable, [sys.executable, "-m", "sagadsl", *arguments], ENV)  # noqa: S606
+    said = b""
+    try:
+        while more := os.read(terminal, 1024):
+            said += more
+            if interrupt is not None and interrupt in said:
+                os.write(terminal, b"\x03")
+                interrupt = None
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def in_a_pipe(place, *arguments, interrupt=None):
+    """Run it with pipes; send it a Ctrl-C's signal once it has said *interrupt*. Return its exit code."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command = [sys.executable, "-m", "sagadsl", *arguments]
+    with subprocess.Popen(command, cwd=place.folder, env=ENV, **pipes) as process:
+        said = b""
+        while interrupt is not None and interrupt not in said:
+            said += process.stdout.read(1)
+        if interrupt is not None:
+            process.send_signal(signal.SIGINT)
+        process.communicate()
+        return process.returncode
+
+
+def live(place):
+    """Have a process own the run."""
+    place.set("wait")
+    return place.start("trip.py", "t-1")
+
+
+CODES = {
+    0: (("resume", "t-1", *TARGET), None),
+    1: (("resume", "t-1", *TARGET), "bug"),
+    2: (("resume", "t-1"), None),
+    3: (("resume", "t-1", *TARGET), "full"),
+    4: (("resume", "t-1", *TARGET), "live"),
+    5: (("show", "t-1"), "damaged"),
+    6: (("compensate", "t-1", "--yes", *TARGET), "unreachable"),
+    7: (("resume", "t-1", *TARGET), "other"),
+    130: (("resume", "t-1", *TARGET), "wait"),
+}
+"""For each code a command, and what is the matter."""
+
+
+@pytest.mark.parametrize("way", [in_a_pipe, on_a_terminal])
+@pytest.mark.parametrize("code", CODES)
+def test_each_exit_code_is_the_same_in_a_pipe_and_on_a_terminal(killed, code, way):  # noqa: F811
+    """Whoever calls it, a person or a program, learns how it ended."""
+    arguments, matter = CODES[code]
+    owner = None
+    if matter == "bug":
+        text = SCRIPT.replace("def trip(city):", "def trip(city, desk: Live[Path] = None):")
+        text = text.replace("import Compensation,", "import Compensation, Live, provide,")
+        killed.write("trip.py", text + "\n\nprovide(Path, lambda: 1 / 0)\n")
+    elif matter == "other":
+        killed.write("trip.py", SCRIPT.replace("booked = flight(city)", "booked = Ticket(city)"))
+    elif matter == "damaged":
+        for file in killed.folder.glob("sagadsl.db*"):  # the log too, from which SQLite would mend it
+            file.write_bytes(b"no database" * 100)
+    elif matter == "live":
+        owner = live(killed)
+    elif matter is not None:
+        killed.set(matter)
+    assert way(killed, *arguments, interrupt=b"waiting" if matter == "wait" else None) == code
+    if owner is not None:
+        owner.communicate("")

@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+from functools import partial
 from typing import Any
 
 import click
 
 import sagadsl
-from sagadsl import Compensated, Run, RunConflictError, Status, UsageError
+from sagadsl import Compensated, Run, Status, UsageError
 from sagadsl.cli import exits
+from sagadsl.cli.looking import write
 from sagadsl.cli.stores import run_to_change, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load_code, target_option
-from sagadsl.report import printable, printable_lines, short_id, stack_lines, status_words, typed
+from sagadsl.report import printable, printable_lines, short_id, status_words, typed
 
 
 @click.command()
@@ -45,26 +47,39 @@ def resume(run: str, target: str | None) -> int:
 
 @click.command()
 @click.argument("run")
+@click.option("--to", metavar="STEP", help="Only what came after this step; the run is then paused there.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be called, and what would stand.")
+@click.option("--skip", metavar="STEP", help="Let this step be, whose compensation failed.")
+@click.option("--why", metavar="TEXT", default="", help="Why it is skipped.")
+@click.option("--accept", metavar="STEP", multiple=True, help="Let this step stand, which cannot be undone.")
 @target_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @store_option
-def compensate(run: str, target: str | None, yes: bool) -> int:  # noqa: FBT001  # a flag
-    """Compensate what a run owes, or carry on doing so.
+def compensate(run: str, target: str | None, dry_run: bool, yes: bool, **asked: Any) -> int:  # noqa: FBT001  # flags
+    """Compensate what a run owes, or carry on doing so; also a completed one, later.
 
     Steps are compensated in reverse order. A compensation that failed is tried again.
     """
     found = stored_run(run)
-    if found.status is Status.COMPENSATED:
+    if found.status is Status.COMPENSATED and asked["to"] is None:
         say(f"{short_id(found.id)} is compensated already; nothing is owed")
         return exits.DONE
-    if found.status is Status.COMPLETED:
-        raise RunConflictError(found.id, f"is completed. Look: sagadsl show {typed(found.id)}{store_words()}")
+    plan = found.compensate(dry_run=True, **asked)
+    if dry_run:
+        write(repr(plan))
+        return exits.DONE
     code = load_code(found, target, "compensate") if found.stack or target is not None else None
-    if not (yes or found.is_live):  # of a run that somebody has, the library says who
-        ask(found)
+    if not (yes or found.is_live or plan.undecided):  # else the library says who has it, or what is to be accepted
+        say(f"{short_id(found.id)} is {status_words(found)}")
+        confirm(found, "compensate", plan)
     changing = run_to_change(found)
-    after = finished(changing.compensate() if code is None else code.using(store=store_path()).compensate(found.id))
-    say(f"{short_id(found.id)} is compensated ({compensated(after)})")
+    act = changing.compensate if code is None else partial(code.using(store=store_path()).compensate, found.id)
+    after = finished(act(**asked))
+    if after.status is Status.PAUSED:
+        on = f"sagadsl resume {typed(found.id)}{store_words()}"
+        say(f"{short_id(found.id)} is paused ({compensated(after, found)}). Go on: {on}")
+    else:
+        say(f"{short_id(found.id)} is compensated ({compensated(after, found)})")
     return exits.DONE
 
 
@@ -80,7 +95,7 @@ def cancel(run: str, yes: bool) -> int:  # noqa: FBT001  # a flag
     found = stored_run(run)
     name = short_id(found.id)
     if found.status is Status.OPEN and not found.cancel_requested and not yes:
-        confirm(found, "cancel", f"{name} is {status_words(found)}. Cancel it?")
+        confirm(found, "cancel", f"{name} is {status_words(found)}")
     after = run_to_change(found).cancel()
     if not after.cancel_requested:
         say(f"{name} is {status_words(after)} already; there is nothing to cancel")
@@ -91,31 +106,17 @@ def cancel(run: str, yes: bool) -> int:  # noqa: FBT001  # a flag
     return exits.DONE
 
 
-def ask(run: Run) -> None:
-    """Have a person confirm what is about to be compensated.
-
-    Raises:
-        UsageError: Nobody is there to be asked.
-        click.Abort: They said no.
-    """
-    need_a_person(run, "compensate")
-    say(f"{short_id(run.id)} is {status_words(run)}; to compensate, in this order:")
-    for line in stack_lines(run):
-        say(f"  {line}")
-    if not run.stack:
-        say("  nothing: no step of it is owed a compensation")
-    confirm(run, "compensate", "Compensate it?")
-
-
-def confirm(run: Run, verb: str, question: str) -> None:
-    """Have a person say yes.
+def confirm(run: Run, verb: str, what: object = "") -> None:
+    """Have a person say yes to *what* is about to be done.
 
     Raises:
         UsageError: Nobody is there to be asked.
         click.Abort: They said no.
     """
     need_a_person(run, verb)
-    if not click.confirm(question, err=True):
+    if what:
+        say(what)
+    if not click.confirm(f"{verb.capitalize()} it?", err=True):
         say("nothing was done")
         raise click.Abort
 
@@ -156,12 +157,14 @@ def failed(run: Run, error: Exception) -> int:
     return outcome.exit_code
 
 
-def compensated(run: Run) -> str:
-    """Say what was compensated, in the order in which it was."""
+def compensated(run: Run, before: Run | None = None) -> str:
+    """Say what was compensated, since *before*, in the order in which it was."""
+    earlier = [] if before is None else [step.key for step in before.steps if step.status == Status.COMPENSATED]
     steps = [step.key for step in reversed(run.steps) if step.status == Status.COMPENSATED and not step.saga]
+    steps = [key for key in steps if key not in earlier]
     return f"compensated {', '.join(steps)}" if steps else "nothing was owed"
 
 
-def say(text: str) -> None:
+def say(text: object) -> None:
     """Tell a person something, on stderr."""
     click.echo(printable_lines(text), err=True)
