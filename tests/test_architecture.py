@@ -134,7 +134,7 @@ SYNTHETIC = {
     "of a module": ("_core/retry.py", "from sagadsl._core import codec", "(1) -> sagadsl._core.codec (2)"),
     "a private name": ("llm.py", "from sagadsl._core.codec import Codec", "Codec is not public"),
     "a name nobody exports": ("cli/show.py", "from sagadsl import Codec", "Codec is not public"),
-    "a private room of report": ("testing/kit.py", "from sagadsl.report.text import columns", "columns is not public"),
+    "a private room of report": ("testing/kit.py", "from sagadsl.report.words import width", "width is not public"),
     "no floor": ("attic.py", "", "sagadsl.attic is on no floor"),
     "to no floor": ("errors.py", "import sagadsl.attic", "sagadsl.attic, which is on no floor"),
     "a circle": ("_core/codec/faults.py", "from sagadsl._core.codec import Codec", "a circle"),

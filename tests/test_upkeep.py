@@ -343,8 +343,19 @@ def refuse(*_, **__):
 
 
 def test_a_journal_in_memory_is_no_file_to_examine():
-    with pytest.raises(UsageError, match=":memory: is no file"):
-        Runtime(":memory:").upkeep.examined()
+    for ask in ("examined", "version"):
+        with pytest.raises(UsageError, match=":memory: is no file"):
+            getattr(Runtime(":memory:").upkeep, ask)()
+
+
+def test_a_file_tells_that_somebody_else_has_written(tmp_path):
+    runtime = Runtime(tmp_path / "sagas.db")
+    play(runtime, "good", "a")
+    looking = Runtime(tmp_path / "sagas.db", read_only=True).upkeep
+    before = looking.version()
+    assert looking.version() == before
+    play(runtime, "good", "b")
+    assert looking.version() != before
 
 
 def test_the_saga_of_these_tests_is_the_one_of_those():

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -201,6 +201,13 @@ class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `
     def outcome(self, *args: Any, **kwargs: Any) -> Any:
         """Run the saga and return how it ended."""
         return self.run(self.__wrapped__, None, args, kwargs, as_outcome)
+
+    def outcome_by_names(self, given: Mapping[str, Any], *, is_text: bool) -> Any:
+        """Run the saga with arguments as a command line has them; see `named`."""
+        from sagadsl._dsl.named import outcome_by_names  # noqa: PLC0415  # on first use
+
+        runtime = runtime_of(self._self_spec, self._self_options)
+        return outcome_by_names(self, runtime, given, is_text=is_text)
 
     def using(self, **options: Any) -> SagaFunction:
         """Return the same saga with other settings."""

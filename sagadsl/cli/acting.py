@@ -6,8 +6,10 @@ For the first two the user's code is loaded, and effects follow. ``cancel`` only
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,22 +18,29 @@ import click
 import sagadsl
 from sagadsl import Compensated, Run, Status, UsageError
 from sagadsl.cli import exits
-from sagadsl.cli.looking import write
-from sagadsl.cli.stores import run_to_change, store_option, store_path, store_words, stored_run
+from sagadsl.cli.looking import json_option, write, write_json
+from sagadsl.cli.stores import run_argument, run_to_change, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load_code, target_option
-from sagadsl.report import printable, printable_lines, short_id, status_words, typed
+from sagadsl.report import printable, printable_lines, run_document, short_id, status_words, typed
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @target_option
+@json_option
 @store_option
-def resume(run: str, target: str | None) -> int:
+def resume(run: str, target: str | None, as_json: bool) -> int:  # noqa: FBT001  # a flag
     """Go on with a run where it was cut off or paused.
 
     Its exit code is that of the saga.
     """
     found = stored_run(run)
+    with told_after(found, as_json=as_json):
+        return gone_on(found, target)
+
+
+def gone_on(found: Run, target: str | None) -> int:
+    """Go on with a run; return its exit code."""
     if found.status.is_terminal:
         say(f"{short_id(found.id)} is {found.status} already; there is nothing to go on with")
         return exits.BY_STATUS[found.status]
@@ -45,8 +54,18 @@ def resume(run: str, target: str | None) -> int:
     return exits.DONE
 
 
+@contextlib.contextmanager
+def told_after(run: Run, *, as_json: bool) -> Iterator[None]:
+    """Write the run's document at the end, however that comes."""
+    try:
+        yield
+    finally:
+        if as_json:
+            write_json(run_document(stored_run(run.id)))
+
+
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.option("--to", metavar="STEP", help="Only what came after this step; the run is then paused there.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be called, and what would stand.")
 @click.option("--skip", metavar="STEP", help="Let this step be, whose compensation failed.")
@@ -84,7 +103,7 @@ def compensate(run: str, target: str | None, dry_run: bool, yes: bool, **asked: 
 
 
 @click.command()
-@click.argument("run")
+@run_argument()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @store_option
 def cancel(run: str, yes: bool) -> int:  # noqa: FBT001  # a flag

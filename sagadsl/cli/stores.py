@@ -42,6 +42,11 @@ def store_path() -> Path:
     return (named or Path(os.environ.get("SAGADSL_DB") or "sagadsl.db")).absolute()
 
 
+def store_is_named() -> bool:
+    """Tell whether the command line names the journal."""
+    return KEY in click.get_current_context().meta
+
+
 def store_words() -> str:
     """Return what a command to type needs in order to reach the same journal."""
     named: Path | None = click.get_current_context().meta.get(KEY)
@@ -54,6 +59,15 @@ def reading() -> Runtime:
     Raises:
         JournalError: There is none.
     """
+    return Runtime(need_store(), read_only=True)
+
+
+def need_store() -> Path:
+    """Return where the journal is.
+
+    Raises:
+        JournalError: There is none.
+    """
     path = store_path()
     if not path.is_file():
         raise JournalError(
@@ -61,7 +75,21 @@ def reading() -> Runtime:
             "there is no journal here yet. A program that calls a saga makes one beside its main script, or where "
             "SAGADSL_DB says. Look elsewhere: sagadsl list --db FILE",
         )
-    return Runtime(path, read_only=True)
+    return path
+
+
+def run_argument(*, many: bool = False, is_needed: bool = True) -> Callable[[F], F]:
+    """Add RUN, or any number of them, which a shell can complete."""
+    return click.argument("run", nargs=-1 if many else 1, required=is_needed and not many, shell_complete=_known_runs)
+
+
+def _known_runs(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the ids that begin with what was typed; where no journal can be read there are none to offer."""
+    try:
+        with context.scope(cleanup=False):
+            return [*dict.fromkeys(run.id for run in reading().runs() if run.id.startswith(incomplete)), LAST]
+    except JournalError:
+        return []
 
 
 def stored_run(name: str) -> Run:

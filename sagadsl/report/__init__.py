@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sagadsl.report.blocks import Box
-    from sagadsl.report.data import SCHEMA, json_schema, run_data, run_document, runs_document
+    from sagadsl.report.data import SCHEMA, event_data, json_schema, run_data, run_document, runs_document
     from sagadsl.report.graph import Graph, call_of, of_plan, of_run
     from sagadsl.report.html import run_html, runs_html, stack_html
     from sagadsl.report.progress import end_line, fitted, is_under_way, progress_lines, step_line
     from sagadsl.report.reports import run_report
     from sagadsl.report.text import run_line, run_text, runs_text, stack_lines, stack_text
-    from sagadsl.report.words import FORMATS, age, printable, printable_lines, short_id, short_ids, status_words, typed
+    from sagadsl.report.words import (
+        FORMATS,
+        age,
+        columns,
+        printable,
+        printable_lines,
+        short_id,
+        short_ids,
+        status_words,
+        typed,
+    )
 
 __all__ = [
     "FORMATS",
@@ -27,7 +37,9 @@ __all__ = [
     "Graph",
     "age",
     "call_of",
+    "columns",
     "end_line",
+    "event_data",
     "fitted",
     "is_under_way",
     "json_schema",
@@ -57,13 +69,23 @@ __all__ = [
 
 _ROOMS = {
     "blocks": {"Box"},
-    "data": {"SCHEMA", "json_schema", "run_data", "run_document", "runs_document"},
+    "data": {"SCHEMA", "event_data", "json_schema", "run_data", "run_document", "runs_document"},
     "graph": {"Graph", "call_of", "of_plan", "of_run"},
     "html": {"run_html", "runs_html", "stack_html"},
     "progress": {"end_line", "fitted", "is_under_way", "progress_lines", "step_line"},
     "reports": {"run_report"},
     "text": {"run_line", "run_text", "runs_text", "stack_lines", "stack_text"},
-    "words": {"FORMATS", "age", "printable", "printable_lines", "short_id", "short_ids", "status_words", "typed"},
+    "words": {
+        "FORMATS",
+        "age",
+        "columns",
+        "printable",
+        "printable_lines",
+        "short_id",
+        "short_ids",
+        "status_words",
+        "typed",
+    },
 }
 
 

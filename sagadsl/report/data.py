@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
 
-from sagadsl._core.values import RunInfo, StepInfo
+from sagadsl._core.values import Entry, Kind, RunInfo, StepInfo, as_time
 from sagadsl.errors import Fault
 
 SCHEMA: Final = 1
@@ -94,6 +94,30 @@ def step_data(step: StepInfo) -> dict[str, Any]:
         "started": moment(step.started),
         "ended": moment(step.ended),
     }
+
+
+def event_data(entry: Entry, run_id: str, generation: int) -> dict[str, Any]:
+    """Return an entry of a run's journal as data: what happened, without its payloads."""
+    told = json.loads(entry.result) if entry.result and entry.kind in FAULTS else {}
+    fault = told.get("fault", told) if isinstance(told, dict) else {}
+    is_fault = isinstance(fault, dict) and {"type", "message"} <= fault.keys()
+    return {
+        "run": run_id,
+        "generation": generation,
+        "seq": entry.seq,
+        "at": moment(as_time(entry.at)),
+        "step": entry.step,
+        "event": str(entry.kind),
+        "attempt": entry.attempt,
+        "error": {"type": fault["type"], "message": fault["message"]} if is_fault else None,
+    }
+
+
+FAULTS: Final = frozenset(
+    {Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.PAUSED, Kind.COMPENSATING, Kind.COMPENSATED}
+    | {Kind.COMPENSATION_RETRYING, Kind.COMPENSATION_ERROR, Kind.COMPENSATION_FAILED}
+)
+"""What can tell of an error."""
 
 
 def fault_data(fault: Fault | None) -> dict[str, str] | None:

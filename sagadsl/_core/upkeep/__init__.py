@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sagadsl._core.journal import Journal
 from sagadsl._core.values import Entry, RunRow
 from sagadsl.errors import JournalError, UsageError
+
+if TYPE_CHECKING:
+    from sagadsl._core.journal.sqlite import SqliteJournal
 
 
 class Upkeep:
@@ -64,7 +67,7 @@ class Upkeep:
         """
         from sagadsl._core.upkeep.copying import backed_up  # noqa: PLC0415  # on first use
 
-        backed_up(self._journal, Path(target))
+        backed_up(self._file(), Path(target))
 
     def examined(self) -> Iterator[Any]:
         """Yield what each check of the file and its place finds: *check*, *status*, *told*, and *cure*: what to type.
@@ -72,10 +75,22 @@ class Upkeep:
         Raises:
             UsageError: The journal is in memory.
         """
-        from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # on first use
         from sagadsl._core.upkeep.examining import examined  # noqa: PLC0415  # on first use
 
+        return examined(self._file(), self._whole)
+
+    def version(self) -> int:
+        """Return a number that is another one once another process, or another connection, has written to the file.
+
+        Raises:
+            UsageError: The journal is in memory.
+        """
+        return int(self._file().connection().execute("pragma data_version").fetchone()[0])
+
+    def _file(self) -> SqliteJournal:
+        from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # on first use
+
         if not isinstance(self._journal, SqliteJournal):
-            msg = f"{self._journal.name} is no file, so there is nothing to examine"
+            msg = f"{self._journal.name} is no file: name one with store="
             raise UsageError(msg)
-        return examined(self._journal, self._whole)
+        return self._journal

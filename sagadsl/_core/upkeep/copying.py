@@ -160,16 +160,13 @@ def put(journal: Journal, run: Copied) -> None:
 # -- the whole file ---------------------------------------------------------------------------------------------------
 
 
-def backed_up(journal: Journal, target: Path) -> None:
+def backed_up(journal: SqliteJournal, target: Path) -> None:
     """Copy the file as it is at one moment, whoever writes to it; the copy has its name once it is complete and sound.
 
     Raises:
-        UsageError: The journal is in memory, or there is something of that name already.
+        UsageError: There is something of that name already.
         JournalError: The file cannot be read or the copy not be written, or it is not sound.
     """
-    if not isinstance(journal, SqliteJournal):
-        msg = f"{journal.name} is no file, so there is nothing to back up"
-        raise UsageError(msg)
     if os.path.lexists(target):
         msg = f"{target} exists already, and is left as it is: name another file"
         raise UsageError(msg)

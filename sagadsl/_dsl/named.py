@@ -1,0 +1,110 @@
+"""A saga called by the names of its arguments, with what a command line or a JSON document can say.
+
+Annotations decide what a text means: ``"12"`` is a text for a parameter annotated `str`, a number for one that is not.
+What cannot be made of it is refused before anything begins. Live arguments are those that are provided.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+from uuid import UUID
+
+from sagadsl._core.parameters import annotations_of, plain_function
+from sagadsl._core.runtime import Runtime
+from sagadsl.errors import UsageError
+
+EMPTY: dict[Any, Any] = {inspect.Parameter.VAR_POSITIONAL: (), inspect.Parameter.VAR_KEYWORD: {}}
+WRITTEN = (Decimal, UUID, Path)
+"""Types that are made from their text, which JSON has no word for."""
+
+
+def outcome_by_names(made: Any, runtime: Runtime, given: Mapping[str, Any], *, is_text: bool) -> Any:
+    """Call a saga with arguments by name, as texts or as JSON values; return its outcome, or an awaitable of it.
+
+    Raises:
+        UsageError: One is missing, unknown, or not what its annotation says; or a live one is not provided.
+    """
+    spec = made._self_spec  # noqa: SLF001  # our own, as wrapt names it
+    parameters, annotations = spec.parameters, annotations_of(plain_function(spec.function))
+    kinds = {name: parameter.kind for name, parameter in parameters.signature.parameters.items()}
+    left_out = parameters.defaults | {name: EMPTY[kind] for name, kind in kinds.items() if kind in EMPTY}
+    wrong = [name for name in given if name not in parameters.stored]
+    missing = [name for name in parameters.stored if name not in given and name not in left_out]
+    if wrong or missing:
+        taken = ", ".join(_spelled(name, annotations) for name in parameters.stored) or "none"
+        what = f"has no argument {', '.join(wrong)}" if wrong else f"needs {', '.join(missing)}"
+        msg = f"the saga {spec.name} {what}; its arguments are: {taken}"
+        raise UsageError(msg)
+    read = text_as if is_text else value_as
+    values = {name: read(value, annotations.get(name, Any), name) for name, value in given.items()}
+    live = [name for name in parameters.names if name in parameters.live]
+    sources = runtime.provided.sources(spec, live, f"the saga {spec.name}")
+
+    def call(provided: dict[str, Any]) -> Any:
+        args, kwargs = parameters.spread(left_out | values | provided)
+        return made.outcome(*args, **kwargs)
+
+    async def acall() -> Any:
+        return await call(await runtime.provided.atake(sources))
+
+    return acall() if spec.is_async else call(runtime.provided.take(sources))
+
+
+def text_as(text: str, annotation: Any, name: str) -> Any:
+    """Return what a text means for a parameter: itself where that may be a text, else what it says in JSON."""
+    if str in (annotation, *_members(annotation)) or annotation in WRITTEN:
+        return value_as(text, annotation, name)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    return value_as(value, annotation, name)
+
+
+def value_as(value: Any, annotation: Any, name: str) -> Any:
+    """Return a JSON value as the type that a parameter is annotated with.
+
+    Raises:
+        UsageError: It cannot be one.
+    """
+    if annotation in {Any, inspect.Parameter.empty}:
+        return value
+    try:
+        if hasattr(annotation, "model_validate"):  # pydantic's
+            return annotation.model_validate(value)
+        made = _converter().structure(value, annotation)
+    except Exception as error:
+        msg = f"argument {name}: {value!r:.200} is not what {_spelled(name, {name: annotation})} takes"
+        raise UsageError(msg) from error
+    if isinstance(value, float) and type(made) is int and made != value:
+        msg = f"argument {name}: {value!r} is no whole number"
+        raise UsageError(msg)
+    return made
+
+
+@functools.cache
+def _converter() -> Any:
+    from cattrs.preconf.json import make_converter  # noqa: PLC0415  # on first use
+
+    converter = make_converter()
+    for each in WRITTEN:
+        converter.register_structure_hook(each, lambda value, cls: cls(value if isinstance(value, str) else str(value)))
+    return converter
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in {Union, UnionType} else ()
+
+
+def _spelled(name: str, annotations: Mapping[str, Any]) -> str:
+    annotation = annotations.get(name)
+    if annotation is None:
+        return name
+    return f"{name}: {annotation.__name__ if isinstance(annotation, type) else annotation}"

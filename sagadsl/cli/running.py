@@ -1,0 +1,107 @@
+"""``run``: a saga called from the command line, as the whole work of this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+import sagadsl
+from sagadsl import Compensated, CompensationFailed, Completed, Suspended, UsageError
+from sagadsl.cli.acting import finished, say
+from sagadsl.cli.looking import json_option, write_json
+from sagadsl.cli.stores import store_is_named, store_option, store_path, store_words
+from sagadsl.cli.targets import load
+from sagadsl.report import printable, run_document, short_id, typed
+
+
+@click.command(name="run")
+@click.argument("target")
+@click.option("--arg", "given", multiple=True, metavar="NAME=VALUE", help="An argument: a text, or JSON.")
+@click.option("--args", "document", metavar="JSON", help="All arguments as one JSON object; - reads it from stdin.")
+@click.option("--id", "run_id", metavar="ID", help="The run's id; what has one is done once.")
+@click.option("--key", metavar="KEY", help="The run's key: its id is then SAGA/KEY.")
+@json_option
+@store_option
+def run_saga(
+    target: str,
+    given: tuple[str, ...],
+    document: str | None,
+    run_id: str | None,
+    key: str | None,
+    as_json: bool,  # noqa: FBT001  # a flag
+) -> int:
+    """Run a saga: TARGET is module:saga or file.py:saga.
+
+    Its exit code is that of the saga. A Ctrl-C or SIGTERM leaves the run where it is; the same command goes on with it.
+    """
+    arguments = texts(given) if document is None else values(document, given)
+    saga = load(target)
+    chosen: dict[str, Any] = {"id": run_id, "key": key, "store": store_path() if store_is_named() else None}
+    sagadsl.configure(store=store_path())
+    settled = saga.using(**{name: value for name, value in chosen.items() if value is not None})
+    outcome = finished(settled.outcome_by_names(arguments, is_text=document is None))
+    if as_json:
+        write_json(run_document(outcome.run))
+    say(ending(outcome))
+    code: int = outcome.exit_code
+    return code
+
+
+def texts(given: tuple[str, ...]) -> dict[str, str]:
+    """Return arguments by name, as texts.
+
+    Raises:
+        UsageError: One is no NAME=VALUE, or is there twice.
+    """
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        if not equals or not name or name in found:
+            msg = f"--arg {each}: give each argument once, as NAME=VALUE"
+            raise UsageError(msg)
+        found[name] = text
+    return found
+
+
+def values(document: str, given: tuple[str, ...]) -> dict[str, Any]:
+    """Return arguments by name, as a JSON object says them.
+
+    Raises:
+        UsageError: It is none, or there are others beside it.
+    """
+    try:
+        found = json.loads(sys.stdin.read() if document == "-" else document)
+    except ValueError as error:
+        msg = f"--args is no JSON: {error}"
+        raise UsageError(msg) from error
+    if given or not isinstance(found, dict):
+        msg = '--args takes one JSON object, such as \'{"city": "Rome"}\', and no --arg beside it'
+        raise UsageError(msg)
+    return found
+
+
+def ending(outcome: Any) -> str:
+    """Say in one line how a saga ended, and what to type where a person decides."""
+    run = outcome.run
+    name, words = short_id(run.id), f"{typed(run.id)}{store_words()}"
+    match outcome:
+        case Completed():
+            return f"{name} completed"
+        case Compensated(error, steps, standing):
+            left = f"; still standing: {', '.join(standing)}" if standing else ""
+            done = f"compensated {', '.join(steps)}" if steps else "nothing was owed"
+            return f"{name} failed with {told(error)}; {done}{left}"
+        case CompensationFailed(error, why, step):
+            cure = f"Mend the cause, then: sagadsl compensate {words}"
+            return f"{name} failed with {told(error)}, and compensating {step} with {told(why)}. {cure}"
+        case Suspended(status, reason):
+            return f"{name} is {status}: {printable(reason, 400)}. Go on: sagadsl resume {words}"
+    return f"{name} is {run.status}"
+
+
+def told(error: BaseException) -> str:
+    """Return an error as the last line of a traceback shows it."""
+    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 400)

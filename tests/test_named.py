@@ -1,0 +1,111 @@
+"""A saga called by the names of its arguments, as a command line does: what a text means is what annotations say."""
+
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+import pydantic
+import pytest
+from attrs import frozen
+
+from sagadsl import Live, Runtime, UsageError, saga
+
+
+class Size(Enum):
+    SMALL = "small"
+
+
+@frozen
+class Guest:
+    name: str
+    age: int = 1
+
+
+class Room(pydantic.BaseModel):
+    number: int
+
+
+class Desk:
+    pass
+
+
+def called(annotation, given, *, is_text=True):
+    """Return what a saga gets for an argument of some annotation."""
+    got = []
+
+    @saga(runtime=Runtime(":memory:"))
+    def take(value: annotation):
+        got.append(value)
+
+    take.outcome_by_names({"value": given}, is_text=is_text)
+    return got[0]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        (str, "12", "12"),
+        (str | None, "null", "null"),
+        (int, "12", 12),
+        (int | None, "null", None),
+        (float, "12", 12.0),
+        (bool, "true", True),
+        (Decimal, "99.90", Decimal("99.90")),
+        (UUID, "12345678-1234-5678-1234-567812345678", UUID(int=0x12345678123456781234567812345678)),
+        (Path, "a/b", Path("a/b")),
+        (date, "2026-11-22", date(2026, 11, 22)),
+        (Size, "small", Size.SMALL),
+        (Literal["a", "b"], "b", "b"),
+        (list[int], "[1, 2]", [1, 2]),
+        (Guest, '{"name": "Ada"}', Guest("Ada")),
+        (Room, '{"number": 3}', Room(number=3)),
+        (Any, "12", 12),
+        (Any, "twelve", "twelve"),
+    ],
+)
+def test_a_text_is_what_the_annotation_says(annotation, text, value):
+    got = called(annotation, text)
+    assert (got, type(got)) == (value, type(value))
+
+
+def test_a_json_value_is_taken_as_it_is_or_made_into_what_is_wanted():
+    assert called(Decimal, 9.5, is_text=False) == Decimal("9.5")
+    assert called(Guest, {"name": "Ada", "age": 3}, is_text=False) == Guest("Ada", 3)
+    assert called(Any, [1, {"a": None}], is_text=False) == [1, {"a": None}]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [(int, "three"), (int, "1.5"), (date, "soon"), (Size, "huge"), (Guest, "[]"), (Room, "{}"), (Decimal, "much")],
+)
+def test_what_an_annotation_cannot_be_is_refused_by_the_name_of_the_argument(annotation, text):
+    with pytest.raises(UsageError, match=r"^argument value: "):
+        called(annotation, text)
+
+
+def test_names_are_those_of_the_signature():
+    """Missing and unknown ones are told with all there are; what has a default, or may be empty, may be left out."""
+
+    @saga(name="take", runtime=Runtime(":memory:"))
+    def take(desk: Live[Desk], city: str, *rooms: int, nights: int = 3, **more: int):
+        pass
+
+    for given, told in (({}, "needs city"), ({"city": "a", "desk": "b"}, "has no argument desk")):
+        with pytest.raises(UsageError, match=f"^the saga take {told}; its arguments are: city: str, rooms: int, n"):
+            take.outcome_by_names(given, is_text=True)
+    with pytest.raises(UsageError, match="needs the live argument desk, a Desk"):
+        take.outcome_by_names({"city": "a"}, is_text=True)
+
+
+def test_live_arguments_are_those_that_are_provided():
+    desk, got = Desk(), []
+
+    @saga(runtime=Runtime(":memory:", provide={Desk: lambda: desk}))
+    def take(desk: Live[Desk], *rooms: int, nights: int = 3):
+        got.append((desk, rooms, nights))
+
+    assert take.outcome_by_names({}, is_text=True).exit_code == 0
+    assert got == [(desk, (), 3)]
