@@ -187,6 +187,55 @@ def test_async_sagas_methods_and_local_functions_are_read_too():
             (the branches *items are not shown: they are only known at run time)""")
 
 
+def test_what_is_passed_on_to_be_called_is_shown_as_such(tmp_path, monkeypatch):
+    """Lambdas, steps and functions that others call; conditions of comprehensions; functions of other modules."""
+    (tmp_path / "stock.py").write_text(
+        "import sagadsl\n\n@sagadsl.step\ndef count(x): ...\n\ndef take(x):\n    count(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import stock
+
+    @saga
+    def order(items):
+        def inside():
+            audit(1)
+
+        asyncio.to_thread(reserve, 1)
+        sorted(items, key=lambda item: audit(item))
+        map(inside, items)
+        stock.take(1)
+        json.dumps(items, default=len)
+        return [item for item in items if audit(item) for more in reserve(item)]
+
+    assert squeezed(order.graph()) == dedent("""\
+        order
+          by asyncio.to_thread:
+            reserve  < undo
+          if it is called:
+            audit
+          by map:
+            audit
+          count
+          for item in items:
+            audit
+            reserve  < undo""")
+
+
+def test_code_through_which_there_are_many_ways_is_drawn_small(tmp_path, monkeypatch):
+    """Functions are read once, long rows folded, and what lies too deep is named."""
+    calls = "\n".join(f"def f{n}():\n    f{n + 1}()\n    f{n + 1}()\n    f{n + 1}()" for n in range(5))
+    sagas = "\n".join(f"@sagadsl.saga\ndef s{n}():\n    s{n + 1}()\n    s{n + 1}()" for n in range(7))
+    text = f"import sagadsl\n{calls}\n@sagadsl.step\ndef f5(): ...\ndef s7(): ...\n{sagas}\n"
+    (tmp_path / "mesh.py").write_text(f"{text}\n@sagadsl.saga\ndef many():\n    f4()\n    f0()\n    s0()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import mesh
+
+    drawn = text_of(mesh.many.graph())
+    assert any("… " in line and "more" in line for line in drawn)
+    assert any(line.split()[-3:] == ["and", "so", "on"] for line in drawn)
+    assert len(drawn) < 300
+
+
 def test_code_that_cannot_be_read_is_said():
     """Nothing is guessed, and nothing is called."""
     names = {"saga": saga, "reserve": reserve}

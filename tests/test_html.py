@@ -1,5 +1,6 @@
 """What a notebook shows of runs: what the text says, in HTML that does nothing but be looked at."""
 
+import json
 import re
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -8,10 +9,11 @@ import pytest
 from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_documents import judge
 from test_report import FULL, RUNS, START, flight, hotel, trip
 
 from sagadsl import Cause, Fault, Status, StepInfo, StepStatus
-from sagadsl.report import run_html, run_text, runs_html, stack_html
+from sagadsl.report import of_run, run_html, run_report, run_text, runs_html, stack_html, stack_text
 from sagadsl.report.story import Gap, story
 
 TAGS = {"div", "style", "b", "code", "span", "dl", "dt", "dd", "small", "details", "summary", "i", "ol", "li", "p"}
@@ -186,8 +188,23 @@ def test_whatever_a_run_holds_its_fragment_is_inert_and_says_it(text, count, sta
     for html in (run_html(run), runs_html([run] * 3), stack_html(run.stack)):
         assert is_inert(html)
         assert all(c.isprintable() for c in html)
-    told = Reader(run_html(run)).text
-    assert flat(story(run).title) in told
+    assert flat(story(run).title) in Reader(run_html(run)).text
+
+
+@given(texts, st.sampled_from([*Status]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_a_run_holds_a_terminal_and_a_program_get_it_unharmed(text, status):
+    """Text has nothing that a terminal obeys, and as many lines as it says; JSON is the document of its schema."""
+    run, other = (
+        evolve(long_run(3, word), id=word, saga=word, program=word, owner=word, parent=word, result=1, status=status)
+        for word in (f"x{text}", "x")
+    )
+    for shown in (run_text(run), run_report(run, "text"), str(of_run(run)), stack_text(run.stack)):
+        assert all(c.isprintable() or c == "\n" for c in shown)
+    assert run_text(run).count("\n") == run_text(other).count("\n")
+    document = json.loads(run_report(run, "json"))
+    judge("run_document").validate(document)
+    assert document["run"]["steps"][1]["result"] == f"x{text}" * 9
 
 
 @pytest.mark.parametrize("text", ["&", "<", "\U0001f600", "step"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -69,13 +70,13 @@ def looking(function: Any, owner: type | None) -> Callable[[str], Known | None]:
         found = mine or names.get(head)
         for name in rest:
             found = inspect.getattr_static(found, name, None)
-        return meaning(found, function.__module__, mine)
+        return meaning(found, mine)
 
     return look
 
 
-def meaning(found: Any, module: str, owner: type | None) -> Known | None:
-    """Return what a value stands for, found in *owner*; a function is read where it is one of the same *module*."""
+def meaning(found: Any, owner: type | None) -> Known | None:
+    """Return what a value stands for, found in *owner*; a function is read where it is one of the user's own."""
     found = found.__func__ if isinstance(found, staticmethod | classmethod | types.MethodType) else found
     spec = spec_of(found)
     if isinstance(spec, StepSpec):
@@ -86,6 +87,12 @@ def meaning(found: Any, module: str, owner: type | None) -> Known | None:
         return Known(name=found.__name__, is_branching=True)
     if hasattr(type(found), "_sagadsl_block"):  # a plan, which stands above us
         return Known(name=type(found).__name__, block=found._sagadsl_block())  # noqa: SLF001  # ours
-    if isinstance(found, types.FunctionType) and found.__module__ == module:
+    if isinstance(found, types.FunctionType) and is_users(found):
         return Known(name=found.__qualname__.rpartition("<locals>.")[2], **code_of(found, owner))
     return None
+
+
+def is_users(function: types.FunctionType) -> bool:
+    """Tell whether a function stands in the user's own code, and not in a library, where steps are not called."""
+    library = (function.__module__ or "").partition(".")[0]
+    return library not in sys.stdlib_module_names | {"sagadsl"} and "-packages" not in function.__code__.co_filename

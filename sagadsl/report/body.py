@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from attrs import Factory, define, frozen
 
-from sagadsl.report.blocks import LABEL, Block, Box, Call, Fork, is_empty, joined
-from sagadsl.report.graph import Graph
+from sagadsl.report.blocks import LABEL, Block, Box, Call, Fork, More, Series, is_empty, joined
+from sagadsl.report.graph import MOST, Graph
+from sagadsl.report.story import Gap, folded
 from sagadsl.report.words import printable
 
-DEEPEST = 12
+DEEPEST = 6
 """How many sagas and functions inside each other are looked into."""
 
 
@@ -44,11 +45,15 @@ def of_code(known: Known) -> Graph:
 
 @define(eq=False)
 class Reader:
-    """Reads one function: *look* tells what a name in it means, *around* are those that it is called in."""
+    """Reads one function: *look* tells what a name in it means, *around* are those that it is called in.
+
+    What is *read* already, by its text, is not read again: there are more ways through functions than functions.
+    """
 
     look: Callable[[str], Known | None]
     around: list[str]
     notes: list[str] = Factory(list)
+    read: dict[str, Block] = Factory(dict)
     local: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = Factory(dict)
 
     def function(self, known: Known) -> Block:
@@ -57,12 +62,18 @@ class Reader:
         if tree is None:
             self.notes.append(f"what {known.name} calls is not shown: its code cannot be read")
             return joined(())
-        reader = Reader(known.look, self.around, self.notes)
-        return reader.rows(tree.body)
+        code = known.code or ""
+        if code not in self.read:
+            self.read[code] = Reader(known.look, self.around, self.notes, self.read).rows(tree.body)
+        return self.read[code]
 
     def rows(self, statements: Iterable[ast.stmt]) -> Block:
         """Return what statements call, one after the other."""
-        return joined(block for each in statements for block in self.statement(each) if not is_empty(block))
+        found = joined(block for each in statements for block in self.statement(each) if not is_empty(block))
+        if not isinstance(found, Series):
+            return found
+        few = folded(found.blocks, MOST, lambda _: False, lambda left: Gap(f"{len(left):,} more"))
+        return Series(tuple(More(each.words) if isinstance(each, Gap) else each for each in few))
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
@@ -132,8 +143,8 @@ class Reader:
         match node:
             case ast.Call():
                 yield from self.calls(node)
-            case ast.Lambda():
-                pass  # it is called elsewhere, or never
+            case ast.Lambda(body=body):  # it is called elsewhere, or never
+                yield self.maybe("if it is called", joined(self.expression(body)))
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 yield from self.expression(test)
                 one, other = joined(self.expression(body)), joined(self.expression(orelse))
@@ -152,9 +163,10 @@ class Reader:
             ):
                 over = generators[0]
                 yield from self.expression(over.iter)
-                parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-                inner = joined(block for part in parts for block in self.expression(part))
-                yield self.maybe(f"for {shown(over.target)} in {shown(over.iter)}", inner)
+                parts = [condition for each in generators for condition in each.ifs]
+                parts += [each.iter for each in generators[1:]]
+                parts += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+                yield self.maybe(f"for {shown(over.target)} in {shown(over.iter)}", joined(self.inner(parts)))
             case _:
                 yield from self.inner(ast.iter_child_nodes(node))
 
@@ -170,10 +182,19 @@ class Reader:
             yield self.defined_here(function.id)
         elif known is None or how == "plain":
             yield from self.inner(ast.iter_child_nodes(node.func))  # ``reserve(item).upper()``
+            yield from self.passed_on(node)
         elif how == "map":
             yield Box(label="for each, at the same time", inner=self.block(known), maybe=True)
         else:
             yield self.block(known)
+
+    def passed_on(self, node: ast.Call) -> Iterator[Block]:
+        """Yield what a function may call that it is given: ``asyncio.to_thread(reserve, item)``."""
+        for each in (*node.args, *(keyword.value for keyword in node.keywords)):
+            if isinstance(each, ast.Name) and each.id in self.local:
+                yield self.maybe(f"by {shown(node.func)}", self.defined_here(each.id))
+            elif (known := self.meaning(each)) is not None and not known.is_branching:
+                yield self.maybe(f"by {shown(node.func)}", self.block(known))
 
     def called(self, function: ast.expr) -> tuple[ast.expr, str]:
         """Return what is called, and how: ``trip.using(...).outcome(...)`` calls trip."""
@@ -213,7 +234,7 @@ class Reader:
     def inside(self, name: str, read: Callable[[], Block]) -> Block:
         """Read what is called inside of something, unless that is where we are."""
         if name in self.around or len(self.around) > DEEPEST:
-            return Call(label=printable(name, LABEL), words="again")
+            return Call(label=printable(name, LABEL), words="again" if name in self.around else "and so on")
         self.around.append(name)
         try:
             return read()

@@ -350,7 +350,8 @@ def _standing(run: RunInfo) -> Iterator[tuple[str, str]]:
 def who(run: RunInfo) -> str:
     """Return who must act."""
     if run.is_live or run.status.is_terminal:
-        return "nobody has to act"
+        stands = not run.is_live and next(_standing(run), None) is not None
+        return "nobody has to act, unless what still stands matters" if stands else "nobody has to act"
     if run.status is Status.COMPENSATION_FAILED:
         return "a person mends what made the compensation fail"
     if run.status is Status.PAUSED:
