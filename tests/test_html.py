@@ -105,6 +105,12 @@ def test_what_was_tried_again_is_told():
     assert "attempt 9 failed: OSError: no 9" in Reader(run_html(run)).text
 
 
+def test_what_a_step_has_noted_is_behind_its_line():
+    """Beside its arguments and its result."""
+    run = trip(Status.COMPLETED, hotel(note={"model": "small"}))
+    assert "note {'model': 'small'}" in Reader(run_html(run)).text
+
+
 def test_compensations_stand_in_the_order_in_which_they_happened():
     """Not in that of the steps; each with its time."""
 

@@ -279,6 +279,8 @@ def _details(step: StepInfo, limit: int) -> Iterator[tuple[str, str]]:
         yield "arguments", printable(", ".join(shown), 4 * limit)
     if step.result is not None:
         yield "result", printable(repr(step.result), 4 * limit)
+    if step.note is not None:
+        yield "note", printable(repr(step.note), 4 * limit)
     if step.error is not None:
         yield "error", printable(step.error, 4 * limit)
     if step.compensation:
