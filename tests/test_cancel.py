@@ -612,3 +612,25 @@ def test_a_damaged_letter_is_told(make_runtime):
     shell.close()
     with pytest.raises(JournalError):
         Runtime(runtime.journal().name).find("hand/k")
+
+
+def test_a_letter_that_cannot_be_understood_stops_a_run_before_it_goes_on(stores, world):
+    """It came while nobody had it."""
+    fails = [True]
+
+    @sagadsl.step(compensate=lambda: world.add("-a"))
+    def act():
+        world.add("a")
+        if fails:
+            raise Cut
+
+    @sagadsl.saga(key="k", runtime=stores())
+    def trip():
+        act()
+
+    with pytest.raises(Cut):
+        trip()
+    stores().journal().post(Letter(0, 1, 0, "greeting", None))
+    with pytest.raises(JournalError, match="unknown here, 'greeting'"):
+        trip()
+    assert world == ["a"]

@@ -427,6 +427,29 @@ def test_a_run_goes_back_into_a_branch(colour, make_runtime, act, world):
     assert make_runtime().find("fan/k").status == "completed"
 
 
+def test_a_child_that_failed_and_was_caught_is_called_afresh(colour, make_runtime, act, world):
+    """It had undone itself, so nothing of it is left to be undone."""
+
+    @colour.saga
+    def failing():
+        yield act("b")
+        raise ValueError("no")
+
+    @colour.saga(key="k", runtime=make_runtime())
+    def careful():
+        yield act("a")
+        try:
+            yield failing()
+        except ValueError:
+            yield act("c")
+
+    colour.call(careful)
+    colour.run(make_runtime().find("careful/k").compensate(to="act"))
+    assert world == ["a", "b", "-b", "c", "-c"]
+    colour.call(careful)
+    assert world.effects[5:] == ["b", "-b", "c"]
+
+
 def test_an_unknown_or_ambiguous_step_is_refused_with_those_there_are(colour, done, trip, world):
     """By its key, or by an end of it that only one has."""
     with pytest.raises(RunConflictError, match="has no one step 'fly' for to: there is act, inner, inner/act"):
@@ -574,6 +597,18 @@ def test_who_skips_is_who_is_logged_in(colour, stuck):
     find, _ = stuck
     run = colour.run(find().compensate(skip="act#2", why="seen to"))
     assert " on " in next(step for step in run.steps if step.key == "act#2").skipped_by
+
+
+def test_who_has_no_name_is_a_number(colour, stuck, monkeypatch):
+    """As users of a container may be."""
+
+    def nobody():
+        raise OSError("no such user")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    find, _ = stuck
+    run = colour.run(find().compensate(skip="act#2", why="seen to"))
+    assert next(step for step in run.steps if step.key == "act#2").skipped_by.startswith("user ")
 
 
 def test_a_skipped_step_is_told_in_every_outcome(colour, make_runtime, act):

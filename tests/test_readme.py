@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -132,6 +133,27 @@ def test_the_block_fails_is_compensated_and_mended_goes_on(tmp_path):
     script.write_text(source)
     assert [play().stdout, play().stdout] == ["  fetch 2026-11-22\n", ""]
     assert (tmp_path / "report.txt").read_text() == "10 rows\n"
+
+
+def test_what_the_readme_decides_is_done(tmp_path):
+    """Its script, and the commands below it on what that leaves."""
+    (source,) = [block for block in blocks("python") if block.startswith("# decide.py")]
+    (tmp_path / "decide.py").write_text(source)
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    told = subprocess.run([sys.executable, "decide.py"], check=True, **options).stdout
+    assert told.splitlines() == [
+        "  charge o-1",
+        "  mail o-1",
+        "compensating sell/o-1 calls, in this order:",
+        "  1  refund   for charge(order='o-1')",
+        "  cannot be undone: mail",
+        "  accept first: mail",
+        "  refund o-1",
+    ]
+    (commands,) = [text for text in blocks("") if "--dry-run" in text]
+    for command in re.findall(r"^\$ sagadsl (.*?)(?: +#.*)?$", commands, re.MULTILINE):
+        ended = subprocess.run([sys.executable, "-m", "sagadsl", *shlex.split(command)], check=False, **options)
+        assert "Usage:" not in ended.stderr, ended.stderr
 
 
 def test_the_two_commands_of_the_readme_are_there():

@@ -57,8 +57,9 @@ def facts_of(definition: str) -> dict[str, Any]:
     Raises:
         ValueError: It is no definition.
     """
-    facts = json.loads(definition)
-    if not isinstance(facts, dict) or not all(isinstance(facts.get(name, ""), str) for name in WORDS):
+    facts: dict[str, Any] = json.loads(definition)
+    is_sound = isinstance(facts, dict) and all(isinstance(facts.get(name, ""), str) for name in WORDS)
+    if not is_sound or not isinstance(facts.get("within", 0), int | float):
         msg = f"{definition!r:.80} is no definition of a step"
         raise ValueError(msg)
     return facts
@@ -437,7 +438,7 @@ class Scope:
 
     def decide(self, kind: Kind, told: dict[str, Any]) -> None:
         """Take in what a person decided: how far back the run is compensated, what may stand, what counts no more."""
-        self.until = 0 if kind is Kind.PAUSED else told.get("to", self.until)
+        self.until = 0 if kind is Kind.PAUSED else int(told.get("to", self.until))
         for slot in (slot for each in self.tree() for slot in each.slots) if "accept" in told else ():
             slot.let_stand = slot.let_stand or slot.seq in told["accept"]
         for slot in self.slots if kind is Kind.PAUSED and "to" in told else ():

@@ -90,8 +90,24 @@ def awaited(value):
     return asyncio.run(wait()) if inspect.isawaitable(value) else value
 
 
+def call(made, runs, folder):
+    """Call the saga, if its run has not ended."""
+    if not any(run.status.is_terminal for run in runs):
+        outcome = awaited(made.outcome())
+        (folder / "outcome").write_text(json.dumps(getattr(outcome, "value", None)))
+
+
+def compensate(made, runs, folder):
+    """Compensate its run, if there is one that has not ended."""
+    if runs and not runs[0].status.is_terminal:
+        awaited(runs[0].compensate())
+
+
+VERBS = {"call": call, "compensate": compensate}
+
+
 def play(case, folder, verb, cut, sign):
-    """Call the saga, or compensate its run; the process ends itself at point number *cut*. Leave what was passed."""
+    """Do what a verb says; the process ends itself at point number *cut*. Leave what was passed."""
     stage.folder, stage.fail = folder, case.get("fail", False)
     stage.play = len(list(folder.glob("played*")))
     (folder / f"played{stage.play}").touch()
@@ -108,11 +124,7 @@ def play(case, folder, verb, cut, sign):
     made = PROGRAMS[case["program"]][0]
     with watch(at, default_runtime.drivers[0].__self__):
         runs = sagadsl.runs()
-        if verb == "call" and not any(run.status.is_terminal for run in runs):
-            outcome = awaited(made.outcome())
-            (folder / "outcome").write_text(json.dumps(getattr(outcome, "value", None)))
-        elif verb == "compensate" and runs and not runs[0].status.is_terminal:
-            awaited(runs[0].compensate())
+        VERBS[verb](made, runs, folder)
     (folder / "passed").write_text(json.dumps(passed))
 
 
@@ -293,4 +305,5 @@ def main():
         sys.stdout.flush()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -26,11 +26,11 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # SIGKILL loses nothing there ei
 class Runners:
     """As many runners as processors, in a folder without the cost of a disk if there is one."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, runner="sweep_runner.py"):
         self.folder, self.idle, self.counted = folder, SimpleQueue(), {}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, str(Path(__file__).with_name("sweep_runner.py"))]
+        command = [sys.executable, str(Path(__file__).with_name(runner))]
         self.processes = [subprocess.Popen(command, env=environment, **pipes) for _ in range(os.cpu_count() or 1)]
         for process in self.processes:
             self.idle.put(process)

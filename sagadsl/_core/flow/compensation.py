@@ -85,7 +85,7 @@ def go_back(scope: Scope) -> Flow[None]:
     """
     run, until = scope.run, scope.until
     slots = [(slot, each) for each in scope.tree() for slot in each.slots]
-    key = next(slot.key for slot, _ in slots if slot.place == until)
+    key = next((slot.key for slot, _ in slots if slot.place == until), "a step")
     told = f'{{"cause":"{Cause.REQUEST}","to":{until}}}'
     reaching = {outer for slot, each in slots if slot.place > until and not slot.forgotten for outer in each.chain()}
     for each in reversed(list(scope.tree())):

@@ -526,7 +526,8 @@ class Runtime:
         journal = self.journal()
         scope = self._load(None, self._row(run_id, journal), journal)
         _open_runs.discard(scope.run)
-        return rehearse(scope, request, self.codec)
+        with legible(journal, scope.run.id):
+            return rehearse(scope, request, self.codec)
 
     def compensate_without_body(self, run_id: str, request: Request | None = None, *, is_async: bool = False) -> Any:
         """Compensate a run whose saga this program does not have, or cannot run, by functions found by their names.

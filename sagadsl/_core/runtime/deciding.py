@@ -16,6 +16,7 @@ from typing import TypedDict
 
 from attrs import field, frozen
 
+from sagadsl._core.describe import legible
 from sagadsl._core.drive import obey
 from sagadsl._core.flow import past_pivot
 from sagadsl._core.ownership import owner
@@ -126,9 +127,10 @@ def request_compensation(scope: Scope, request: Request, by_names: Provided | No
         UsageError: It names what the run does not have, or what no body binds is not to be found.
     """
     run = scope.run
-    if not is_to_compensate(scope, request):
-        return False
-    undecided = decide(scope, request)
+    with legible(run.journal, run.id):
+        if not is_to_compensate(scope, request):
+            return False
+        undecided = decide(scope, request)
     if undecided:
         raise RunConflictError(run.id, f"was left as it is: {what_stands(scope, undecided)}")
     if by_names is not None:
