@@ -44,6 +44,10 @@ class Sheet(pydantic.BaseModel):
     rows: int
 
 
+class Cut(BaseException):
+    """A process that dies, as far as a body can tell."""
+
+
 class Scripted:
     """A model that says what it was told to, in order: text, a `Reply`, or an exception; *asked* are its requests."""
 
@@ -57,7 +61,7 @@ class Scripted:
     def ask(self, request, heard):
         self.asked.append(request)
         said = self.script.pop(0)
-        if isinstance(said, Exception):
+        if isinstance(said, BaseException):
             heard("half an ")
             raise said
         reply = said if isinstance(said, Reply) else Reply(text=said, prompt_tokens=10, tokens=len(said))
@@ -278,7 +282,7 @@ def test_an_answer_cut_at_its_limit_is_asked_for_once_more_with_twice_as_much(ma
 
 
 def test_a_run_stops_asking_when_its_tokens_are_used_up(make_step, ask_in, make_runtime, colour):
-    """What an earlier process spent counts too; a call under way is never cut."""
+    """A call under way is never cut."""
     model = Scripted("four words of text", "and more", "and more")
     step = make_step(model, settings={"token_budget": 40}, compensate=llm.keep)
     outcome, run = ask_in(step, "a", "b", "c", "d")
@@ -297,11 +301,37 @@ def test_tries_of_a_step_that_is_not_done_count_too(make_step, ask_in):
     assert len(model.asked) == 2
 
 
+def test_what_earlier_processes_did_for_a_step_counts_and_is_on_record(make_runtime, colour):
+    """Also of a step that they tried in vain, and were killed before another attempt."""
+    broken = llm.TransportError("parrot", "the line was cut")
+
+    def play(*script, topics=("cats", "dogs"), **settings):
+        @LLM(Scripted(*script), **settings).step(name="ask")
+        @colour.coloured
+        def ask(topic: str) -> str:
+            return topic
+
+        @colour.saga(name="research", runtime=make_runtime())
+        def research():
+            for topic in topics:
+                last = yield ask(topic)
+            return last
+
+        return colour.run(research.outcome())
+
+    with pytest.raises(Cut):
+        play("a plan", broken, Cut())
+    outcome = play("four words", token_budget=18)
+    assert outcome.value == "four words"
+    _, answer = llm.answers(make_runtime().runs()[0])
+    assert [each.get("complaint") for each in answer.tries] == ["the line was cut", None]
+    with pytest.raises(Cut):
+        play("a plan", Cut(), topics=("cats", "dogs"))
+    outcome = play("four words", token_budget=16)
+    assert isinstance(outcome.error, llm.TokenBudgetError)
+
+
 # -- on record --------------------------------------------------------------------------------------------------------
-
-
-class Cut(BaseException):
-    """A process that dies, as far as a body can tell."""
 
 
 @pytest.fixture

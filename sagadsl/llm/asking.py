@@ -59,7 +59,7 @@ class Asking:
             timeouts=self.timeouts,
             heard=terms.hears(),
             allow=terms.allow,
-            tries=terms.tries(here.idempotency_key) if here.key is not None else [],
+            tries=terms.tries(here),
         )
 
     def _caught(self, question: Question) -> Finding:

@@ -62,7 +62,7 @@ class LLM:
         options: Of each call, as the provider names them: ``temperature``, ``num_predict``, ``num_ctx``, ``seed``.
         limit: How many calls may be under way at its server at once, in this process.
         timeouts: How long a call may take.
-        token_budget: The most tokens, read and written, that the calls of one run may cost; looked at before each call.
+        token_budget: The most tokens, read and written, that the steps of one run may cost; looked at before each call.
         progress: Called with a `Progress` as pieces of an answer come; what it raises is logged.
         keep_prompts: Record the messages; else no more than their digest.
 

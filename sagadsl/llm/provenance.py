@@ -14,7 +14,7 @@ from typing import Any
 from attrs import field, frozen
 
 import sagadsl
-from sagadsl import RunInfo, StepInfo
+from sagadsl import Current, Fault, RunInfo, StepInfo
 from sagadsl.llm.shapes import digest_of
 
 NOTE = "llm"
@@ -78,9 +78,20 @@ def tries_of(step: StepInfo) -> tuple[dict[str, Any], ...] | None:
     """Return the calls that a step is known to have made, `None` where it is no step of a model."""
     if isinstance(step.note, dict) and NOTE in step.note:
         return tuple(step.note[NOTE]["tries"])
-    if step.error is not None and step.error.type.startswith("sagadsl.llm."):
-        return tuple(step.error.attributes.get("tries", ()))
-    return None
+    return None if step.error is None else _tries_in(step.error)
+
+
+def earlier_tries(here: Current) -> list[dict[str, Any]]:
+    """Return the calls that earlier attempts of the step that runs have made, as far as they are on record."""
+    if here.attempt == 1:
+        return []
+    errors = next(step.attempt_errors for step in here.run.steps if step.key == here.key)
+    known = [tries for error in errors if (tries := _tries_in(error)) is not None]
+    return list(known[-1]) if known else []
+
+
+def _tries_in(error: Fault) -> tuple[dict[str, Any], ...] | None:
+    return tuple(error.attributes.get("tries", ())) if error.type.startswith("sagadsl.llm.") else None
 
 
 def answers(run: RunInfo) -> tuple[Answer, ...]:

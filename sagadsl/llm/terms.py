@@ -9,11 +9,11 @@ from typing import Any
 
 from attrs import define, field
 
-from sagadsl import UsageError, current
+from sagadsl import Current, UsageError, current
 from sagadsl.llm.conversation import Question, converse
 from sagadsl.llm.drivers import adrive, drive
 from sagadsl.llm.errors import TokenBudgetError
-from sagadsl.llm.provenance import tokens_of, tries_of
+from sagadsl.llm.provenance import earlier_tries, tokens_of, tries_of
 from sagadsl.llm.shapes import digest_of
 from sagadsl.llm.values import Heard, Message, Model, Progress, Prompt, Timeouts
 
@@ -51,10 +51,14 @@ class Terms:
             raise UsageError(msg)
         return whole if self.system is None else ({"role": "system", "content": self.system}, *whole)
 
-    def tries(self, key: str) -> list[dict[str, Any]]:
-        """Return the calls made in this process for a step that is not done yet."""
+    def tries(self, here: Current) -> list[dict[str, Any]]:
+        """Return the calls made so far for the step that runs, those of earlier processes included."""
+        if here.key is None:
+            return []
         with self.guard:
-            return self.calls.setdefault(key, [])
+            if here.idempotency_key not in self.calls:
+                self.calls[here.idempotency_key] = earlier_tries(here)
+            return self.calls[here.idempotency_key]
 
     def forget(self, key: str) -> None:
         """Let go of the calls of a step: they are on record, or belong to no run."""
