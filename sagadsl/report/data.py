@@ -73,6 +73,7 @@ def step_data(step: StepInfo) -> dict[str, Any]:
     return {
         "key": step.key,
         "name": step.name,
+        "title": step.title,
         "status": step.status,
         "is_saga": step.saga,
         "is_branch": step.branch,
@@ -82,6 +83,7 @@ def step_data(step: StepInfo) -> dict[str, Any]:
         "is_standing": step.standing,
         "arguments": plain(step.arguments),
         "result": plain(step.result),
+        "note": plain(step.note),
         "error": fault_data(step.error),
         "compensation": step.compensation,
         "compensation_attempts": step.compensation_attempts,

@@ -41,6 +41,7 @@ def tones(selector: str) -> str:
     return "".join(f"{selector}.s-{name}{{--s-tone:var(--s-{name})}}" for name in names)
 
 
+ROOT = ".sagadsl"
 RULES = """
 .sagadsl{container-type:inline-size;max-width:64rem;margin:.25rem 0;
 font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-content-font-color1,var(--s-fg))}
@@ -92,7 +93,9 @@ background:color-mix(in srgb,var(--s-tone) 8%,transparent)}
 .sagadsl table{border-collapse:collapse;margin:0;font-size:13px}
 .sagadsl th,.sagadsl td{padding:.22rem .9rem .22rem .2rem;text-align:left;vertical-align:top;background:none;
 border:0;border-bottom:1px solid var(--jp-border-color2,var(--s-line));overflow-wrap:anywhere}
-.sagadsl th{font-weight:600;white-space:nowrap}
+.sagadsl th{font-weight:600}
+.sagadsl tr,.sagadsl th{background:none}
+.sagadsl th,.sagadsl td code{white-space:nowrap}
 .sagadsl td.s-state{color:var(--s-tone);font-weight:600}
 .sagadsl td:not(:last-child){white-space:nowrap;max-width:20rem;overflow:hidden;text-overflow:ellipsis}
 @container (max-width:36rem){.sagadsl summary,.sagadsl .s-row{
@@ -101,8 +104,11 @@ grid-template-columns:.5rem 1.1rem 3rem minmax(0,1fr) auto}
 .sagadsl details dl,.sagadsl .s-gap{padding-left:1.4rem}}
 """
 
-STYLE = f"<style>{themed('.sagadsl')}{tones('.sagadsl ')}{RULES.replace(chr(10), '')}</style>"
-"""The style of every fragment; it concerns nothing outside of an element of class ``sagadsl``."""
+STYLE = f"<style>{themed('.sagadsl')}{tones('.sagadsl ')}{RULES.replace(chr(10), '').replace(ROOT, 2 * ROOT)}</style>"
+"""The style of every fragment; it concerns nothing outside of an element of class ``sagadsl``.
+
+The class is named twice, so that it counts for more than what a notebook says of any table, list or code.
+"""
 
 PAGE = f"""<style>{themed("body")}body{{margin:0 auto;padding:1.5rem;max-width:64rem;
 background:var(--s-bg);color:var(--s-fg)}}.s-picture{{margin-top:1.5rem;overflow-x:auto}}

@@ -27,7 +27,7 @@ MARGIN = 22.0
 STYLE = f"""
 {themed(".sagadsl-graph")}{tones(".sagadsl-graph ")}
 .sagadsl-graph{{font:13px system-ui,sans-serif;max-width:100%;height:auto}}
-.sagadsl-graph .s-page{{fill:var(--s-bg)}}
+.sagadsl-graph .s-page{{fill:var(--jp-layout-color0,var(--s-bg))}}
 .sagadsl-graph text{{fill:var(--s-fg)}}
 .sagadsl-graph .s-title{{font-weight:600;font-size:14px}}
 .sagadsl-graph .s-small{{font-size:11px;fill:var(--s-dim)}}
