@@ -7,6 +7,7 @@ where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 from sagadsl import aio
 from sagadsl._core.codec.artifacts import Artifact
 from sagadsl._core.definition import IRREVERSIBLE, PIVOT, Compensation
+from sagadsl._core.figures import Stats
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
 from sagadsl._core.provided import PROVIDED as _PROVIDED
@@ -60,6 +61,7 @@ from sagadsl.errors import (
 configure = _default.configure
 runs = _default.runs
 find = _default.find
+stats = _default.stats
 prune = _default.prune
 register = _CODEC.register
 provide = _PROVIDED.provide
@@ -97,6 +99,7 @@ __all__ = [
     "Runtime",
     "Saga",
     "SagaError",
+    "Stats",
     "Status",
     "Step",
     "StepError",
@@ -123,6 +126,7 @@ __all__ = [
     "resume_all",
     "runs",
     "saga",
+    "stats",
     "step",
     "uuid4",
 ]

@@ -15,6 +15,7 @@ HOUSE = Path(sagadsl.__file__).parent
 FLOORS = {
     "errors": 0,
     "_core.values": 1, "_core.retry": 1, "_core.schema": 1, "_core.parameters": 1, "_core.session": 1,
+    "_core.figures": 1,
     "_core.state": 2, "_core.codec": 2, "_core.effects": 2, "_core.journal": 2, "_core.definition": 2,
     "_core.settings": 2, "report": 2,
     "_core.scope": 3, "_core.ownership": 3, "_core.provided": 3, "_core.landed": 3,

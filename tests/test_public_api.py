@@ -58,6 +58,7 @@ PUBLIC = [
     "Runtime",
     "Saga",
     "SagaError",
+    "Stats",
     "Status",
     "Step",
     "StepError",
@@ -84,6 +85,7 @@ PUBLIC = [
     "resume_all",
     "runs",
     "saga",
+    "stats",
     "step",
     "uuid4",
 ]

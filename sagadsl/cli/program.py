@@ -19,6 +19,7 @@ from sagadsl import SagaError
 from sagadsl.cli import exits
 from sagadsl.cli.acting import cancel, compensate, resume
 from sagadsl.cli.demo import demo
+from sagadsl.cli.figures import stats
 from sagadsl.cli.keeping import backup, doctor, export, import_runs, prune
 from sagadsl.cli.looking import graph, list_runs, show, write_json
 from sagadsl.cli.running import run_saga
@@ -27,7 +28,7 @@ from sagadsl.cli.watching import watch
 from sagadsl.report import json_schema, printable_lines
 
 VERBS = (
-    *(list_runs, show, graph, watch),
+    *(list_runs, show, graph, watch, stats),
     *(run_saga, resume, compensate, cancel),
     *(prune, doctor, export, import_runs, backup),
     demo,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sagadsl.report.blocks import Box
     from sagadsl.report.data import SCHEMA, event_data, json_schema, run_data, run_document, runs_document
+    from sagadsl.report.figures import stats_document, stats_text
     from sagadsl.report.graph import Graph, call_of, of_plan, of_run
     from sagadsl.report.html import run_html, runs_html, stack_html
     from sagadsl.report.progress import end_line, fitted, is_under_way, progress_lines, step_line
@@ -62,6 +63,8 @@ __all__ = [
     "stack_html",
     "stack_lines",
     "stack_text",
+    "stats_document",
+    "stats_text",
     "status_words",
     "step_line",
     "typed",
@@ -70,6 +73,7 @@ __all__ = [
 _ROOMS = {
     "blocks": {"Box"},
     "data": {"SCHEMA", "event_data", "json_schema", "run_data", "run_document", "runs_document"},
+    "figures": {"stats_document", "stats_text"},
     "graph": {"Graph", "call_of", "of_plan", "of_run"},
     "html": {"run_html", "runs_html", "stack_html"},
     "progress": {"end_line", "fitted", "is_under_way", "progress_lines", "step_line"},

@@ -368,6 +368,10 @@ class SqliteJournal:
 
     # -- the connection ---------------------------------------------------------------------------------------------
 
+    def query(self, sql: str, values: dict[str, Any]) -> list[Any]:
+        """Return what SQL finds in the public views."""
+        return self._read(sql, values)
+
     def _read(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[Any]:
         if not self._exists():
             return []

@@ -24,6 +24,7 @@ from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, checked_name, key_of
 from sagadsl._core.describe import describe, legible, outline, resuming_line, stored_arguments, stuck
 from sagadsl._core.drive import Drivers, tell
+from sagadsl._core.figures import Stats
 from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
 from sagadsl._core.history import interruptions, restore
 from sagadsl._core.journal import Journal, Letter, Log, Outline, Overtaken
@@ -612,9 +613,7 @@ class Runtime:
         if status is not None and status not in LISTED:
             msg = f"runs(status=...) takes one of {', '.join(LISTED)}, not {status!r}"
             raise UsageError(msg)
-        if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
-            msg = f"runs(since=...) takes a time with a time zone, as datetime.now(UTC), not {since!r}"
-            raise UsageError(msg)
+        checked_since(since, "runs")
         journal = self.journal()
         rows = [
             row
@@ -707,6 +706,18 @@ class Runtime:
             raise UsageError(msg)
         return prune(self.journal(), limits, self.clock(), is_tried=dry_run)
 
+    def stats(self, *, saga: str | None = None, since: datetime | None = None) -> Stats:
+        """Count the runs in the store, those of one saga, or started since a time; steps, attempts, times and faults.
+
+        Raises:
+            UsageError: *since* is no time with a time zone.
+            JournalError: The store cannot be read.
+        """
+        from sagadsl._core.upkeep.counting import counted  # noqa: PLC0415  # on first use
+
+        checked_since(since, "stats")
+        return counted(self.journal(), saga, since)
+
     @property
     def upkeep(self) -> Upkeep:
         """The store as a file: to be examined, backed up, exported from and imported into."""
@@ -716,6 +727,17 @@ class Runtime:
     def info(self, run: OpenRun) -> Run:
         """Return the run as it stands in the journal now."""
         return self._run(run.row, run.journal)
+
+
+def checked_since(since: Any, asked: str) -> None:
+    """Refuse what is no time that everybody understands.
+
+    Raises:
+        UsageError: It has no time zone, or is no time.
+    """
+    if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
+        msg = f"{asked}(since=...) takes a time with a time zone, as datetime.now(UTC), not {since!r}"
+        raise UsageError(msg)
 
 
 def unstorable_argument(step: str, why: Unstorable) -> NotStorableError:
