@@ -277,8 +277,9 @@ def test_an_answer_cut_at_its_limit_is_asked_for_once_more_with_twice_as_much(ma
     assert "num_predict=14; raise it in options=" in str(outcome.error)
     assert [each["complaint"] for each in llm.answers(run)[0].tries] == ["cut after 7 tokens"] * 2
 
-    outcome, _ = ask_in(make_step(Scripted(cut), returns=Plan))
-    assert "raise num_ctx in options=" in str(outcome.error)
+    for options in ({}, {"num_predict": -1}):
+        outcome, _ = ask_in(make_step(Scripted(cut), returns=Plan, options=options))
+        assert "raise num_ctx in options=" in str(outcome.error)
 
 
 def test_a_run_stops_asking_when_its_tokens_are_used_up(make_step, ask_in, make_runtime, colour):
@@ -414,6 +415,51 @@ def test_what_changed_since_can_be_forbidden(story):
         story(model, on_change="fail")
     assert model.asked == []
     assert story(Scripted()) == "report"
+
+
+def test_a_prompt_that_cannot_be_built_any_more_keeps_what_is_on_record(make_runtime, caplog):
+    """And says why; it is no failure of the step. A step that asked nobody when it was recorded stands too."""
+    gone = []
+
+    def play(model, *, cut, decorate=None, **options):
+        def ask(topic: str) -> str:
+            if gone:
+                raise OSError("no such template")
+            return topic
+
+        step = (decorate or LLM(model).step(name="ask", **options))(ask)
+
+        @sagadsl.saga(name="research", runtime=make_runtime())
+        def research():
+            plan = step("cats")
+            if cut:
+                raise Cut
+            return plan
+
+        return research()
+
+    with pytest.raises(Cut):
+        play(Scripted("plan"), cut=True)
+    gone.append(True)
+    with pytest.raises(OSError, match="no such template"):
+        play(Scripted(), cut=False, on_change="fail")
+    assert play(Scripted(), cut=False) == "plan"
+    assert "cannot build its prompt any more" in caplog.text
+    assert "OSError: no such template" in caplog.text
+    gone.clear()
+    with pytest.raises(Cut):
+        play(None, cut=True, decorate=sagadsl.step(name="ask", compensate=None))
+    assert play(Scripted(name="other"), cut=False, on_change="fail") == "cats"
+
+
+def test_annotations_that_do_not_resolve_are_left_alone():
+    """They may exist for type checkers only; a live argument is known by its spelling."""
+
+    def ask(topic: Nowhere, desk: Live[Nowhere] = None) -> Nothing:  # noqa: F821
+        return topic
+
+    model = Scripted("fine")
+    assert LLM(model).step(ask)("cats") == "fine"
 
 
 def test_a_prompt_of_live_arguments_counts_as_unchanged(make_runtime):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, get_type_hints
 
-from sagadsl import ReplayError, current
+from sagadsl import Live, ReplayError, current
 from sagadsl.llm.conversation import Finding, Question
-from sagadsl.llm.errors import LLMError
+from sagadsl.llm.errors import LLMError, is_final
 from sagadsl.llm.provenance import NOTE
 from sagadsl.llm.shapes import Shape, digest_of
 from sagadsl.llm.terms import Terms
 from sagadsl.llm.values import Prompt, Timeouts
 
 log = logging.getLogger("sagadsl")
+_LIVE: Any = Live
+LIVE = _LIVE[Any].__metadata__
+"""By what an annotation says that an argument is live."""
 
 
 class Asking:
@@ -33,13 +37,15 @@ class Asking:
 
             async def asks(*args: Any, **kwargs: Any) -> Any:
                 question = self.question(await body(*args, **kwargs))
-                return self.told(question, await self._acaught(question))
+                with self.telling(question):
+                    return self.told(question, await self.terms.atalk(question))
 
         else:
 
             def asks(*args: Any, **kwargs: Any) -> Any:
                 question = self.question(body(*args, **kwargs))
-                return self.told(question, self._caught(question))
+                with self.telling(question):
+                    return self.told(question, self.terms.talk(question))
 
         functools.update_wrapper(asks, body)
         asks.prompt = body
@@ -62,25 +68,20 @@ class Asking:
             tries=terms.tries(here),
         )
 
-    def _caught(self, question: Question) -> Finding:
+    @contextlib.contextmanager
+    def telling(self, question: Question) -> Generator[None]:
+        """Have an error tell of all calls made; after a final one it is the record that does."""
         try:
-            finding: Finding = self.terms.talk(question)
+            yield
         except LLMError as error:
             error.tries = tuple(question.tries)
+            if is_final(error):
+                self.terms.forget(current())
             raise
-        return finding
-
-    async def _acaught(self, question: Question) -> Finding:
-        try:
-            finding: Finding = await self.terms.atalk(question)
-        except LLMError as error:
-            error.tries = tuple(question.tries)
-            raise
-        return finding
 
     def told(self, question: Question, finding: Finding) -> Any:
         """Note where an answer comes from, and return its value."""
-        here = current()
+        *before, last = question.tries
         note = {
             "model": question.model,
             "digest": finding.digest,
@@ -89,12 +90,11 @@ class Asking:
             "chosen_seed": "seed" not in self.options,
             "schema_digest": self.shape.digest,
             "text": finding.text,
-            "tries": [{k: v for k, v in each.items() if k != "text"} for each in question.tries[-1:]],
+            "tries": [*before, {name: value for name, value in last.items() if name != "text"}],
         }
-        note["tries"] = [*question.tries[:-1], *note["tries"]]
+        here = current()
         here.note({NOTE: note})
-        if here.key is not None:
-            self.terms.forget(here.idempotency_key)
+        self.terms.forget(here)
         return finding.value
 
 
@@ -103,12 +103,9 @@ class Standing:
 
     def __init__(self, asking: Asking, body: Callable[..., Any], on_change: str, live: tuple[str, ...]) -> None:
         self.asking, self.body, self.on_change = asking, body, on_change
-        hints = _resolved(body)
         names = list(inspect.signature(body).parameters)
-        is_live = (
-            bool(live) or any("Live" in repr(hints.get(name)) for name in names) or names[:1] in (["self"], ["cls"])
-        )
-        self.is_blind = is_live or inspect.iscoroutinefunction(body)
+        has_live = bool(live) or names[:1] in (["self"], ["cls"]) or any(map(_is_live, _resolved(body).values()))
+        self.is_blind = has_live or inspect.iscoroutinefunction(body)
 
     def stands(self, note: Any, **arguments: Any) -> bool:
         """Tell whether the answer on record comes back.
@@ -116,8 +113,9 @@ class Standing:
         Raises:
             ReplayError: It is an answer to something else, and ``on_change="fail"``.
         """
-        told = note[NOTE]
-        changed = [name for name, is_other in self._changes(told, arguments) if is_other]
+        if not isinstance(note, dict) or NOTE not in note:
+            return True  # it was another kind of step when it was recorded
+        changed = [name for name, is_other in self._changes(note[NOTE], arguments) if is_other]
         if not changed:
             return True
         name = self.body.__qualname__
@@ -135,14 +133,28 @@ class Standing:
         seed = {"seed": told["options"].get("seed")} if told["chosen_seed"] else {}
         return [
             ("the model", told["model"] != asking.terms.model.name),
-            ("the prompt", not self.is_blind and told["messages_digest"] != self._digest(arguments)),
+            ("the prompt", not self.is_blind and self._is_other_prompt(told["messages_digest"], arguments)),
             ("the options", told["options"] != seed | asking.options),
             ("the schema", told["schema_digest"] != asking.shape.digest),
         ]
 
-    def _digest(self, arguments: dict[str, Any]) -> str:
+    def _is_other_prompt(self, recorded: str, arguments: dict[str, Any]) -> bool:
         bound = inspect.BoundArguments(inspect.signature(self.body), arguments)
-        return digest_of(self.asking.terms.messages(self.body(*bound.args, **bound.kwargs)))
+        try:
+            prompt = self.body(*bound.args, **bound.kwargs)
+        except Exception:
+            if self.on_change != "keep":
+                raise
+            log.warning("%s cannot build its prompt any more", self.body.__qualname__, exc_info=True)
+            return True
+        return digest_of(self.asking.terms.messages(prompt)) != recorded
+
+
+def _is_live(annotation: Any) -> bool:
+    """Tell whether an annotation says that an argument is live, also one that does not resolve."""
+    if isinstance(annotation, str):
+        return annotation.startswith(("Live[", "sagadsl.Live["))
+    return any(mark in getattr(annotation, "__metadata__", ()) for mark in LIVE)
 
 
 def seed_of(key: str) -> int:

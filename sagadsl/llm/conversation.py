@@ -71,7 +71,7 @@ def converse(question: Question) -> Talk:
         told = question.tries[-1]
         if reply.is_cut:
             told["complaint"] = f"cut after {reply.tokens} tokens"
-            if is_raised or "num_predict" not in options:
+            if is_raised or options.get("num_predict", -1) <= 0:  # below zero it means: no limit
                 raise truncated(question, options)
             options["num_predict"], is_raised = 2 * options["num_predict"], True
             continue
@@ -126,7 +126,7 @@ def complaint(answer: str, why: UnfitError) -> list[Message]:
 
 def truncated(question: Question, options: Mapping[str, Any]) -> TruncatedError:
     """Return what to say of an answer that does not fit."""
-    if "num_predict" in options:
+    if options.get("num_predict", -1) > 0:
         reason = f"the answer was cut at num_predict={options['num_predict']}; raise it in options=, or ask for less"
     else:
         reason = "the answer was cut at the end of the model's context; raise num_ctx in options=, or ask for less"

@@ -60,10 +60,10 @@ class Terms:
                 self.calls[here.idempotency_key] = earlier_tries(here)
             return self.calls[here.idempotency_key]
 
-    def forget(self, key: str) -> None:
-        """Let go of the calls of a step: they are on record, or belong to no run."""
+    def forget(self, here: Current) -> None:
+        """Let go of the calls of the step that runs: from here on they are on record."""
         with self.guard:
-            self.calls.pop(key, None)
+            self.calls.pop(here.idempotency_key, None)
 
     def allow(self) -> None:
         """Let another call be made, if the run may use more tokens.
