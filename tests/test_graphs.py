@@ -221,6 +221,58 @@ def test_what_is_passed_on_to_be_called_is_shown_as_such(tmp_path, monkeypatch):
             reserve  < undo""")
 
 
+def test_a_name_means_what_it_means_there():
+    """Another name for a step is that step; a parameter or a local value of a step's name is none."""
+
+    @saga
+    def order(audit, items):
+        again = reserve.using(key="b")
+        again(1)
+        audit(2)
+        mail = audit
+        mail(3)
+        twice = ship
+        twice(4)
+
+    assert squeezed(order.graph()) == dedent("""\
+        order
+          reserve  < undo
+          ship  point of no return""")
+
+
+def test_functions_of_one_text_are_read_each_for_itself():
+    """A text says nothing without what its names mean."""
+
+    def caller(act):
+        def call():
+            act(1)
+
+        return call
+
+    one, other = caller(reserve), caller(audit)
+
+    @saga
+    def order():
+        one()
+        other()
+
+    assert squeezed(order.graph()) == "order\n  reserve  < undo\n  audit"
+
+
+def test_the_example_draws_itself():
+    """A saga of a real program, whose steps are methods and functions of several modules."""
+    from sagadsl.examples.order.saga import place_order
+
+    assert squeezed(place_order.graph()) == dedent("""\
+        place_order
+          reserve_inventory  < release_inventory
+          charge_payment  < refund_payment
+          if amount > AUDITED_ABOVE:
+            audit  cannot be undone
+          send_confirmation  < send_cancellation
+          schedule_delivery  < cancel_delivery""")
+
+
 def test_code_through_which_there_are_many_ways_is_drawn_small(tmp_path, monkeypatch):
     """Functions are read once, long rows folded, and what lies too deep is named."""
     calls = "\n".join(f"def f{n}():\n    f{n + 1}()\n    f{n + 1}()\n    f{n + 1}()" for n in range(5))

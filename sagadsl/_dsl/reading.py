@@ -46,7 +46,7 @@ def code_of(function: Any, owner: type | None = None) -> dict[str, Any]:
         code = inspect.getsource(function)
     except (OSError, TypeError):
         code = None
-    return {"code": code, "look": looking(function, owner)}
+    return {"function": function, "code": code, "look": looking(function, owner)}
 
 
 def looking(function: Any, owner: type | None) -> Callable[[str], Known | None]:
@@ -67,7 +67,7 @@ def looking(function: Any, owner: type | None) -> Callable[[str], Known | None]:
     def look(dotted: str) -> Known | None:
         head, *rest = dotted.split(".")
         mine = owner if (head,) == first else None
-        found = mine or names.get(head)
+        found = mine or (names.get(head) if head not in function.__code__.co_varnames else None)
         for name in rest:
             found = inspect.getattr_static(found, name, None)
         return meaning(found, mine)
@@ -94,5 +94,8 @@ def meaning(found: Any, owner: type | None) -> Known | None:
 
 def is_users(function: types.FunctionType) -> bool:
     """Tell whether a function stands in the user's own code, and not in a library, where steps are not called."""
-    library = (function.__module__ or "").partition(".")[0]
-    return library not in sys.stdlib_module_names | {"sagadsl"} and "-packages" not in function.__code__.co_filename
+    module = function.__module__ or ""
+    if module.startswith("sagadsl.examples."):
+        return True
+    library = module.partition(".")[0] in sys.stdlib_module_names | {"sagadsl"}
+    return not library and "-packages" not in function.__code__.co_filename

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from attrs import Factory, define, frozen
 
@@ -24,12 +25,14 @@ DEEPEST = 6
 class Known:
     """What a name stands for: a step or a plan, of which the *block* is known, or a function with a body of its own.
 
-    *code* is its text and *look* tells what the names in it mean; without a *code* that can be read, nobody knows what
-    it calls. *is_saga*: what it calls belongs together. *is_branching*: it calls what it is given at the same time.
+    *code* is the text of its *function*, and *look* tells what the names in it mean; without a *code* that can be read,
+    nobody knows what it calls. *is_saga*: what it calls belongs together. *is_branching*: it calls what it is given at
+    the same time.
     """
 
     name: str
     block: Block | None = None
+    function: Any = None
     code: str | None = None
     look: Callable[[str], Known | None] = lambda _: None
     is_saga: bool = False
@@ -47,14 +50,16 @@ def of_code(known: Known) -> Graph:
 class Reader:
     """Reads one function: *look* tells what a name in it means, *around* are those that it is called in.
 
-    What is *read* already, by its text, is not read again: there are more ways through functions than functions.
+    What is *read* already is not read again: there are more ways through functions than functions. *local* are those
+    that stand in this one, and *other* names for what is called: ``again = reserve.using(key="b")``.
     """
 
     look: Callable[[str], Known | None]
     around: list[str]
     notes: list[str] = Factory(list)
-    read: dict[str, Block] = Factory(dict)
+    read: dict[Any, Block] = Factory(dict)
     local: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = Factory(dict)
+    other: dict[str, Known] = Factory(dict)
 
     def function(self, known: Known) -> Block:
         """Return what a function calls."""
@@ -62,10 +67,9 @@ class Reader:
         if tree is None:
             self.notes.append(f"what {known.name} calls is not shown: its code cannot be read")
             return joined(())
-        code = known.code or ""
-        if code not in self.read:
-            self.read[code] = Reader(known.look, self.around, self.notes, self.read).rows(tree.body)
-        return self.read[code]
+        if known.function not in self.read:
+            self.read[known.function] = Reader(known.look, self.around, self.notes, self.read).rows(tree.body)
+        return self.read[known.function]
 
     def rows(self, statements: Iterable[ast.stmt]) -> Block:
         """Return what statements call, one after the other."""
@@ -82,6 +86,8 @@ class Reader:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 self.local[name] = node
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if known := self.meaning(self.called(value)[0]):
+                self.other[name] = known
             case ast.With() | ast.AsyncWith():
                 yield from self.inner([item.context_expr for item in node.items])
                 yield self.rows(node.body)
@@ -211,7 +217,9 @@ class Reader:
     def meaning(self, function: ast.expr) -> Known | None:
         """Return what a dotted name stands for."""
         name = dotted(function)
-        return None if name is None or name.partition(".")[0] in self.local else self.look(name)
+        if name is None or name.partition(".")[0] in self.local:
+            return None
+        return self.other.get(name) or self.look(name)
 
     def block(self, known: Known) -> Block:
         """Return what a call of a known name is in the graph."""
