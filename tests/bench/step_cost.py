@@ -20,6 +20,7 @@ import os
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from hashlib import blake2b
@@ -34,9 +35,10 @@ INSERT = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Floor:
-    """Two raw rows a step."""
+    """Two raw rows a step, each written behind a *lock* if there is one."""
 
-    def __init__(self, folder: Path, intent: str) -> None:
+    def __init__(self, folder: Path, intent: str, lock: threading.Lock | None = None) -> None:
+        self.lock = lock
         connection = sqlite3.connect(folder / "floor.db", isolation_level=None, check_same_thread=False)
         self.execute, self.intent, self.number = connection.execute, intent, 0
         self.execute("pragma journal_mode = wal")
@@ -50,20 +52,33 @@ class Floor:
     def run(self, steps: int) -> float:
         """Write the rows of a run; return the seconds."""
         execute, switch = self.execute, self.intent != "normal"
-        self.number = execute(
-            "insert into run values (null, ?, 1, 's', 'p', 'd', 0, null, 0)", (os.urandom(6).hex(),)
-        ).lastrowid
+        with self.lock or contextlib.nullcontext():
+            self.number = number = execute(
+                "insert into run values (null, ?, 1, 's', 'p', 'd', 0, null, 0)", (os.urandom(6).hex(),)
+            ).lastrowid
         definition = '{"module":"__main__","compensate":"undo"}'
         began = time.perf_counter()
         for at in range(1, 2 * steps, 2):
-            if switch:
-                execute("pragma synchronous = full")
-            row = (self.number, at, "intent", 1, f"work#{at}", None, 1, time.time_ns() // 1000, "work", definition)
-            execute(INSERT, (*row, self.arguments, None, self.digests[0]))
-            if switch:
-                execute("pragma synchronous = normal")
-            row = (self.number, at + 1, "done", 1, f"work#{at}", at, 1, time.time_ns() // 1000, None, None)
-            execute(INSERT, (*row, None, self.result, self.digests[1]))
+            first = (number, at, "intent", 1, f"work#{at}", None, 1, time.time_ns() // 1000, "work", definition)
+            first = (*first, self.arguments, None, self.digests[0])
+            if self.lock is None:
+                if switch:
+                    execute("pragma synchronous = full")
+                execute(INSERT, first)
+                if switch:
+                    execute("pragma synchronous = normal")
+            else:
+                with self.lock:
+                    execute("pragma synchronous = full")
+                    execute(INSERT, first)
+            second = (number, at + 1, "done", 1, f"work#{at}", at, 1, time.time_ns() // 1000, None, None)
+            second = (*second, None, self.result, self.digests[1])
+            if self.lock is None:
+                execute(INSERT, second)
+            else:
+                with self.lock:
+                    execute("pragma synchronous = normal")
+                    execute(INSERT, second)
         return time.perf_counter() - began
 
 

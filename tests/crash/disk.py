@@ -147,7 +147,7 @@ class Connection:
             done.rows = iter(list(cursor.execute(instead, values)))
         if answer is not None:
             done.rows = iter(answer)
-        done.lastrowid = self.connection.last_insert_rowid()
+        done.lastrowid, done.rowcount = self.connection.last_insert_rowid(), self.connection.changes()
         return done
 
     @property

@@ -22,10 +22,12 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
+from threading import get_ident, main_thread
 from typing import Any, Final, TypeVar
 
 from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
 from sagadsl._core.journal.locks import locks_of
+from sagadsl._core.journal.together import Ticket, Together
 from sagadsl._core.schema import APPLICATION_ID, VERSION, migrate, planted
 from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import JournalError
@@ -95,6 +97,8 @@ class SqliteJournal:
             self.connect = connect
         self._locks = locks_of(Path(os.path.realpath(path)))  # by whatever name, one file has one owner a run
         self._guard = threading.RLock()
+        self._together = Together(self.name, self._guard, self._write)
+        self._main = main_thread().ident
         self._connection: sqlite3.Connection | None = None
         self._execute: Callable[..., sqlite3.Cursor] = self._first_execute
         self._full: bool | None = None
@@ -104,41 +108,51 @@ class SqliteJournal:
 
     def append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: FBT001  # a keyword costs
         """Write one entry at the log's next place."""
-        kind, told, result = entry.kind, entry.arguments, entry.result
-        digest = None if told is None and result is None else _digest(told, result)
-        is_boundary = entry.name is not None or kind in BOUNDARIES
-        with self._guard:
-            if log.is_turned and kind in BEGINNINGS:
-                raise Unread
+        if get_ident() == self._main:
+            with self._guard:
+                self._insert(log, entry, full)
+        elif not self._together.waiting and self._guard.acquire(False):  # noqa: FBT003  # no Ctrl-C comes here
             try:
-                if full is not self._full:
-                    self._synchronous(full)
-                entry.number, entry.seq = number, seq = log.number, log.seq + 1
-                done = self._execute(
-                    INSERT_UNLESS_UNREAD if is_boundary else INSERT,
-                    (
-                        number,
-                        seq,
-                        kind._value_,
-                        entry.scope,
-                        entry.step,
-                        entry.ref,
-                        entry.attempt,
-                        entry.at,
-                        entry.name,
-                        entry.definition,
-                        told,
-                        result,
-                        digest,
-                    ),
-                )
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-                    raise Overtaken from None
-                raise self._explain(error) from error
-            if is_boundary and not done.rowcount:
-                raise Unread
-            log.seq = seq
+                self._insert(log, entry, full)
+            finally:
+                self._guard.release()
+        else:
+            self._together.submit(Ticket(log, (entry,), full))
+
+    def _insert(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: FBT001
+        kind, told, result = entry.kind, entry.arguments, entry.result
+        is_boundary = entry.name is not None or kind in BOUNDARIES
+        if log.is_turned and kind in BEGINNINGS:
+            raise Unread
+        entry.number, entry.seq = number, seq = log.number, log.seq + 1
+        try:
+            if full is not self._full:
+                self._synchronous(full)
+            done = self._execute(
+                INSERT_UNLESS_UNREAD if is_boundary else INSERT,
+                (
+                    number,
+                    seq,
+                    kind._value_,
+                    entry.scope,
+                    entry.step,
+                    entry.ref,
+                    entry.attempt,
+                    entry.at,
+                    entry.name,
+                    entry.definition,
+                    told,
+                    result,
+                    None if told is None and result is None else _digest(told, result),
+                ),
+            )
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+                raise Overtaken from None
+            raise self._explain(error) from error
+        if is_boundary and not done.rowcount:
+            raise Unread
+        log.seq = seq
 
     # -- everything else --------------------------------------------------------------------------------------------
 
@@ -153,47 +167,90 @@ class SqliteJournal:
         stolen: bool = False,
         read: Iterable[Letter] = (),
     ) -> None:
-        """Write several entries at once, in one transaction.
+        """Write several entries at once, in one transaction."""
+        ticket = Ticket(log, entries, full, row, finished, stolen, read)
+        if get_ident() != self._main:
+            self._together.submit(ticket)
+            return
+        with self._guard:
+            self._commit([ticket])
+
+    def _write(self, tickets: list[Ticket]) -> None:
+        """Write tickets in one transaction, or where that fails each in one of its own, for its own reason."""
+        if len(tickets) > 1:
+            with contextlib.suppress(Exception):
+                self._commit(tickets)
+                return
+        for ticket in tickets:
+            try:
+                self._commit([ticket])
+            except Exception as error:  # noqa: BLE001  # raised where it is waited for
+                ticket.error, ticket.is_over = error, True
+
+    def _commit(self, tickets: list[Ticket]) -> None:
+        """Write tickets in one transaction; of several each is written whole or not at all.
 
         It is rolled back out here as well: a Ctrl-C may come where a ``with`` ends, and what stayed open would be read
         as if it were on record, and would keep what is written next from being so.
         """
-        with self._guard:
-            self._commit(log, entries, full, row, finished, stolen, read=read)
-
-    def _commit(
-        self,
-        log: Log,
-        entries: Iterable[Entry],
-        full: bool,  # noqa: FBT001
-        row: RunRow | None,
-        finished: bool | None,  # noqa: FBT001
-        stolen: bool,  # noqa: FBT001
-        *,
-        read: Iterable[Letter],
-    ) -> None:
-        number, seq = log.number, log.seq
+        before = [(log.number, log.seq, log.is_turned) for log in (ticket.log for ticket in tickets)]
+        full = any(ticket.full for ticket in tickets)
         try:
             with self._transaction(full):
-                if row is not None:
-                    self._open_run(log, row)
-                for entry in entries:
-                    self.append(log, entry, full)
-                    last = entry
-                for letter in read:
-                    self._execute("update letters set seq = ? where letter = ?", (log.seq, letter.letter))
-                if stolen:
-                    self._execute("update run set thefts = thefts + 1 where number = ?", (log.number,))
-                if finished is not None:
-                    value = last.at if finished else None
-                    self._execute("update run set finished = ? where number = ?", (value, log.number))
+                for ticket in tickets:
+                    if len(tickets) == 1:
+                        self._fill(ticket, full)
+                    else:
+                        self._fill_or_leave(ticket, full)
         except BaseException:
             self._roll_back()
-            if row is not None:
-                self._locks.release(row.number, log.holder)
-            log.number, log.seq = number, seq
+            for ticket, state in zip(tickets, before, strict=True):
+                self._unfill(ticket, *state)
+                ticket.error = None
             raise
-        log.is_turned = log.is_turned or (bool(read) and last.kind is Kind.COMPENSATING)
+        for ticket in tickets:
+            ticket.is_over = True
+
+    def _fill_or_leave(self, ticket: Ticket, full: bool) -> None:  # noqa: FBT001
+        """Write a ticket that shares a transaction; what it collides with is its own affair."""
+        log = ticket.log
+        before = log.number, log.seq, log.is_turned
+        try:
+            if ticket.is_plain:
+                self._fill(ticket, full)
+            else:
+                self._execute("savepoint ticket")
+                self._fill(ticket, full)
+                self._execute("release ticket")
+        except (Overtaken, Taken, Unread) as error:
+            if not ticket.is_plain:
+                self._execute("rollback to ticket")
+                self._execute("release ticket")
+            self._unfill(ticket, *before)
+            ticket.error = error
+
+    def _fill(self, ticket: Ticket, full: bool) -> None:  # noqa: FBT001
+        """Execute what a ticket asks for, in a transaction."""
+        log = ticket.log
+        if ticket.row is not None:
+            self._open_run(log, ticket.row)
+        for entry in ticket.entries:
+            self._insert(log, entry, full)
+        for letter in ticket.read:
+            self._execute("update letters set seq = ? where letter = ?", (log.seq, letter.letter))
+        if ticket.read and ticket.entries[-1].kind is Kind.COMPENSATING:
+            log.is_turned = True
+        if ticket.stolen:
+            self._execute("update run set thefts = thefts + 1 where number = ?", (log.number,))
+        if ticket.finished is not None:
+            value = ticket.entries[-1].at if ticket.finished else None
+            self._execute("update run set finished = ? where number = ?", (value, log.number))
+
+    def _unfill(self, ticket: Ticket, number: int, seq: int, is_turned: bool) -> None:  # noqa: FBT001
+        """Forget what a ticket did that was rolled back."""
+        if ticket.row is not None:
+            self._locks.release(ticket.row.number, ticket.log.holder)
+        ticket.log.number, ticket.log.seq, ticket.log.is_turned = number, seq, is_turned
 
     def _open_run(self, log: Log, row: RunRow) -> None:
         values = (row.id, row.generation, row.saga, row.program, row.arguments_digest, row.started, None)
@@ -529,6 +586,7 @@ class SqliteJournal:
         """In a forked child: leave the parent's connection alone, unclosed, and open another when asked."""
         _inherited.append(self._connection)
         self._guard = threading.RLock()
+        self._together, self._main = Together(self.name, self._guard, self._write), main_thread().ident
         self._forget()
 
 

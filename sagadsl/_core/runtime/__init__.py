@@ -204,8 +204,8 @@ class Runtime:
         if isinstance(store, str | os.PathLike):
             name = os.fspath(store)
             place: Any = name if name == ":memory:" else Path(name).absolute()
-            if place not in self._journals:
-                self._journals[place] = MemoryJournal() if name == ":memory:" else self._file(place)
+            if place not in self._journals:  # of several threads that come first, all get the same
+                self._journals.setdefault(place, MemoryJournal() if name == ":memory:" else self._file(place))
             return self._journals[place]
         if not hasattr(store, "append") or not hasattr(store, "entries"):
             msg = f"store={store!r}: give a path, ':memory:' or a journal"
