@@ -12,6 +12,7 @@ import sagadsl
 from crash.disk import Disk
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.settings import DURABILITY
+from sagadsl._core.values import Kind
 
 ROOT = Path(sagadsl.__file__).parents[1]
 PER_STEP = {"process": [0, 0], "power": [1, 0], "power-strict": [1, 1]}
@@ -26,8 +27,10 @@ class Meter:
         self.journal = SqliteJournal(folder / "sagas.db", connect=self.disk.connect)
         self.take()
 
-    def take(self, *_):
-        """Note how many syncs there were since the last time."""
+    def take(self, entry=None):
+        """Note how many syncs there were since the last time; the opening is in the commit of what follows it."""
+        if entry is not None and entry.kind is Kind.OPENED:
+            return
         self.syncs.append(self.disk.syncs(self.seen))
         self.seen = len(self.disk.operations)
 
