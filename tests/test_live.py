@@ -702,7 +702,7 @@ def test_an_async_saga_whose_body_cannot_run_is_awaited_all_the_same(make_runtim
 
 def forget(name: str) -> None:
     """Have this program without a saga."""
-    sagadsl._core.runtime.registry.sagas.pop(("test_live", name), None)
+    sagadsl._core.registry.registry.sagas.pop(("test_live", name), None)
 
 
 def lost(runtime: Runtime) -> str:
@@ -893,7 +893,7 @@ def test_an_argument_that_the_record_lacks_is_named(make_runtime):
     with pytest.raises(Cut):
         grown.using(runtime=make_runtime())()
     bodies[1] = None
-    registered = sagadsl._core.runtime.registry.steps
+    registered = sagadsl._core.registry.registry.steps
     spec = step(compensate=Compensation(release, retries=0), name="pay")(after)._self_spec
     registered["test_live", "pay"] = spec
     try:

@@ -291,7 +291,7 @@ def test_a_run_without_its_saga_is_compensated_by_the_names_of_its_steps(make_ru
     runtime = make_runtime()
     left(runtime, "vanished", "k")
     run = runtime.find("vanished/k")
-    registered = sagadsl._core.runtime.registry.steps
+    registered = sagadsl._core.registry.registry.steps
     spec = registered.pop(("test_runtime", "undoable"))
     entries = len(runtime.journal().entries(1))
     with pytest.raises(UsageError, match="step undoable of module test_runtime, compensated by <lambda>, is not to be"):
@@ -307,7 +307,7 @@ def test_a_compensation_by_name_that_fails_says_so(make_runtime):
     """As one with a body does."""
     runtime = make_runtime()
     left(runtime, "vanished", "k")
-    registered = sagadsl._core.runtime.registry.steps
+    registered = sagadsl._core.registry.registry.steps
     kept = registered["test_runtime", "undoable"]
 
     def fails(name: str) -> float:
@@ -619,7 +619,7 @@ def test_a_forked_child_does_not_go_on_with_its_parents_run(make_runtime):
     @saga(key="k")
     def forks() -> None:
         act("a")
-        sagadsl._core.runtime._after_fork()
+        sagadsl._core.runtime.opening._after_fork()
         seen.append((act("plain"), sagadsl.current().run_id))
 
     with pytest.raises(sagadsl.RunLostError):
@@ -719,7 +719,7 @@ def test_a_saga_of_the_same_name_elsewhere_does_not_go_on_with_a_run(make_runtim
 
     with pytest.raises(Cut):
         one.using(runtime=runtime, key="k")()
-    registered = sagadsl._core.runtime.registry.sagas
+    registered = sagadsl._core.registry.registry.sagas
     registered["elsewhere", "sync"] = registered.pop(("test_runtime", "sync"))
     with pytest.raises(UsageError, match="no saga named 'sync' in a module 'test_runtime'; import that module"):
         runtime.find("sync/k").resume()
@@ -766,7 +766,7 @@ def test_an_async_compensation_without_a_body_that_fails_says_so(make_runtime):
 
     scope()
     gc.collect()
-    registered = sagadsl._core.runtime.registry.steps
+    registered = sagadsl._core.registry.registry.steps
     kept = registered["test_runtime", "aundoable"]
     fails.__qualname__ = "<lambda>"
     broken = aundoable.using(compensate=sagadsl.Compensation(fails, retries=0))

@@ -23,12 +23,11 @@ import sqlite_utils  # noqa: F401  # a new journal needs it, and it takes a quar
 
 import sagadsl
 from sagadsl import report  # noqa: F401  # so that no child imports it
-from sagadsl._core import runtime as runtime_room
 from sagadsl._core.codec import Codec
 from sagadsl._core.journal.locks import Locks
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.points import watch
-from sagadsl._core.runtime import default_runtime
+from sagadsl._core.runtime import default_runtime, opening
 from sagadsl._core.scope import Scope
 from sagadsl._core.values import Kind
 from tests.crash.sweep_programs import PROGRAMS, stage
@@ -54,14 +53,14 @@ def forget_intents():
 
 def compensate_from_memory():
     """Owe what this process has done, as a list of callbacks does."""
-    restore, owed, restored = runtime_room.restore, Scope.owed, []
+    restore, owed, restored = opening.restore, Scope.owed, []
 
     def remembering(run, entries):
         scope = restore(run, entries)
         restored.extend(slot for each in scope.tree() for slot in each.slots)
         return scope
 
-    runtime_room.restore = remembering
+    opening.restore = remembering
     Scope.owed = lambda self: [slot for slot in owed(self) if slot not in restored]
 
 

@@ -27,8 +27,8 @@ from sagadsl._core.flow import calls, compensation, doubt, leaving, stopping
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
 from sagadsl._core.journal.sqlite import SqliteJournal
-from sagadsl._core.runtime import Options
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.settings import Options
 from sagadsl._core.values import Entry, Kind, StepStatus
 from tests.properties.programs import (
     KINDS,

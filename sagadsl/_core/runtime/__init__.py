@@ -1,64 +1,43 @@
 """Opens runs, adopts them, lists them: the waist of the house, where the pure half and the acting half meet.
 
-Opening answers one question: what does this call mean, given what is in the store? A new run, the run that an earlier
-process left, a value that is already there, or an error that says what to do. Nothing is written here: a new run's row,
-or the note that a run was taken over, goes into the commit of its first entry, so a program that only looks leaves no
-trace, and a replay that differs has written nothing.
+``opening`` says what a call means (``opened``), ``deciding`` what a person asks for, ``rehearsal`` what that would do;
+``stored`` is a run as users hold it. Here they come together: runs that are there are found, listed, gone on with.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import random
-import time
-import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
-from pathlib import Path
-from typing import Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Final
 
-from sagadsl._core import threads
-from sagadsl._core.codec import Codec, Unstorable
-from sagadsl._core.definition import SagaSpec, checked_name, key_of
-from sagadsl._core.describe import describe, legible, outline, resuming_line, stored_arguments, stuck
-from sagadsl._core.drive import Drivers, tell
+from sagadsl._core.definition import SagaSpec
+from sagadsl._core.describe import describe, legible, outline, stored_arguments
 from sagadsl._core.figures import Stats
-from sagadsl._core.flow import Ended, attempt, leave_to_a_person, settle
-from sagadsl._core.history import interruptions, restore
-from sagadsl._core.journal import Journal, Letter, Log, Outline, Overtaken
-from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.observers import Draw, Observer, attach, detach, sorted_out
-from sagadsl._core.observers.events import Events
-from sagadsl._core.observers.progress import Progress
-from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of, process_of, told_owner
-from sagadsl._core.provided import PROVIDED, Provided
-from sagadsl._core.registry import registry
-from sagadsl._core.runtime.deciding import Request, is_to_cancel, obey_first, queue, request_compensation
+from sagadsl._core.flow import Ended, leave_to_a_person, settle
+from sagadsl._core.history import interruptions
+from sagadsl._core.journal import Journal, Letter, Outline
+from sagadsl._core.observers import detach
+from sagadsl._core.ownership import Tenure, claim, owner, told_owner
+from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
+from sagadsl._core.runtime.opening import CODEC, TERMINAL, Opening, open_runs, unstorable_argument
 from sagadsl._core.runtime.rehearsal import DryRun, rehearse
 from sagadsl._core.runtime.stored import Run
-from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot, facts_of
-from sagadsl._core.session import SESSION
+from sagadsl._core.scope import OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import (
-    DURABILITY,
     NO_OPTIONS,
     Options,
-    checked_choice,
-    checked_progress,
-    default_store,
 )
 from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.upkeep import Upkeep
-from sagadsl._core.upkeep.pruning import Keep, Keeper, checked_keep, checked_status, prune
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status, as_time
+from sagadsl._core.upkeep.pruning import checked_keep, checked_status, prune
+from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
 from sagadsl.errors import (
     JournalError,
-    NotStorableError,
     RunConflictError,
-    RunLostError,
     Stop,
     SuspendedError,
     UsageError,
@@ -66,34 +45,14 @@ from sagadsl.errors import (
 
 __all__ = ["CODEC", "DryRun", "Opened", "Run", "Runtime", "default_runtime", "unstorable_argument"]
 
-TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 log = logging.getLogger("sagadsl")
 
-
-def _microseconds() -> int:
-    return time.time_ns() // 1000
-
-
-CODEC = Codec()
-EVENTS = Events()
 LISTED = (*map(str, Status), "interrupted")
 PAGE: Final = 1000
 """How many runs of a list are read at once."""
 
 
-class Settings(TypedDict, total=False):
-    """What `configure` takes."""
-
-    store: str | os.PathLike[str] | Journal | None
-    durability: Literal["process", "power", "power-strict"]
-    resume: Literal["arguments", "key", "never"]
-    on_failure: Literal["compensate", "pause"]
-    keep: Keep | None
-    observers: Iterable[Observer]
-    progress: Literal["auto", "plain", "off"] | Draw
-
-
-class Runtime:
+class Runtime(Opening):
     """Everything the decorators act through: a store, its rules, a clock. One default exists for the process.
 
     Args:
@@ -118,350 +77,6 @@ class Runtime:
     Raises:
         UsageError: An option is unknown.
     """
-
-    def __init__(
-        self,
-        store: Any = None,
-        *,
-        durability: str = "power",
-        resume: str = "arguments",
-        on_failure: str = "compensate",
-        keep: Keep | None = None,
-        clock: Callable[[], int] = _microseconds,
-        sleep: Callable[[float], Any] | None = None,
-        asleep: Callable[[float], Awaitable[Any]] | None = None,
-        jitter: Callable[[], float] = random.random,
-        observers: Iterable[Observer] = (),
-        progress: str | Draw = "auto",
-        codec: Codec | None = None,
-        provide: Mapping[Any, Any] | None = None,
-        read_only: bool = False,
-    ) -> None:
-        self._store = store
-        self.durability = checked_choice("durability", durability)
-        self.resume = checked_choice("resume", resume)
-        self.on_failure = checked_choice("on_failure", on_failure)
-        self.clock = clock
-        self._set_keep(keep)
-        self.jitter = jitter
-        self.observers, self._watchers = sorted_out(observers)
-        self._progress = Progress(checked_progress(progress))
-        self.codec = codec or CODEC
-        self.provided = PROVIDED if provide is None else Provided(provide)
-        self._read_only = read_only
-        waits = {"sleep": sleep, "asleep": asleep}
-        drivers = Drivers(attempt, **{n: w for n, w in waits.items() if w is not None})
-        self.drivers = (drivers.drive, drivers.adrive)
-        self._journals: dict[Any, Journal] = {}
-
-    def configure(self, **settings: Unpack[Settings]) -> None:
-        """Change settings for the calls that follow; what is not given stays as it is.
-
-        Args:
-            settings: *store* (``":memory:"`` is a new and empty one each time, as each test wants it; `None` is the
-                default place), *durability*, *resume*, *on_failure*, *keep*, *observers* and *progress*, with the
-                values that `Runtime` takes.
-
-        Raises:
-            UsageError: A setting or its value is unknown.
-        """
-        for name, value in settings.items():
-            if name == "store":
-                self._store = value
-                if value == ":memory:":
-                    self._journals.pop(value, None)
-            elif name in {"durability", "resume", "on_failure"}:
-                setattr(self, name, checked_choice(name, value))
-            elif name == "keep":
-                self._set_keep(value)
-            elif name == "observers":
-                self.observers, self._watchers = sorted_out(settings["observers"])
-            elif name == "progress":
-                self._progress = Progress(checked_progress(value))
-            else:
-                known = "store, durability, resume, on_failure, keep, observers and progress"
-                msg = f"configure() has no setting {name!r}; it takes {known}"
-                raise UsageError(msg)
-
-    def _set_keep(self, keep: Any) -> None:
-        chosen = checked_keep(keep)
-        self._keeper = Keeper(chosen, self.clock) if chosen is not None else None
-
-    def at(self, journal: Journal) -> Runtime:
-        """Return this runtime with another journal as its store."""
-        if self._store is journal:
-            return self
-        other = object.__new__(Runtime)
-        other.__dict__.update(self.__dict__)
-        other._store = journal
-        return other
-
-    def journal(self, store: Any = None) -> Journal:
-        """Return the journal of *store*, by default this runtime's own."""
-        store = self._store if store is None else store
-        if store is None:
-            store = default_store()
-        if isinstance(store, str | os.PathLike):
-            name = os.fspath(store)
-            place: Any = name if name == ":memory:" else Path(name).absolute()
-            if place not in self._journals:  # of several threads that come first, all get the same
-                self._journals.setdefault(place, MemoryJournal() if name == ":memory:" else self._file(place))
-            return self._journals[place]
-        if not hasattr(store, "append") or not hasattr(store, "entries"):
-            msg = f"store={store!r}: give a path, ':memory:' or a journal"
-            raise UsageError(msg)
-        journal: Journal = store
-        return journal
-
-    def _file(self, path: Path) -> Journal:
-        from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # two milliseconds of every import
-
-        if not self._read_only and not path.exists() and path.parent.is_dir():
-            log.info("journal %s is new", path)
-        return SqliteJournal(path, read_only=self._read_only)
-
-    # -- opening ----------------------------------------------------------------------------------------------------
-
-    def open(self, spec: SagaSpec, stored: dict[str, Any], options: Options, tenure: Tenure | None = None) -> Opened:
-        """Say what a call of a saga means, outside of any other saga; what it holds is held in the name of *tenure*.
-
-        Raises:
-            SagaError: The call cannot be honoured; the message says what to do.
-        """
-        try:
-            arguments = self.codec.encode(stored)
-        except Unstorable as why:
-            raise unstorable_argument(spec.name, why) from None
-        journal = self.journal(options.store if options.store is not None else spec.store)
-        asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments), tenure or Tenure())
-        return self._open(asked, self._id(spec, stored, options))
-
-    def _open(self, asked: Asked, run_id: str | None) -> Opened:
-        spec = asked.spec
-        if run_id is not None:
-            return self._open_named(asked, run_id)
-        if self._resumes(asked) == "arguments":
-            opened = self._adopt(asked)
-            if opened is not None:
-                return opened
-        return self._new(asked, f"{spec.name}/{os.urandom(6).hex()}")
-
-    def _id(self, spec: SagaSpec, stored: dict[str, Any], options: Options) -> str | None:
-        if options.id is not None:
-            return checked_name(options.id, f"{spec.name}: id")
-        if options.key is not None:
-            return f"{spec.name}/{checked_name(options.key, f'{spec.name}: key')}"
-        return None if spec.key is None else f"{spec.name}/{key_of(spec.key, stored, spec.name)}"
-
-    def _open_named(self, asked: Asked, run_id: str) -> Opened:
-        rows = asked.journal.runs(id=run_id)
-        if not rows:
-            return self._new(asked, run_id)
-        row = rows[-1]
-        if row.saga != asked.spec.name:
-            reason = f"belongs to the saga {row.saga}, not to {asked.spec.name}: choose another id"
-            raise RunConflictError(run_id, reason)
-        if row.arguments_digest != asked.digest:
-            raise self._other_arguments(row, asked)
-        if row.finished is None and self._resumes(asked) == "never" and not asked.options.steal:
-            raise RunConflictError(
-                run_id, "is unfinished, and resume='never' forbids a call to go on with it; resume it"
-            )
-        return self._reopen(asked, row)
-
-    def _resumes(self, asked: Asked) -> str:
-        """Return what a call says of going on, else its saga, else this runtime."""
-        return asked.options.resume or asked.spec.resume or self.resume
-
-    def _reopen(self, asked: Asked, row: RunRow) -> Opened:
-        """Say what a call means whose run exists."""
-        scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else self._take(asked, row)
-        if scope.status is Status.COMPLETED:
-            with legible(asked.journal, row.id):
-                value = self.codec.decode(scope.result) if scope.result is not None else None
-            return Opened(ended=Ended(Status.COMPLETED, value), run=scope.run, record=scope)
-        if scope.status is not Status.COMPENSATED:
-            return Opened(scope)
-        if scope.cause in {Cause.REQUEST, Cause.CANCEL} and not asked.options.rerun:
-            done = "cancelled" if scope.cause == Cause.CANCEL else "compensated on request"
-            raise RunConflictError(row.id, f"was {done}; using(rerun=True) runs it afresh")
-        return self._new(asked, row.id, row.generation + 1)
-
-    def _take(self, asked: Asked, row: RunRow) -> Scope:
-        """Become the owner of an unfinished run, and make it go on; it may have been finished meanwhile."""
-        journal, options = asked.journal, asked.options
-        tenure = asked.tenure
-        try:
-            row, is_alive = claim(tenure, journal, row, steal=options.steal)
-            while True:
-                scope = self._go_on(asked, row)
-                scope.run.log.holder = tenure
-                if scope.status in TERMINAL:
-                    tenure.end()
-                    return scope
-                try:
-                    if is_alive:  # its owner must collide before anything else happens
-                        journal.commit(scope.run.log, scope.run.pending, full=True, stolen=True)
-                except Overtaken:
-                    continue  # it has written one entry more
-                self._watch(scope)
-                if is_alive:
-                    tell(scope.run, scope.run.pending)
-                    scope.run.pending = []
-                obey_first(scope)
-                return scope
-        except BaseException:
-            tenure.end()
-            raise
-
-    def _go_on(self, asked: Asked, row: RunRow) -> Scope:
-        """Fold a run that this process holds, the entry included that says so."""
-        scope = self._load(asked.spec, row, asked.journal, asked.options)
-        if scope.status is Status.COMPENSATION_FAILED:
-            raise stuck(scope)
-        if scope.status in TERMINAL:
-            return scope
-        self._announce(scope)
-        if scope.status is not Status.COMPENSATING and any(each.status is Status.PAUSED for each in scope.tree()):
-            return self._resumed(asked, row, scope)
-        queue(scope, Kind.TAKEN, owner())
-        return scope
-
-    def _resumed(self, asked: Asked, row: RunRow, paused: Scope) -> Scope:
-        """Fold a paused run once more, its resumption included: the step that failed is then not on record."""
-        for each in list(paused.tree()):
-            if each.status is Status.PAUSED:
-                queue(each, Kind.RESUMED, owner())
-            elif each.parent is None:  # it was killed while it paused
-                queue(each, Kind.TAKEN, owner())
-        entries = asked.journal.entries(row.number)
-        pending = paused.run.pending
-        scope = self._load(asked.spec, row, asked.journal, asked.options, [*entries, *pending])
-        scope.run.pending, scope.run.log.seq = pending, entries[-1].seq
-        return scope
-
-    def _adopt(self, asked: Asked) -> Opened | None:
-        """Adopt the oldest run that an earlier process of this program left with equal arguments."""
-        spec, journal = asked.spec, asked.journal
-        for row in journal.runs(saga=spec.name, digest=asked.digest, unfinished=True):
-            held = hold(asked.tenure, journal, row) if row.program == spec.program else None
-            if held is None:
-                continue
-            try:
-                scope = self._load(spec, held, journal)
-            finally:
-                asked.tenure.end()
-            if scope.status is Status.COMPENSATION_FAILED:
-                log.warning("%s A new run starts beside it.", stuck(scope), extra={"run": row.id})
-            else:
-                return Opened(self._take(asked, row))
-        self._warn_of_interrupted(asked)
-        return None
-
-    def _warn_of_interrupted(self, asked: Asked) -> None:
-        """Say what a keyless saga cannot know: whether it is done again while another of its program is unfinished."""
-        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
-
-        if asked.spec.program.startswith(SESSION):
-            return  # nobody runs its cells from the top
-        for row in asked.journal.runs(unfinished=True):
-            if row.program == asked.spec.program and not asked.journal.is_held(row.lock):
-                log.warning(
-                    "%s of this program was interrupted, and another run of %s starts. A script that runs several "
-                    "sagas calls them from one parent saga, or gives each a key: then what is done is not done again.",
-                    short_id(row.id),
-                    asked.spec.name,
-                )
-                return
-
-    def _new(self, asked: Asked, run_id: str, generation: int = 1) -> Opened:
-        spec, now = asked.spec, self.clock()
-        row = RunRow(0, run_id, generation, spec.name, spec.program, asked.digest, now)
-        run = self._open_run(spec, row, asked.journal, Log(holder=asked.tenure), asked.options)
-        scope = Scope(run, spec, spec.name, "")
-        entry = Entry(0, 1, Kind.OPENED, 0, "", None, None, now, spec.name, spec.definition, asked.arguments, owner())
-        scope.apply(entry)
-        run.opening = entry
-        run.pending.append(entry)
-        self._watch(scope)
-        return Opened(scope)
-
-    def _watch(self, scope: Scope) -> None:
-        """Have those asked who look at runs one by one: this process opens this one, or goes on with it."""
-        watchers = [*(each for each in (EVENTS, self._progress) if each.looks()), *self._watchers]
-        if watchers:
-            run, opening = scope.run, scope.run.opening
-            assert opening is not None  # noqa: S101  # a run has entries, or is being opened
-            facts = describe(scope, self.codec) | self._facts_of(run.row, [opening, *run.pending])
-            arguments = stored_arguments(opening.arguments, self.codec)
-            attach(run, watchers, RunInfo(**facts, arguments=arguments, is_live=True))
-
-    def _open_run(self, spec: SagaSpec | None, row: RunRow, journal: Journal, at: Log, options: Options) -> OpenRun:
-        level = options.durability or (spec.durability if spec else None) or self.durability
-        run = OpenRun(
-            row=row,
-            journal=journal,
-            log=at,
-            codec=self.codec,
-            clock=self.clock,
-            jitter=self.jitter,
-            drivers=self.drivers,
-            step_of=registry.step_of,
-            redefined=registry.redefined,
-            full=DURABILITY[level],
-            observers=self.observers,
-        )
-        _open_runs.add(run)
-        return run
-
-    def _load(
-        self,
-        spec: SagaSpec | None,
-        row: RunRow,
-        journal: Journal,
-        options: Options = NO_OPTIONS,
-        entries: list[Entry] | None = None,
-    ) -> Scope:
-        """Fold a stored run to its root scope."""
-        entries = journal.entries(row.number) if entries is None else entries
-        if not entries:
-            if all(each.number != row.number for each in journal.runs(id=row.id)):
-                raise RunConflictError(row.id, "was pruned a moment ago: a call of it is a new run")
-            raise JournalError(journal.name, f"run {row.id} has no entries: restore a backup")
-        run = self._open_run(spec, row, journal, Log(row.number, entries[-1].seq), options)
-        run.is_new, run.opening = False, entries[0]
-        with legible(journal, row.id):
-            scope = restore(run, entries)
-        scope.spec = spec
-        return scope
-
-    def _announce(self, scope: Scope) -> None:
-        """Say which run goes on, how old it is, and what is tried again: one line."""
-        with legible(scope.run.journal, scope.run.id):
-            line = resuming_line(scope, self.clock())
-        log.warning(line, extra={"run": scope.run.id})
-
-    def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:
-        recorded = self._arguments(asked.journal, row)[1]
-        given = self.codec.decode(asked.arguments)
-        names = tuple(
-            n for n in {**recorded, **given} if n not in recorded or n not in given or recorded[n] != given[n]
-        )
-        shown = "; ".join(f"{n} was {recorded.get(n)!r:.80}, is {given.get(n)!r:.80}" for n in names)
-        reason = f"exists with other arguments ({shown}): give this call another id or key"
-        return RunConflictError(row.id, reason, names)
-
-    def close(self, run: OpenRun) -> None:
-        """Stop owning a run."""
-        if run.log.number:
-            run.journal.release(run.row.lock, run.log.holder)
-        detach(run)
-        _open_runs.discard(run)
-        threads.end(run)
-        if self._keeper is not None:
-            self._keeper.look(run.journal)
-
-    # -- runs that are there ----------------------------------------------------------------------------------------
 
     def reopen(
         self, spec: SagaSpec | None, run_id: str, request: Request | None, options: Options = NO_OPTIONS
@@ -490,12 +105,6 @@ class Runtime:
             return Opened(scope), arguments
         tenure.end()
         return Opened(ended=Ended(Status.COMPENSATED), run=scope.run), arguments
-
-    def _arguments(self, journal: Journal, row: RunRow) -> tuple[str, dict[str, Any]]:
-        """Return what a run was called with, as text and as values."""
-        with legible(journal, row.id):
-            text = journal.entries(row.number)[0].arguments or "{}"
-            return text, dict(self.codec.decode(text))
 
     def hold_back(self, run_id: str, times: int) -> BaseException | None:
         """Leave a run to a person if it was interrupted this often at one step; return what says so, `None` if not.
@@ -526,7 +135,7 @@ class Runtime:
         """Say what a request to compensate would do."""
         journal = self.journal()
         scope = self._load(None, self._row(run_id, journal), journal)
-        _open_runs.discard(scope.run)
+        open_runs.discard(scope.run)
         with legible(journal, scope.run.id):
             return rehearse(scope, request, self.codec)
 
@@ -657,7 +266,7 @@ class Runtime:
     def _run(self, row: RunRow, journal: Journal, seq: int | None = None, entries: list[Entry] | None = None) -> Run:
         entries = journal.entries(row.number)[:seq] if entries is None else entries
         scope = self._load(None, row, journal, entries=entries)
-        _open_runs.discard(scope.run)
+        open_runs.discard(scope.run)
         is_live = journal.is_held(row.lock)
         with legible(journal, row.id):
             facts = describe(scope, self.codec) | self._facts_of(row, entries)
@@ -668,10 +277,6 @@ class Runtime:
                 letter.seq is None and letter.kind == Cause.CANCEL for letter in journal.letters(row.number)
             )
         return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
-
-    def _facts_of(self, row: RunRow, entries: list[Entry]) -> dict[str, Any]:
-        owner = process_of(owner_of(entries))
-        return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner}
 
     def prune(
         self,
@@ -738,27 +343,6 @@ def checked_since(since: Any, asked: str) -> None:
     if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
         msg = f"{asked}(since=...) takes a time with a time zone, as datetime.now(UTC), not {since!r}"
         raise UsageError(msg)
-
-
-def unstorable_argument(step: str, why: Unstorable) -> NotStorableError:
-    """Return what to say of an argument that cannot be stored."""
-    return NotStorableError(step, "argument", why.type, why.path, why.reason)
-
-
-_open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here."""
-    threads.forget()
-    for run in list(_open_runs):
-        run.halt(RunLostError(run.id))
-    _open_runs.clear()
-    CURRENT.set(None)
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 default_runtime = Runtime()
