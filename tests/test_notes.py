@@ -195,6 +195,75 @@ def test_what_was_replaced_is_compensated_too(story, world):
     assert world.effects[-4:] == ["-fails(report)", "-fails(plan)", "-a(report)", "-a(plan)"]
 
 
+def test_a_replacement_that_was_cut_off_is_entered_again(colour, make_runtime, world):
+    """The old one is not: it is on record."""
+    dies = [True]
+
+    def play(model):
+        @colour.step(name="ask", stands=lambda note: note == model, compensate=None)
+        def ask() -> str:
+            world.add(f"{model}{sagadsl.current().attempt}")
+            sagadsl.current().note(model)
+            if model == "b" and dies:
+                raise Cut
+            return model
+
+        @colour.saga(name="research", runtime=make_runtime())
+        def research():
+            answer = yield ask()
+            if model == "a":
+                raise Cut
+            return answer
+
+        return colour.call(research)
+
+    for model in "ab":
+        with pytest.raises(Cut):
+            play(model)
+    dies.clear()
+    assert play("b") == "b"
+    assert world == ["a1", "b1", "b2"]
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_what_was_replaced_is_compensated_by_another_process(breaks, colour, make_runtime, world):
+    """Functions that only the body leads to are found for both, whatever the step would say of them by then."""
+
+    def define(model):
+        def stands(note):
+            if breaks and model == "c":
+                raise ReplayError("research", "", ("ask",), ("ask",), "another model")
+            return note == model
+
+        def undo(result):
+            world.add(f"-{result}")
+
+        @colour.step(name="ask", stands=stands, compensate=undo)
+        def ask() -> str:
+            sagadsl.current().note(model)
+            return model
+
+        @colour.step(name="publish", compensate=undo)
+        def publish() -> str:
+            return "paper"
+
+        @colour.saga(name="research", runtime=make_runtime())
+        def research():
+            yield ask()
+            if model != "a":
+                yield publish()
+            raise Cut
+
+        return research
+
+    for model in "ab":
+        with pytest.raises(Cut):
+            colour.call(define(model))
+    run = make_runtime().runs()[0]
+    colour.run(define("c").compensate(run.id))
+    assert world == ["-paper", "-b", "-a"]
+
+
 def test_with_a_key_what_follows_from_a_new_result_is_made_anew_too(story, world):
     """Without one its other arguments would be refused."""
     turn = iter("12121212")

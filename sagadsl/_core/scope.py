@@ -600,10 +600,14 @@ class Scope:
     ) -> Slot:
         """Return the call that comes instead of one whose recorded result no longer *stands*: a later one, or a new.
 
-        What does not stand stays on record, *bound* to what compensates it: it is never entered again.
+        What does not stand stays on record, *bound* to what compensates it: it is never entered again. A body that only
+        runs to bind what it calls is given what is on record.
         """
-        while self.past is not None and not self.past.is_free and slot.done and slot.fault is None and self.is_forward:
+        base = slot.name if key is None else f"{slot.name}:{key}"
+        while self.past is not None and not self.past.is_free and slot.done and slot.fault is None:
             if stands(slot.result):
+                break
+            if not self.is_forward and not self._equal(base, arguments, is_keyed=key is not None):
                 break
             self.admit(slot)
             slot, old = self.call(slot.name, slot.definition, arguments, key), slot

@@ -436,6 +436,8 @@ def standing(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None
         try:
             return bool(stands(run.codec.note(result), **run.codec.decode(text)))
         except Exception as error:
+            if not slot.scope.is_forward:
+                return False  # all that is on record gets bound to what compensates it
             raise run.halt(error) from error
 
     return slot.scope.standing(slot, text, key, bound, asked)
