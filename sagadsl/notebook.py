@@ -1,4 +1,4 @@
-"""``%load_ext sagadsl.notebook``: failures pause, and ``%saga`` looks and acts.
+"""``%load_ext sagadsl.notebook``: runs are shown while they go on, failures pause, ``%saga`` looks and acts.
 
 A face: it decides nothing. Without it, too, a run, a list, a stack or a graph that stands last in a cell shows itself;
 a saga can be called or awaited, stopped and gone on with. What this adds is for exploring: a failure pauses its run, so
@@ -11,11 +11,21 @@ import argparse
 import inspect
 import shlex
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from attrs import define, field
+
 import sagadsl
-from sagadsl import Run, RunConflictError, SagaError, Status, UsageError
+from sagadsl import Run, RunConflictError, RunInfo, SagaError, Status, UsageError
+from sagadsl.report import progress_html, progress_lines
+
+INTERVAL = 0.25
+"""Seconds between two frames of a run, at least."""
+SHARE = 10
+"""How many times longer than a frame took to be made is waited for the next: no more than a tenth goes into drawing."""
 
 LOADED = """\
 sagadsl: in this kernel a failure pauses its run. Mend the cell and run it again: it goes on at the step that failed.
@@ -23,16 +33,95 @@ Or compensate: %saga compensate @last   Look: %saga show @last   All verbs: %sag
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Have failures pause, and ``%saga`` be there, in this kernel; say so."""
+    """Have failures pause, runs be shown while they go on, and ``%saga`` be there, in this kernel; say so."""
     sagadsl.configure(on_failure="pause")
+    if is_front_end(shell):
+        sagadsl.configure(progress=Frames(shell).draw)
+    elif hasattr(shell, "kernel"):  # nobody sits in front of it: what it shows is read as a log
+        sagadsl.configure(progress="plain")
     shell.register_magic_function(Magic(), "line", "saga")
     print(LOADED)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Leave it as it is where this was never loaded."""
-    sagadsl.configure(on_failure="compensate")
+    sagadsl.configure(on_failure="compensate", progress="auto")
     shell.magics_manager.magics["line"].pop("saga", None)
+
+
+def is_front_end(shell: Any) -> bool:
+    """Tell whether a notebook is in front of the kernel: it says which of its cells is run, which nbclient does not."""
+    parent = shell.get_parent() if hasattr(shell, "kernel") else {}
+    return "cellId" in parent.get("metadata", {})
+
+
+# -- while it goes on -------------------------------------------------------------------------------------------------
+
+
+class Frames:
+    """Draws each run below the cell that goes on with it: a few times a second at most, and the last frame stays."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._shown: dict[str, Frame] = {}
+        self._guard = threading.Lock()
+
+    def draw(self, run: RunInfo) -> None:
+        """Draw a run that has changed. One that this process has let go is drawn for the last time."""
+        with self._guard:
+            cell = self._shell.execution_count
+            frame = self._shown.get(run.id)
+            if frame is None or frame.cell != cell:
+                frame = self._shown[run.id] = Frame(cell)
+            if not run.is_live:
+                del self._shown[run.id]
+        frame.take(run)
+
+
+@define(eq=False)
+class Frame:
+    """What stands below one *cell* of one run."""
+
+    cell: int
+    _run: RunInfo | None = None
+    _handle: Any = None
+    _drawn: Any = None
+    _next: float = 0.0
+    _timer: threading.Timer | None = None
+    _guard: Any = field(factory=threading.Lock)
+
+    def take(self, run: RunInfo) -> None:
+        """Draw a run now, or, where it has just been drawn, in a moment: as it is by then."""
+        with self._guard:
+            self._run = run
+            early = self._next - time.monotonic()
+            if not run.is_live or early <= 0:
+                self._draw()
+            elif self._timer is None:
+                self._timer = threading.Timer(early, self._draw_later)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _draw_later(self) -> None:
+        with self._guard:
+            if self._timer is not None:
+                self._draw()
+
+    def _draw(self) -> None:
+        from IPython.display import display  # noqa: PLC0415  # where this is called it is there
+
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, run = None, self._run
+        assert run is not None  # noqa: S101  # it was taken
+        began = time.monotonic()
+        bundle = {"text/plain": "\n".join(progress_lines(run)), "text/html": progress_html(run)}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # it has no types
+        elif bundle != self._drawn:
+            self._handle.update(bundle, raw=True)
+        self._drawn, over = bundle, time.monotonic()
+        self._next = over + max(INTERVAL, SHARE * (over - began))
 
 
 # -- %saga ------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """A notebook in a real kernel: explore, fail, fix, go on; stop, kill, run the cells again."""
 
+from itertools import pairwise
+
 import pytest
 from kernels import started
 
@@ -133,6 +135,56 @@ def test_the_extension_makes_failures_pause_and_says_so(notebook):
     assert notebook.world == ["collect", "count", "count", "collect", "count", "discard"]
 
 
+WALK = """
+import asyncio, time
+
+@step
+async def walk(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "there"
+
+@saga
+async def walks(times, seconds):
+    return [await walk(seconds * n / n) for n in range(1, times + 1)][0]
+"""
+
+
+def test_a_run_is_drawn_below_its_cell_while_it_goes_on(notebook):
+    """In place: at most four times a second, as it is by then; what stands last is how it ended."""
+    with notebook.kernel.front_end():
+        assert notebook.run("%load_ext sagadsl.notebook", WALK).frames == []
+        shown = notebook.run("began = time.time(); walks_in = await walks(40, 0.02); print(time.time() - began)")
+        frames, seconds = shown.frames, float(shown.text)
+        assert 3 <= len(frames) <= 3 + 4 * seconds
+        assert frames[0].splitlines()[1] == "> walk …"
+        assert "+ walk#40" in frames[-1]
+        assert "completed" in frames[-1].splitlines()[-1]
+        assert "walk#40" in shown.html
+        for frame, following in pairwise(frames):
+            assert frame != following
+
+        shown = notebook.run(*STUDY, CALL)
+        assert "paused" in shown.frames[-1]
+        assert "redefined" not in notebook.run(MENDED, CALL).frames[-1]
+
+
+def test_what_a_step_does_is_shown_though_it_began_just_after_another_frame(notebook):
+    """A frame that came too early is drawn a moment later, while the step goes on."""
+    with notebook.kernel.front_end():
+        notebook.run("%load_ext sagadsl.notebook", WALK)
+        shown = notebook.run("await walks(3, 0.4)")
+    assert any("+ walk " in frame and "> walk#2" in frame for frame in shown.frames)
+
+
+def test_a_kernel_that_nobody_looks_at_writes_lines(notebook):
+    """A cell's number tells a notebook from nbclient, whose output is read as a log."""
+    notebook.run("%load_ext sagadsl.notebook", WALK)
+    shown = notebook.run("it = await walks(2, 0)")
+    assert shown.frames == []
+    lines = [line.split("  ")[0] for line in shown.text.splitlines()]
+    assert lines[1:-1] == ["> walk …", "+ walk", "> walk#2 …", "+ walk#2"]
+
+
 def test_the_magic_has_the_verbs_and_options_of_the_command_line(capsys):
     """The same words for the same things; what has no meaning here (--json, --db, --target, --yes) is left out."""
     verbs = {action.dest: action for action in parser()._actions}["==SUPPRESS=="].choices
@@ -170,7 +222,7 @@ def test_what_the_magic_gives_of_an_async_saga_is_awaited(notebook):
     notebook.run("%load_ext sagadsl.notebook", STUDY[0], STUDY[1], STUDY[2].replace("def", "async def"))
     notebook.run(f"await {CALL}")
     assert "await _" in notebook.run(MENDED, "given = %saga resume @last").text
-    assert notebook.run("await given").text == "{'red': 2, 'blue': 1}\n"
+    assert notebook.run("await given").text.endswith("\n{'red': 2, 'blue': 1}\n")
 
 
 def test_the_stop_button_reaches_a_saga_wherever_its_cell_is(notebook):

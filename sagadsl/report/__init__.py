@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sagadsl.report.data import SCHEMA, event_data, json_schema, run_data, run_document, runs_document
     from sagadsl.report.figures import stats_document, stats_text
     from sagadsl.report.graph import Graph, call_of, of_plan, of_run
-    from sagadsl.report.html import run_html, runs_html, stack_html
+    from sagadsl.report.html import progress_html, run_html, runs_html, stack_html
     from sagadsl.report.progress import end_line, fitted, is_under_way, progress_lines, step_line
     from sagadsl.report.reports import run_report
     from sagadsl.report.text import run_line, run_text, runs_text, stack_lines, stack_text
@@ -48,6 +48,7 @@ __all__ = [
     "of_run",
     "printable",
     "printable_lines",
+    "progress_html",
     "progress_lines",
     "run_data",
     "run_document",
@@ -75,7 +76,7 @@ _ROOMS = {
     "data": {"SCHEMA", "event_data", "json_schema", "run_data", "run_document", "runs_document"},
     "figures": {"stats_document", "stats_text"},
     "graph": {"Graph", "call_of", "of_plan", "of_run"},
-    "html": {"run_html", "runs_html", "stack_html"},
+    "html": {"progress_html", "run_html", "runs_html", "stack_html"},
     "progress": {"end_line", "fitted", "is_under_way", "progress_lines", "step_line"},
     "reports": {"run_report"},
     "text": {"run_line", "run_text", "runs_text", "stack_lines", "stack_text"},

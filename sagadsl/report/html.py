@@ -57,6 +57,12 @@ def page(told: Story, picture: str) -> str:
     )
 
 
+def progress_html(run: RunInfo) -> str:
+    """Return a run that goes on as a fragment: how it stands, and a line a step."""
+    told = story(run, limit=LIMITS[-2])
+    return wrapped(_head(told) + _rows(told.steps) + _rows(told.compensated))
+
+
 def runs_html(runs: Sequence[RunInfo]) -> str:
     """Return runs as a table."""
     heads = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
@@ -97,20 +103,27 @@ def story_html(told: Story) -> str:
 
 
 def _parts(told: Story) -> Iterator[str]:
-    yield (
-        f'<div class="s-head"><b>{escaped(told.saga)}</b> <code>{escaped(told.id)}</code> '
-        f'<span class="s-pill s-{told.tone}">{glyph(told.sign)} {escaped(told.words)}</span></div>'
-    )
+    yield _head(told)
     yield pairs([("saga", told.title), *told.facts])
-    if told.steps:
-        yield f'<div class="s-rows">{"".join(map(_line, told.steps))}</div>'
+    yield _rows(told.steps)
     if told.compensated:
-        yield f'{part("compensations", "in order")}<div class="s-rows">{"".join(map(_line, told.compensated))}</div>'
+        yield part("compensations", "in order") + _rows(told.compensated)
     if told.owed:
         yield part("to compensate", "in this order") + _stack(told.owed)
     if told.standing:
         yield part("still standing") + pairs(told.standing)
     yield f'<div class="s-now s-{told.tone}"><b>what now</b>: {escaped(told.who)}{_now(told.now)}</div>'
+
+
+def _head(told: Story) -> str:
+    return (
+        f'<div class="s-head"><b>{escaped(told.saga)}</b> <code>{escaped(told.id)}</code> '
+        f'<span class="s-pill s-{told.tone}">{glyph(told.sign)} {escaped(told.words)}</span></div>'
+    )
+
+
+def _rows(lines: Sequence[Line | Gap]) -> str:
+    return f'<div class="s-rows">{"".join(map(_line, lines))}</div>' if lines else ""
 
 
 def part(name: str, note: str = "") -> str:

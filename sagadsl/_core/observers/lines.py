@@ -125,9 +125,10 @@ def step_after(step: StepInfo, entry: Entry) -> StepInfo:
         return attrs.evolve(step, status=str(status), compensation_attempts=tries, compensation_error=fault)
     if kind is Kind.RETRYING and fault is not None:
         return attrs.evolve(step, status=str(status), attempt_errors=(*step.attempt_errors, fault))
-    attempts = step.attempts + (kind is Kind.INTENT)
-    ended = step.ended if kind is Kind.INTENT else as_time(entry.at)
-    return attrs.evolve(step, status=str(status), attempts=attempts, error=fault, ended=ended)
+    step = attrs.evolve(step, status=str(status), error=fault)
+    if kind is Kind.INTENT:  # it is entered as it is defined now
+        return attrs.evolve(step, attempts=step.attempts + 1, redefined=())
+    return attrs.evolve(step, ended=as_time(entry.at))
 
 
 class Drawn:
