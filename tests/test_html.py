@@ -124,6 +124,7 @@ def test_compensations_stand_in_the_order_in_which_they_happened():
         hotel("compensated", **back(3)),
         StepInfo(key="mail", name="mail", status="done", standing=True, started=at(2.5), ended=at(2.6)),
         error=FULL,
+        compensations=("hotel", "flight"),
     )
     assert run_text(run).split("\n\n")[2:4] == [
         (

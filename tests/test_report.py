@@ -53,7 +53,8 @@ def trip(status, *steps, **more):
         "owner": "process 41 on box",
         "started": START,
     }
-    return RunInfo(status=status, **facts | more)
+    begun = (step.key for step in reversed(steps) if step.compensation_attempts or step.compensation_error)
+    return RunInfo(status=status, **facts | {"compensations": tuple(begun)} | more)
 
 
 CUT = hotel("entered", ended=None, uncertain=True)

@@ -81,6 +81,27 @@ def test_a_run_tells_each_attempt_and_when_it_was_compensated(make_runtime):
     assert "still standing\n    parallel/2/mail  it happened, and nothing can undo it" in told
 
 
+def test_the_order_of_compensations_is_that_of_the_journal_whatever_the_clock_says(make_runtime, clock):
+    """A clock that is put back between them turns nothing around."""
+
+    def back(item):
+        clock.microseconds -= 60_000_000
+
+    @step(compensate=back)
+    def take(item):
+        pass
+
+    @saga(runtime=make_runtime())
+    def trip():
+        for item in "abc":
+            take(item)
+        raise ValueError
+
+    run = trip.outcome().run
+    assert run.compensations == ("take#3", "take#2", "take")
+    assert re.findall(r"done  for (\S+);", run.report()) == ["take#3", "take#2", "take"]
+
+
 def test_a_compensation_that_failed_has_its_times_too(make_runtime):
     """From its first attempt to when it was given up; skipped by somebody, its step still stands."""
 

@@ -47,9 +47,15 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
     return outline(scope, codec) | {
         "steps": tuple(step_info(slot, codec) for slot in slots),
         "pivot": pivot.key if pivot is not None and pivot.has_happened else None,
+        "compensations": tuple(slot.key for slot in sorted(slots, key=begun_at) if begun_at(slot)),
         "stack": Stack(step_info(slot, codec) for slot in scope.owed()),
         "result": stored_value(scope.result, codec),
     }
+
+
+def begun_at(slot: Slot) -> int:
+    """Return the ``seq`` at which the compensation of a call began, 0 where it has not."""
+    return slot.compensating[0]
 
 
 def outline(scope: Scope, codec: Codec) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def outline(scope: Scope, codec: Codec) -> dict[str, Any]:
 def step_info(slot: Slot, codec: Codec) -> StepInfo:
     """Return what is to be said of one call."""
     child = slot.child
-    begun, over = slot.compensation_times
+    _, begun, over = slot.compensating
     ended = slot.ended if child is None else child.ended if child.status in TERMINAL else 0
     return StepInfo(
         key=slot.key,

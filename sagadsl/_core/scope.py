@@ -163,7 +163,8 @@ class Slot:
     *supersedes*: it is called instead of one whose result no longer stands.
     *forgotten*: the run was put back to a step before it, so it is no part of what is replayed. *let_stand*: a person
     has accepted that it is not compensated; *skipped* tells who gave its compensation up, and why, as JSON text.
-    *retried* tells of the attempts that were tried again; *compensation_times* are when that began and when it ended.
+    *retried* tells of the attempts that were tried again; *compensating* is the ``seq`` at which its compensation
+    began, when that was, and when it ended.
     *unkept*: it returned, but its result cannot be stored.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
     brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
@@ -191,7 +192,7 @@ class Slot:
     compensation_fault: str | None = None
     compensation_wait: tuple[int, float] | None = None
     compensated: int = 0
-    compensation_times: tuple[int, int] = (0, 0)
+    compensating: tuple[int, int, int] = (0, 0, 0)
     retried: list[str] | None = None
     again: bool = False
     cut: bool = False
@@ -233,12 +234,12 @@ class Slot:
             self.fault, self.again, self.cut = None, False, False
         elif kind is BACK_INTENT:
             self.compensation_attempts += 1
-            self.compensation_times = (self.compensation_times[0] or entry.at, 0)
+            self.compensating = (*(self.compensating if self.compensating[0] else (entry.seq, entry.at))[:2], 0)
         elif kind is Kind.COMPENSATION_SKIPPED:
             self.skipped = entry.result
         elif kind is BACK_DONE:
             self.compensation_fault, self.compensated = None, entry.seq
-            self.compensation_times = (self.compensation_times[0], entry.at)
+            self.compensating = (*self.compensating[:2], entry.at)
         elif kind is Kind.NOT_LANDED:
             self.uncertain = self.unkept = False
         else:
@@ -264,7 +265,7 @@ class Slot:
                 self.compensation_failures, self.compensation_wait = self.compensation_failures + 1, wait
         elif kind is Kind.COMPENSATION_ERROR:
             self.compensation_fault, self.compensation_failures = entry.result, 0
-            self.compensation_times = (self.compensation_times[0], entry.at)
+            self.compensating = (self.compensating[0] or entry.seq, self.compensating[1], entry.at)
         else:
             if self.fault is None or self.again:  # else the body was told, and that stays what it is told
                 self.fault, self.again, self.cut = entry.result, False, False

@@ -199,9 +199,10 @@ class StepInfo:
 class RunInfo:
     """What the journal says of one run, or of a child saga inside it (then *parent* is the enclosing run's id).
 
-    *stack* is what would be compensated now, the first to be compensated first. *owner* is the process that opened or
-    last took the run over; *is_live* says whether a living process holds it. *pivot* is the step from which the run can
-    only go forward, once it is done. *cancel_requested*: somebody has asked for that, and nobody has acted on it yet.
+    *compensations* are the keys of the calls whose compensation was begun, in that order, and *stack* is what would be
+    compensated now, the first to be compensated first. *owner* is the process that opened or last took the run over;
+    *is_live* says whether a living process holds it. *pivot* is the step from which the run can only go forward, once
+    it is done. *cancel_requested*: somebody has asked for that, and nobody has acted on it yet.
     """
 
     id: str
@@ -212,6 +213,7 @@ class RunInfo:
     generation: int = 1
     parent: str | None = None
     steps: tuple[StepInfo, ...] = ()
+    compensations: tuple[str, ...] = ()
     stack: tuple[StepInfo, ...] = ()
     pivot: str | None = None
     arguments: dict[str, Any] = field(factory=dict)

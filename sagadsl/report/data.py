@@ -64,6 +64,7 @@ def run_data(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
         data["arguments"] = plain(run.arguments)
         data["result"] = plain(run.result)
         data["steps"] = [step_data(step) for step in run.steps]
+        data["compensations"] = list(run.compensations)
         data["stack"] = [step.key for step in run.stack]
     return data
 

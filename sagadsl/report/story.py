@@ -294,9 +294,8 @@ def _details(step: StepInfo, limit: int) -> Iterator[tuple[str, str]]:
 
 def compensations(run: RunInfo) -> list[StepInfo]:
     """Return the calls whose compensation was begun, in the order in which it was."""
-    begun = [step for step in reversed(run.steps) if step.compensation_attempts or step.compensation_error]
-    never = datetime.max.replace(tzinfo=UTC)
-    return sorted(begun, key=lambda step: step.compensation_started or step.compensation_ended or never)
+    called = {step.key: step for step in run.steps}
+    return [called[key] for key in run.compensations if key in called]
 
 
 ENDS = {
