@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -415,6 +416,7 @@ def test_secrets_go_to_the_server_and_not_into_the_file(ask, wire, tmp_path, mon
 
 def test_what_the_client_needs_is_named(monkeypatch):
     """The extra, with the command to type."""
-    monkeypatch.setitem(__import__("sys").modules, "ollama", None)
+    for missing in ("ollama", "httpx"):
+        monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(sagadsl.UsageError, match=r"pip install 'sagadsl\[llm\]'"):
         LLM(MODEL).check()

@@ -115,9 +115,9 @@ class Ollama:
     @contextlib.contextmanager
     def _translated(self) -> Generator[None]:
         """Have what the client raises come out as what a step understands."""
+        ollama = self._library()
         import httpx  # noqa: PLC0415  # the client's own
 
-        ollama = self._library()
         try:
             yield
         except LLMError:
