@@ -280,23 +280,27 @@ def test_with_continue_the_others_come_first(colour, make_runtime, world, parall
 
 def test_compensated_steps_are_told_in_the_order_they_happened(colour, make_runtime, world, parallel, act):
     """Not in that of their intents."""
+    recorded = asyncio.Event() if colour.is_async else threading.Event()
     act.overlap("a", "b")
-    gate = Meeting(colour, 2)
-    act.meets |= {"-a": gate, "-late": gate}
+    act.meets["-late"] = recorded
+
+    def note(entry):
+        if (entry.kind, entry.step) == ("compensation_done", "parallel/1/act"):
+            recorded.set()
 
     @colour.coloured
     def second():
         yield act("b")
         yield act("late")
 
-    @colour.saga(runtime=make_runtime(), compensate_order="parallel")
+    @colour.saga(runtime=make_runtime(observers=(note,)), compensate_order="parallel")
     def trip():
         yield parallel(functools.partial(act, "a"), second)
         raise ValueError("no")
 
     outcome = colour.call(trip.outcome)
-    names = {"parallel/1/act": "-a", "parallel/2/act": "-b", "parallel/2/act#2": "-late"}
-    assert [names[key] for key in outcome.compensated_steps] == world.effects[3:]
+    assert world.effects[3:] == ["-a", "-late", "-b"]
+    assert outcome.compensated_steps == ("parallel/1/act", "parallel/2/act#2", "parallel/2/act")
 
 
 def test_each_compensation_has_the_context_and_retries_of_its_own(colour, make_runtime, clock):

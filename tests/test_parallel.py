@@ -583,3 +583,80 @@ def test_a_death_at_any_entry_changes_nothing(colour, make_runtime, world, paral
         if len(entries) < number:
             break
     assert number > 25
+
+
+@pytest.mark.parametrize("how", ["gather", "group", "children"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_killed_with_one_on_record_tasks_may_come_in_another_order(make_runtime, world, how, fails):
+    """The call that is on record is made again before the other begins, though nothing on record says they overlapped.
+
+    So it is bound too when the other one fails at once: a closure compensates it.
+    """
+    turns, cut = {"a": 9, "b": 0}, [True]
+
+    @sagadsl.saga(name="trip")
+    async def trip() -> list[str]:
+        @sagadsl.step(compensate=lambda name: world.add(f"-{name}"), name="act")
+        async def act(name: str) -> str:
+            if cut:
+                cut.pop()
+                raise Cut
+            if fails and name == "a":
+                raise ValueError("no")
+            world.add(name)
+            return name.upper()
+
+        @sagadsl.saga(name="child")
+        async def child(name: str) -> str:
+            return await branch(name)
+
+        async def branch(name: str) -> str:
+            for _ in range(turns[name]):
+                await asyncio.sleep(0)
+            return await act(name)
+
+        if how == "group":
+            async with asyncio.TaskGroup() as group:
+                made = [group.create_task(branch(name)) for name in "ab"]
+            return [task.result() for task in made]
+        return await asyncio.gather(*map(child if how == "children" else branch, "ab"))
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # a group where a group does it
+        asyncio.run(trip.using(runtime=make_runtime())())
+    assert not isinstance(caught.value, Exception)
+    assert [s.attempts for s in make_runtime().runs()[0].steps if not s.saga] == [1]
+    turns |= {"a": 0, "b": 9}
+    if not fails:
+        assert asyncio.run(trip.using(runtime=make_runtime())()) == ["A", "B"]
+        assert sorted(world.effects) == ["a", "b"]
+        return
+    with pytest.raises((ValueError, ExceptionGroup)):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    assert world.effects[-1] == "-b"
+    assert make_runtime().runs()[0].status == "compensated"
+
+
+@pytest.mark.parametrize("own_task", [False, True])
+def test_one_after_the_other_another_call_is_refused_before_it_is_entered(make_runtime, world, own_task):
+    """Nobody comes in its place, however long it waits: a task of its own changes nothing of that."""
+    names = ["a", "b"]
+
+    @sagadsl.step(compensate=None, name="act")
+    async def act(name: str) -> None:
+        if name == "b":
+            raise Cut
+        world.add(name)
+
+    @sagadsl.saga(name="trip")
+    async def trip() -> None:
+        for name in names:
+            await (asyncio.ensure_future(act(name)) if own_task else act(name))
+
+    with pytest.raises(Cut):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    before = make_runtime().runs()[0].steps
+    names[1] = "c"
+    with pytest.raises(sagadsl.ReplayError, match="recorded is"):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    assert world == ["a"]
+    assert make_runtime().runs()[0].steps == before

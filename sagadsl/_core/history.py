@@ -33,8 +33,10 @@ def restore(run: OpenRun, entries: list[Entry]) -> Scope:
     reader = Reader(run)
     for entry in entries:
         reader.read(entry)
-    for scope in reader.scopes.values():
-        scope.past = past_of(scope)
+    pasts = {scope: past_of(scope) for scope in reader.scopes.values()}
+    run.ahead = {slot: None for slot in reader.slots.values() if is_called_again(slot, pasts[slot.scope])}
+    for scope, past in pasts.items():
+        scope.past = past if past.order or run.ahead else None
     return next(iter(reader.scopes.values()))
 
 
@@ -111,7 +113,7 @@ def slot_of(scope: Scope, entry: Entry, child: Scope | None = None) -> Slot:
     return Slot(scope, entry.step, entry.name or "", entry.definition or "{}", entry.arguments or "{}", child=child)
 
 
-def past_of(scope: Scope) -> Past | None:
+def past_of(scope: Scope) -> Past:
     """Return what is recorded of a scope as its past, to be called again, and let new keys follow the recorded ones."""
     order: dict[Slot, None] = {}
     buckets: dict[tuple[str, str], deque[Slot]] = {}
@@ -130,11 +132,13 @@ def past_of(scope: Scope) -> Past | None:
         else:
             text = canonical[slot.arguments] = scope.run.codec.canonical(slot.arguments)
             buckets.setdefault((base, text), deque()).append(slot)
-    if not order:
-        return None
-    cut_off = [slot for slot in order if slot.child is None and (slot.cut or not slot.outcome)]
     recorded = tuple(slot.local_key for slot in order)
-    return Past(recorded, order, buckets, keyed, canonical, not scope.overlapped, cut_off)
+    return Past(recorded, order, buckets, keyed, canonical, not scope.overlapped)
+
+
+def is_called_again(slot: Slot, past: Past) -> bool:
+    """Tell whether a body that runs over the record makes a call again."""
+    return slot in past.order and not any(scope.has_failed for scope in slot.scope.chain())
 
 
 def interruptions(entries: list[Entry]) -> int:

@@ -37,6 +37,7 @@ INTENT, DONE, BACK_INTENT, BACK_DONE = Kind.INTENT, Kind.DONE, Kind.COMPENSATION
 ENTERED, OPEN = StepStatus.ENTERED, Status.OPEN
 """A member read off its enum costs as much as a call of a function; these are read for every entry."""
 
+ENDS = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.LEFT})
 SAYS_NOTHING = frozenset({Kind.TAKEN, Kind.REFUSED})
 """What is said of a run and changes nothing about it."""
 SETTLED = frozenset({StepStatus.COMPENSATED, StepStatus.SKIPPED})
@@ -76,10 +77,11 @@ class OpenRun:
     """What all scopes of one run share while this process owns it.
 
     *stop* is why the run must not go on: a fact, whatever a body does with the exception that tells it. *cut* are calls
-    whose attempt was interrupted, until it is known whether the body survived. *pending* entries (the run's opening, a
-    take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the genuine one.
-    *thread* is where the run was opened, 0 where it is only looked at. *opening* is its first entry. *watched*
-    are those of the *observers* that look at this run alone.
+    whose attempt was interrupted, until it is known whether the body survived. *ahead* are the calls on record that the
+    bodies, which run again, have not made again yet, in the order in which they were made first. *pending* entries (the
+    run's opening, a take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the
+    genuine one. *thread* is where the run was opened, 0 where it is only looked at. *opening* is its first entry.
+    *watched* are those of the *observers* that look at this run alone.
     """
 
     row: RunRow
@@ -101,6 +103,7 @@ class OpenRun:
     cut: list[tuple[Slot, BaseException]] = field(factory=list)
     copies: dict[int, tuple[BaseException, BaseException, Slot]] = field(factory=dict)
     unstorable: dict[Slot, Any] = field(factory=dict)
+    ahead: dict[Slot, None] = field(factory=dict)
     thread: int = 0
     guard: Any = field(factory=RLock)
 
@@ -362,10 +365,9 @@ class Slot:
 class Past:
     """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
 
-    *canonical* leads from the text of arguments to the canonical one: most come back word for word. *cut_off* are those
-    that had no end, or that of an interruption, when the scope was read. In a past that *is_free*
-    calls come by hand: in any order, any number of times or not at all. Nothing in it is used up, and what is called is
-    added.
+    *canonical* leads from the text of arguments to the canonical one: most come back word for word. In a past
+    that *is_free* calls come by hand: in any order, any number of times or not at all. Nothing in it is used up, and
+    what is called is added.
     """
 
     recorded: tuple[str, ...]
@@ -374,7 +376,6 @@ class Past:
     keyed: dict[str, deque[Slot]]
     canonical: dict[str, str]
     is_strict: bool
-    cut_off: list[Slot]
     called: list[str] = field(factory=list)
     is_free: bool = False
 
@@ -418,6 +419,8 @@ class Scope:
     def apply(self, entry: Entry) -> None:
         """Take in an entry about this scope, just written or read back."""
         self.status = SCOPES[self.status, entry.kind]
+        if self.slot is not None and entry.kind in ENDS:
+            self.slot.outcome = entry.seq
         if entry.kind is Kind.OPENED:
             self.seq, self.started = entry.seq, entry.at
         elif entry.kind is Kind.COMPLETED:
@@ -460,6 +463,11 @@ class Scope:
         """The body runs, or runs again, to do what it does: nothing around it compensates, or is just being left."""
         going_on = (Status.OPEN, Status.COMPLETED)
         return all(each.status in going_on and not each.closing for each in self.chain())
+
+    @property
+    def has_failed(self) -> bool:
+        """It is a child on record as failed and compensated: nothing in it is owed, its body need not run."""
+        return self.status is Status.COMPENSATED and self.fault is not None and not self.completed
 
     @property
     def is_block(self) -> bool:
@@ -568,7 +576,7 @@ class Scope:
     def free(self) -> None:
         """Let calls come by hand."""
         if self.past is None:
-            self.past = Past((), {}, {}, {}, {}, is_strict=False, cut_off=[])
+            self.past = Past((), {}, {}, {}, {}, is_strict=False)
         self.past.is_free = True
 
     def admit(self, slot: Slot) -> None:
@@ -580,16 +588,29 @@ class Scope:
         past = self.past
         if past is None or past.is_free:
             return
+        self.run.ahead.pop(slot, None)
         if not self.is_forward:
             return  # compensating: the body only runs to bind what it calls
         past.called.append(slot.local_key)
-        if past.is_strict and not slot.is_free:
-            expected = next((each for each in past.order if not each.is_free), slot)
-            if expected is not slot:
-                raise self.run.halt(self._diverged(slot, expected))
+        expected = self.expected(slot)
+        if expected is not slot:
+            raise self.run.halt(self._diverged(slot, expected))
         past.order.pop(slot, None)
-        if not past.order:
+        if not past.order and not self.run.ahead:
             self.past = None
+
+    def forgo(self, slot: Slot) -> None:
+        """Take note that a call was made and cancelled before it could come in."""
+        self.run.ahead.pop(slot, None)
+        if self.past is not None:
+            self.past.order.pop(slot, None)
+
+    def expected(self, slot: Slot) -> Slot:
+        """Return the recorded call that comes next; *slot* itself where any may come."""
+        past = self.past
+        if past is None or past.is_free or not past.is_strict or slot.is_free or not self.is_forward:
+            return slot
+        return next((each for each in past.order if not each.is_free), slot)
 
     def standing(
         self,
@@ -617,7 +638,7 @@ class Scope:
 
     def leftover(self) -> ReplayError | None:
         """Return what is wrong when the body has ended and recorded calls were not made again."""
-        if self.past is None or self.past.is_free:
+        if self.past is None or self.past.is_free or not self.past.order:
             return None
         if not self.past.is_strict and all(slot.cut for slot in self.past.order):
             return None  # what was cut off beside others may be cut off before it is called

@@ -255,7 +255,7 @@ class Block:
         scope = self._begin(is_async=False)
         if scope.slot is not None:
             scope.run.drivers[0](descend(scope.slot))
-            if sagas.has_failed(scope):  # on record: raised again, and the body need not run
+            if scope.has_failed:  # on record: raised again, and the body need not run
                 self._come_out(scope, sagas.leave(scope, self._calling, None, None), None)
         self._stand_in(scope)
         return self
@@ -272,7 +272,7 @@ class Block:
         scope = self._begin(is_async=True)
         if scope.slot is not None:
             await scope.run.drivers[1](descend(scope.slot))
-            if sagas.has_failed(scope):  # as above
+            if scope.has_failed:  # as above
                 self._come_out(scope, await sagas.aleave(scope, self._calling, None, None), None)
         self._stand_in(scope)
         return self

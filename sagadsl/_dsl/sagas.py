@@ -544,18 +544,13 @@ def child_of(
     return slot
 
 
-def has_failed(child: Scope) -> bool:
-    """Tell whether a child is on record as failed and compensated: nothing in it is owed, its body need not run."""
-    return child.status is Status.COMPENSATED and child.fault is not None and not child.completed
-
-
 def run_child(slot: Slot, calling: Calling) -> Any:
     """Run a child saga, in a ``def``."""
     __tracebackhide__ = True
     child = slot.child
     assert child is not None  # noqa: S101  # `child_of` made it
     slot.run.drivers[0](descend(slot))
-    came = (None, None) if has_failed(child) else enter(child, calling.body)
+    came = (None, None) if child.has_failed else enter(child, calling.body)
     return calling.finish(calling.runtime, slot.run, leave(child, calling, *came))
 
 
@@ -565,7 +560,7 @@ async def arun_child(slot: Slot, calling: Calling) -> Any:
     child = slot.child
     assert child is not None  # noqa: S101  # `child_of` made it
     await slot.run.drivers[1](descend(slot))
-    came = (None, None) if has_failed(child) else await aenter(child, calling.body)
+    came = (None, None) if child.has_failed else await aenter(child, calling.body)
     return calling.finish(calling.runtime, slot.run, await aleave(child, calling, *came))
 
 

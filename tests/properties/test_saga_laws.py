@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from sagadsl import JournalError, ReplayError, Runtime, Status
 from sagadsl._core import state
-from sagadsl._core.flow import calls, compensation, doubt, leaving, stopping
+from sagadsl._core.flow import again, calls, compensation, doubt, leaving, stopping
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
 from sagadsl._core.journal.sqlite import SqliteJournal
@@ -548,6 +548,7 @@ def test_the_judge_refuses_a_journal_that_loses_outcomes(is_async):
 
 
 def test_the_judge_refuses_a_cut_off_step_that_is_entered_again(monkeypatch):
+    monkeypatch.setattr(again, "PATIENCE", ())  # or waiting for the others hides it
     program = Within(Act("a", fates=("hang", "hang")), Act("b"))
     whole = World(program, True)
     whole.live()
@@ -569,6 +570,7 @@ def test_the_model_refuses_a_run_that_forgets_that_a_step_was_cut_off():
 
 
 def test_the_judge_refuses_a_child_that_goes_on_after_it_was_left(monkeypatch):
+    monkeypatch.setattr(again, "PATIENCE", ())  # or waiting for the others hides it
     program = Within(Child("a", Try(Act("c", fates=("hang",)), Act("e"))), Act("d"))
     whole = World(program, True)
     whole.live()
@@ -597,6 +599,8 @@ def test_the_judge_refuses_a_journal_that_forgets_that_compensation_began():
 
 
 def test_the_judge_refuses_identity_by_occurrence_alone(monkeypatch):
+    monkeypatch.setattr(again, "PATIENCE", ())  # or waiting for the others hides it
+
     def by_occurrence(self: Scope, base: str, arguments: str, *, is_keyed: bool) -> Slot | None:
         slot = next((slot for slot in self.past.order if slot.name == base), None)
         for bucket in self.past.buckets.values():

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from sagadsl._core.definition import PIVOT
-from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Raise, Record, Sleep
+from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Raise, Record
+from sagadsl._core.flow.again import come_in
 from sagadsl._core.flow.record import interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
-from sagadsl._core.scope import Past, Slot
+from sagadsl._core.scope import Slot
 from sagadsl._core.values import Kind
 from sagadsl.errors import (
     Stop,
 )
 
 K = Kind
-TURNS = 100
-"""How many turns of the event loop others are given to come as far as they were."""
 
 
 def perform(call: Call) -> Flow[Any]:
@@ -24,7 +23,7 @@ def perform(call: Call) -> Flow[Any]:
     slot = call.slot
     scope = slot.scope
     if scope.past is not None:
-        scope.admit(slot)
+        yield from come_in(slot, is_async=slot.spec is not None and slot.spec.is_async)
         if slot.has_outcome:
             return (yield from replay(slot))
     if scope.run.stop is not None or not scope.is_open:
@@ -44,9 +43,6 @@ def perform(call: Call) -> Flow[Any]:
 def replay(slot: Slot) -> Flow[Any]:
     """Return or raise what is on record for a call, without entering anything."""
     run = slot.run
-    past = slot.scope.past
-    if past is not None and not past.is_strict and slot.spec is not None and slot.spec.is_async:
-        yield from abreast(slot, past)
     if slot.cut:
         return Raise(Stop(run.stop) if run.stop is not None else (yield from interruption(slot)))
     try:
@@ -61,21 +57,12 @@ def replay(slot: Slot) -> Flow[Any]:
     return Raise(again)
 
 
-def abreast(slot: Slot, past: Past) -> Flow[None]:
-    """Let what was called before this call ended, and was cut off, be called again before this one comes back.
-
-    Nothing waits on replay, so that a body could otherwise cancel a task of its own before that has begun.
-    """
-    for _ in range(TURNS):
-        if not any(each in past.order and each.seq < slot.outcome for each in past.cut_off):
-            return
-        yield Sleep(0)
-
-
 def descend(slot: Slot) -> Flow[Raise | None]:
     """Enter a child saga: one that is on record runs its body again over the record, so that what it calls is bound."""
     run = slot.run
-    slot.scope.admit(slot)
+    if slot.scope.past is not None:
+        spec = None if slot.child is None else slot.child.spec
+        yield from come_in(slot, is_async=spec is not None and spec.is_async)
     if slot.seq:
         return None
     if run.stop is not None or not slot.scope.is_open:

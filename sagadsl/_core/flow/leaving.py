@@ -5,10 +5,12 @@ What stands in the journal, and a stop set on the run, come before whatever came
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.effects import Flow, Gather, Record
+from sagadsl._core.flow.again import come_out, follow
 from sagadsl._core.flow.compensation import Ended, compensate, is_compensated, stay_stuck
 from sagadsl._core.flow.doubt import ask_of
 from sagadsl._core.flow.record import interruption, replayable, unreadable
@@ -36,6 +38,7 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     """
     run = scope.run
     yield from leave_when_stopped(scope, error)
+    yield from come_out(scope)
     if scope.left and not isinstance(error, Stop):
         raise (yield from interruption(scope.slot))  # its body came to an end before the interruption did
     if scope.status is Status.COMPLETED or (scope.completed and scope.parent is not None):
@@ -72,6 +75,7 @@ def settle_branch(scope: Scope, error: BaseException | None) -> Flow[None]:
     run = scope.run
     if run.stop is not None:
         raise Stop(run.stop)
+    yield from come_out(scope)
     if (error is None or isinstance(error, Exception)) and scope.is_forward:
         wrong = scope.leftover()
         if wrong is not None:
@@ -121,6 +125,8 @@ def settle_compensating(scope: Scope) -> Flow[Ended]:
     if scope.status is Status.COMPENSATED:
         ended = is_compensated(scope)
     else:
+        if scope.spec is not None and scope.spec.is_async:
+            yield from follow(run, inf)  # what tasks that the body has left behind owe is bound first
         scope.closing = True
         yield Gather(scope)
         yield from ask_the_pivot(scope)

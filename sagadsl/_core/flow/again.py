@@ -1,0 +1,69 @@
+"""Tasks that come again in another order: what is on record is called again before anything else happens.
+
+On resume nothing waits where it waited before, so tasks come in whatever order their own awaiting gives. Let one begin
+what is new, or have back how a call ended, before the others have made the calls that were made before that: then a
+step would seem to come out of turn, and a body could fail, and be left, before what it owes has been called again.
+
+So who comes too early gives its turn away until the calls on record have come that were made earlier. It waits for
+no more than that, and not for ever: code that has changed does not make them at all, and is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+from sagadsl._core.effects import Flow, Sleep
+from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl.errors import Stop
+
+PATIENCE = (*[0.0] * 100, *[2**number / 1000 for number in range(10)])
+"""How long who comes too early sleeps, again and again: a hundred turns of the event loop, then a second in all."""
+
+
+def come_in(slot: Slot, *, is_async: bool) -> Flow[None]:
+    """Let a call in where its turn is; hold it back until that has come which was called before it ended.
+
+    Raises:
+        Stop: The record says that another call comes here.
+    """
+    scope, run = slot.scope, slot.run
+    if not is_async:
+        scope.admit(slot)
+        return
+    try:
+        yield from give_way(run, lambda: scope.expected(slot) is not slot)
+        scope.admit(slot)
+        is_held = slot.child is None if slot.seq else not slot.is_free
+        if is_held:
+            yield from follow(run, slot.outcome if slot.has_outcome else inf)
+    except BaseException as error:
+        scope.forgo(slot)
+        if slot.seq and not slot.has_outcome and not isinstance(error, Stop):
+            run.cut.append((slot, error))  # an attempt on record that has no end gets this one
+        raise
+
+
+def come_out(scope: Scope) -> Flow[None]:
+    """Hold back the end of a child, or a branch, that is on record, until that has come which was called before it."""
+    if scope.slot is not None and scope.slot.outcome and scope.spec is not None and scope.spec.is_async:
+        yield from follow(scope.run, scope.slot.outcome)
+
+
+def follow(run: OpenRun, place: float) -> Flow[None]:
+    """Let the calls come again that stand before a place in the record; those that do not are not waited for again."""
+
+    def is_early() -> bool:
+        return next((slot.seq for slot in run.ahead), inf) < place
+
+    yield from give_way(run, is_early)
+    if is_early():
+        run.ahead.clear()
+
+
+def give_way(run: OpenRun, is_early: Callable[[], bool]) -> Flow[None]:
+    """Let others have their turn as long as it is early."""
+    for seconds in PATIENCE:
+        if not is_early() or not run.ahead:
+            return
+        yield Sleep(seconds)
