@@ -240,6 +240,11 @@ def test_graph_draws_a_run_or_a_saga_from_its_code(killed):
     assert killed.sagadsl("graph", "t-1", "--format", "svg").stdout.startswith("<svg ")
     assert killed.sagadsl("graph", "t-1", "--format", "mermaid").stdout.startswith("flowchart TB\n")
     assert killed.sagadsl("graph", "trip:trip", "--format", "dot").stdout.startswith('digraph "trip" {')
+    killed.write(
+        "tour.py",
+        "from sagadsl.plan import Plan\nfrom trip import flight\nplan = Plan('tour')\nplan.add(flight, 'x')\n",
+    )
+    assert killed.sagadsl("graph", "tour.py:plan").stdout.split() == ["tour", "flight", "<", "cancel_flight"]
     assert killed.world == ["flight", "hotel"]
     nothing = killed.sagadsl("graph", "t-2")
     assert nothing.returncode == 2
@@ -597,7 +602,7 @@ def test_help_names_every_verb_and_an_unknown_one_is_2(tmp_path):
     told = place.sagadsl("--help").stdout
     verbs = [line.split()[0] for line in told.partition("Commands:\n")[2].split("\n\n")[0].split("\n")]
     assert verbs == [
-        *("list", "show", "graph", "watch", "run", "resume", "compensate", "cancel"),
+        *("list", "show", "graph", "watch", "stats", "run", "resume", "compensate", "cancel"),
         *("prune", "doctor", "export", "import", "backup", "demo"),
     ]
     assert place.sagadsl("show", "--help").returncode == 0

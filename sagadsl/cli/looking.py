@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sagadsl import JournalError, RunConflictError, Status
+from sagadsl import JournalError, RunConflictError, Saga, Status
 from sagadsl.cli.spans import Moment
 from sagadsl.cli.stores import reading, run_argument, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load, target_words
@@ -77,7 +77,7 @@ def show(run: str, form: str | None, as_json: bool) -> None:  # noqa: FBT001  # 
 @click.option("--format", "form", type=click.Choice(DRAWN), default="text", help="How; as text by default.")
 @store_option
 def graph(run: str, form: str) -> None:
-    """Draw a run with what became of each step, or a saga as its code has it.
+    """Draw a run with what became of each step, or a saga as its code has it, or a plan.
 
     TARGET is module:saga or file.py:saga: naming it imports it.
     """
@@ -86,7 +86,7 @@ def graph(run: str, form: str) -> None:
 
 
 def drawn_graph(name: str) -> Graph:
-    """Return the graph of a run, or of the saga that a target names where there is no such run.
+    """Return the graph of a run, or of the saga or plan that a target names where there is no such run.
 
     Raises:
         SagaError: There is neither.
@@ -96,7 +96,9 @@ def drawn_graph(name: str) -> Graph:
     except (RunConflictError, JournalError):
         if ":" not in name:
             raise
-    drawn: Graph = load(name).graph()
+    from sagadsl.plan import Plan  # noqa: PLC0415  # other verbs need none
+
+    drawn: Graph = load(name, kinds=(Saga, Plan)).graph()
     return drawn
 
 

@@ -75,8 +75,10 @@ def load_code(run: RunInfo, target: str | None, verb: str) -> Any:
     return meant[0] if len(meant) == 1 else None
 
 
-def load(target: str, block: str | None = None) -> Any:
+def load(target: str, block: str | None = None, kinds: tuple[type, ...] = (Saga,)) -> Any:
     """Import a target's module and return its saga; a *block* is no name in it, so for that there is none to return.
+
+    What else is good is of one of the *kinds*.
 
     Raises:
         UsageError: It cannot be imported, or has no such saga.
@@ -98,7 +100,7 @@ def load(target: str, block: str | None = None) -> Any:
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    if not isinstance(found, Saga) and (found is not None or name != block):
+    if not isinstance(found, kinds) and (found is not None or name != block):
         sagas = sorted(n for n, value in vars(module).items() if isinstance(value, Saga))
         there = f"it has {', '.join(f'{where}:{n}' for n in sagas)}" if sagas else "it has none"
         msg = f"{where} has no saga {name}; {there}"
