@@ -25,7 +25,7 @@ FLOORS = {
     "_core.runtime": 5, "_core.points": 5,
     "_dsl": 6,
     "": 7, "aio": 7,
-    "llm": 8, "testing": 8, "check": 8, "engines": 8, "plan": 8,
+    "llm": 8, "testing": 8, "check": 8, "engines": 8, "plan": 8, "otel": 8,
     "examples": 9,  # programs of users, who use all of the above
     "cli": 10, "notebook": 10,
 }  # fmt: skip

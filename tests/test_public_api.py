@@ -18,6 +18,7 @@ HEAVY = (
     "pandas",
     "pydantic",
     "ollama",
+    "opentelemetry",
     "msgspec",
     "IPython",
     "hypothesis",

@@ -224,6 +224,7 @@ class RunInfo:
     cancel_requested: bool = False
     started: datetime | None = None
     ended: datetime | None = None
+    kept: dict[str, str] = field(factory=dict)
 
     def __repr__(self) -> str:
         """Fit on a line: people look at lists of runs. All the rest are attributes."""

@@ -29,7 +29,8 @@ class Watcher(Protocol):
         """Return the observer of a run that is opened, or gone on with; `None`: this one need not be seen.
 
         If what is returned has a method ``close``, that is called when this process lets the run go, however that
-        comes.
+        comes. If it has a mapping ``kept``, of text to text, a new run's is kept in the journal, and given as
+        ``RunInfo.kept`` to whoever looks at the run later.
         """
 
 
@@ -79,13 +80,18 @@ def contained(observer: Callable[[Entry], None]) -> Callable[[Entry], None]:
 
 
 def attach(run: OpenRun, watchers: Iterable[Watcher], info: RunInfo) -> None:
-    """Have each of *watchers* look at a run, if it wants to."""
+    """Have each of *watchers* look at a run, if it wants to; what they want kept goes with a new run's opening."""
+    kept: dict[str, str] = {}
     for watcher in watchers:
         with containing():
             own = watcher.watch(info)
             if own is not None:
                 run.observers = (*run.observers, contained(own))
                 run.watched = (*run.watched, own)
+                kept |= getattr(own, "kept", {})
+    if kept and run.is_new and run.opening is not None:
+        told = json.loads(run.opening.result or "{}") | {"kept": kept}
+        run.opening.result = json.dumps(told)
 
 
 def detach(run: OpenRun) -> None:
@@ -98,6 +104,12 @@ def detach(run: OpenRun) -> None:
 
 def _nothing() -> None:
     """Stand for what an observer does not have."""
+
+
+def kept_in(opening: Entry) -> dict[str, str]:
+    """Return what observers wanted kept of a run when it was opened."""
+    kept = json.loads(opening.result or "{}").get("kept", {})
+    return {name: text for name, text in kept.items() if isinstance(text, str)}
 
 
 def fault_in(entry: Entry) -> Fault | None:

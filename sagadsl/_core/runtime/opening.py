@@ -24,7 +24,7 @@ from sagadsl._core.flow import Ended, attempt
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.journal.memory import MemoryJournal
-from sagadsl._core.observers import Draw, Observer, attach, detach, sorted_out
+from sagadsl._core.observers import Draw, Observer, attach, detach, kept_in, sorted_out
 from sagadsl._core.observers.events import Events
 from sagadsl._core.observers.progress import Progress
 from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of, process_of
@@ -409,7 +409,8 @@ class Opening:
 
     def _facts_of(self, row: RunRow, entries: list[Entry]) -> dict[str, Any]:
         owner = process_of(owner_of(entries))
-        return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner}
+        kept = kept_in(entries[0])
+        return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner, "kept": kept}
 
     def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:
         recorded = self._arguments(asked.journal, row)[1]
