@@ -198,8 +198,16 @@ def parser() -> Parser:
     listing.add_argument("--limit", metavar="N", type=int, help="the newest N only")
     verb("show", lambda run: run, "A run: each step, what is to be compensated, what to do now.")
     verb("resume", Run.resume, "Go on with a run where it was cut off or paused; what its saga gives.")
-    verb("compensate", Run.compensate, "Compensate what a run owes, or carry on doing so; the run as it then is.")
+    back = verb("compensate", Run.compensate, "Compensate what a run owes, or carry on doing so; the run as it then is.")
+    back.add_argument("--to", metavar="STEP", help="only what came after this step; the run is then paused there")
+    back.add_argument("--dry-run", action="store_true", help="only what would be called, and what would stand")
+    back.add_argument("--skip", metavar="STEP", help="let this step be, whose compensation failed")
+    back.add_argument("--why", metavar="TEXT", help="why it is skipped")
+    back.add_argument("--accept", metavar="STEP", action="append", help="let this step stand, which cannot be undone")
     verb("cancel", Run.cancel, "Ask that a run be cancelled; the run as it then is.")
+    verb("graph", Run.graph, "The graph of a run: what it did, and the way back.")
+    figures = verb("stats", sagadsl.stats, "Runs by status, and their steps: attempts, times, faults.", of_run=False)
+    figures.add_argument("--saga", metavar="NAME", help="only runs of this saga")
     return whole
 
 

@@ -185,14 +185,20 @@ def test_a_kernel_that_nobody_looks_at_writes_lines(notebook):
     assert lines[1:-1] == ["> walk …", "+ walk", "> walk#2 …", "+ walk#2"]
 
 
+LEFT_OUT = {
+    *("run", "--json", "--db", "--target", "--yes", "--format", "--save"),
+    *("--since", "--max-compensation-rate"),
+}
+
+
 def test_the_magic_has_the_verbs_and_options_of_the_command_line(capsys):
-    """The same words for the same things; what has no meaning here (--json, --db, --target, --yes) is left out."""
+    """The same words for the same things; what a file, a terminal or a time of day need there is Python's here."""
     verbs = {action.dest: action for action in parser()._actions}["==SUPPRESS=="].choices
     for name, verb in verbs.items():
         typed = {option for parameter in program.commands[name].params for option in parameter.opts}
         mine = {option for action in verb._actions for option in action.option_strings} - {"-h", "--help"}
         assert mine <= typed, name
-        assert typed - mine <= {"run", "--json", "--db", "--target", "--yes", "--format"}, name
+        assert typed - mine <= LEFT_OUT, name
 
 
 def test_the_magic_gives_objects(notebook):
@@ -203,9 +209,12 @@ def test_the_magic_gives_objects(notebook):
     assert "to compensate" in notebook.run("%saga show study/").html
     assert notebook.run(MENDED, "words = %saga resume @last", "words").text == "{'red': 2, 'blue': 1}\n"
     notebook.run(STUDY[1], "study('green')")
+    assert "discard" in notebook.run("%saga compensate @last --dry-run").text
     assert notebook.run("run = %saga compensate @last", "print(run.status)").text == "compensated\n"
     assert notebook.world[-1] == "discard"
     assert "list" in notebook.run("%saga --help").text
+    assert notebook.run("%saga graph @last").html.startswith("<")
+    assert notebook.run("figures = %saga stats", "print(figures.runs)").text == "{'compensated': 1, 'completed': 1}\n"
     for line, told in {
         "show nothing": "run nothing: is not in",
         "dance": "invalid choice: 'dance'",
