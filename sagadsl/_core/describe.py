@@ -170,6 +170,10 @@ def stuck(scope: Scope) -> CompensationError:
     return error
 
 
+AGAIN = frozenset({StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED})
+"""Where a step stands that is entered again."""
+
+
 def resuming_line(scope: Scope, now: int) -> str:
     """Return what to say of a run that goes on at *now*, in microseconds since 1970."""
     from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
@@ -182,7 +186,7 @@ def resuming_line(scope: Scope, now: int) -> str:
         if scope.status is Status.PAUSED
         else "cut off"
     )
-    cut = [slot for slot in slots if slot.status in {StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED}]
+    cut = [slot for slot in slots if slot.status in AGAIN]
     if scope.status is Status.PAUSED:
         cut = [slot for slot in slots if slot.seq in scope.paused_by and not slot.done]
     recorded = sum(slot.has_outcome and slot not in cut for slot in slots)

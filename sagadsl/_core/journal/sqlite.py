@@ -12,6 +12,7 @@ Rules of this room, each with a measurement behind it:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import struct
@@ -607,23 +608,30 @@ def _code(error: Exception) -> int:
 
 
 KINDS: Final = {str(kind): kind for kind in Kind}
-NUMBER: set[Any] = {int}
-TEXT: set[Any] = {str}
-NOTHING: set[Any] = {type(None)}
-RUN: Final[tuple[set[Any], ...]] = (NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER | NOTHING, NUMBER)
-ENTRY: Final[tuple[set[Any], ...]] = (
+Shape = tuple[frozenset[type], ...]
+NUMBER: Final[frozenset[type]] = frozenset({int})
+TEXT: Final[frozenset[type]] = frozenset({str})
+NOTHING: Final[frozenset[type]] = frozenset({type(None)})
+RUN: Final[Shape] = (NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER | NOTHING, NUMBER)
+ENTRY: Final[Shape] = (
     *(NUMBER, NUMBER, TEXT, NUMBER, TEXT, NUMBER | NOTHING, NUMBER | NOTHING, NUMBER),
-    *(TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, {bytes} | NOTHING),
+    *(TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, frozenset({bytes}) | NOTHING),
 )
-LETTER: Final[tuple[set[Any], ...]] = (NUMBER, NUMBER, NUMBER, TEXT, TEXT | NOTHING, NUMBER | NOTHING)
+LETTER: Final[Shape] = (NUMBER, NUMBER, NUMBER, TEXT, TEXT | NOTHING, NUMBER | NOTHING)
 """What types the columns of a row have; a damaged file may say anything, whatever the table's are."""
 MOST_THEFTS: Final = 1 << 22
 """What the place of a lock has room for, beside the run's number."""
 
 
-def has_shape(row: tuple[Any, ...], shape: tuple[set[Any], ...]) -> bool:
+def has_shape(row: tuple[Any, ...], shape: Shape) -> bool:
     """Tell whether a row that was read has the types of its table's columns."""
-    return all(type(value) in types for value, types in zip(row, shape, strict=True))
+    return _is_like(tuple(map(type, row)), shape)
+
+
+@functools.cache
+def _is_like(row: tuple[type, ...], shape: Shape) -> bool:
+    """Say it for each of the few ways in which rows differ."""
+    return all(each in types for each, types in zip(row, shape, strict=True))
 
 
 def _digest(arguments: str | None, result: str | None) -> bytes | None:
