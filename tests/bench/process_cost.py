@@ -37,6 +37,7 @@ def act(n: int) -> dict: return {"receipt": "y" * 60, "total": 12.5, "n": n}
 @sagadsl.saga(store=sys.argv[1], durability="process", key="k")
 def flow(steps: int) -> None:
     for n in range(steps): act(n)
+flow.using(key="first")(10)  # the file is made, which imports what steps do not need
 def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4096
 before = rss(); t = time.perf_counter(); flow(int(sys.argv[2]))
 took = time.perf_counter() - t; grown = rss() - before
