@@ -130,7 +130,7 @@ class Plan:
             with course.call(node) as call, turn:
                 course.results[node] = call()
 
-        with saga(self.name, **self._settings):
+        with saga(self.name, **self._settings), telling_failures():
             parallel(*(lambda node=node: branch(node) for node in self._nodes))
         return course.by_name()
 
@@ -147,7 +147,8 @@ class Plan:
                     course.results[node] = await value if inspect.isawaitable(value) else value
 
         async with saga(self.name, **self._settings):
-            await aio.parallel(*(branch(node) for node in self._nodes))
+            with telling_failures():
+                await aio.parallel(*(branch(node) for node in self._nodes))
         return course.by_name()
 
 
@@ -160,7 +161,11 @@ class Course:
 
     @contextlib.contextmanager
     def call(self, node: Node) -> Generator[Callable[[], Any]]:
-        """Give what a node calls, and tell those that wait when it has ended; one that lacks a result is left out."""
+        """Give what a node calls, and tell those that wait when it has ended.
+
+        Raises:
+            LeftOut: It lacks a result. Its branch has not come to its end then: a resumed run may yet call it.
+        """
 
         def made() -> Any:
             def given(value: Any) -> Any:
@@ -169,12 +174,9 @@ class Course:
             return node.function(*map(given, node.args), **{name: given(value) for name, value in node.kwargs.items()})
 
         try:
-            if all(each in self.results for each in node.needs):
-                yield made
-            else:
-                yield LeftOut.call
-        except LeftOut:
-            pass
+            if any(each not in self.results for each in node.needs):
+                raise LeftOut
+            yield made
         finally:
             self.ended[node].set()
 
@@ -186,10 +188,20 @@ class Course:
 class LeftOut(Exception):  # noqa: N818  # no error: what it needs has failed, and tells of that itself
     """A node is not called because one that it needs has failed."""
 
-    @classmethod
-    def call(cls) -> None:
-        """Leave the node out."""
-        raise cls
+
+@contextlib.contextmanager
+def telling_failures() -> Generator[None]:
+    """Let through what nodes failed with, without those that were left out because of it."""
+    error: Exception | None = None
+    try:
+        yield
+    except ExceptionGroup as group:
+        failed = [each for each in group.exceptions if not isinstance(each, LeftOut)]
+        error = group
+        if len(failed) < len(group.exceptions):
+            error = failed[0] if len(failed) == 1 else ExceptionGroup(f"{len(failed)} nodes failed", failed)
+    if error is not None:
+        raise error
 
 
 def _block(node: Node) -> Any:

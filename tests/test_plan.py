@@ -153,3 +153,123 @@ def test_an_empty_plan_has_no_results(make_runtime):
     plan = Plan("mixed", limit=1, runtime=make_runtime())
     plan.add(two, plan.add(one))
     assert asyncio.run(plan()) == {"one": 1, "two": 2}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_plan_killed_between_its_nodes_goes_on_with_another_timing(colour, make_runtime, world, is_first):
+    """A diamond, killed in either of its sides while the other is under way or has ended."""
+    gates, cut = {}, ["b" if is_first else "c"]
+
+    @colour.step(compensate=None, name="act")
+    def act(name: str, *given: str) -> str:
+        if name in gates:
+            yield gates[name].wait() if colour.is_async else gates[name].wait(30)
+        if name in cut:
+            cut.clear()
+            raise Cut
+        world.add(name)
+        for gate in gates.values():
+            gate.set()
+        return name + "".join(given)
+
+    def plan():
+        made = Plan("diamond", key="k", runtime=make_runtime())
+        top = made.add(act, "a")
+        made.add(act, "d", made.add(act, "b", top), made.add(act, "c", top))
+        return made
+
+    with pytest.raises(Cut):
+        colour.call(plan())
+    later = "c" if "b" in world.effects else "b"
+    gates[later] = asyncio.Event() if colour.is_async else threading.Event()
+    if set("bc") & set(world.effects):
+        gates[later].set()
+    assert colour.call(plan())["act#4"] == "dbaca"
+    assert sorted(world.effects) == ["a", "b", "c", "d"]
+    assert (world.effects[0], world.effects[-1]) == ("a", "d")
+
+
+def test_no_more_nodes_run_at_once_than_the_limit_says(colour, make_runtime):
+    """Those that wait for others do not count."""
+    guard, now, most = threading.Lock(), [0], [0]
+
+    @colour.step(compensate=None, name="busy")
+    def busy(n: int) -> int:
+        with guard:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        yield asyncio.sleep(0) if colour.is_async else None
+        with guard:
+            now[0] -= 1
+        return n
+
+    plan = Plan("work", limit=2, runtime=make_runtime())
+    last = [plan.add(busy, n) for n in range(6)]
+    plan.add(busy, 6, after=last)
+    assert list(colour.call(plan).values()) == list(range(7))
+    assert 1 <= most[0] <= 2
+
+
+def test_a_plan_built_from_data_is_a_step_of_a_saga_that_goes_on(colour, make_runtime, world, act):
+    """Cut off inside it, the saga is called again, and the plan is built again from what a step returned."""
+
+    @colour.step(compensate=None, name="look")
+    def look() -> list[str]:
+        world.add("look")
+        return ["a", "b", "c"]
+
+    @colour.saga(name="outer", key="k")
+    def outer():
+        plan = Plan("chain")
+        last = None
+        for name in (yield look()):
+            last = plan.add(act, name, **({"given": last} if last else {}))
+        results = yield plan()
+        yield act("end")
+        return results
+
+    act.fails["c"] = Cut()
+    with pytest.raises(Cut):
+        colour.call(outer.using(runtime=make_runtime()))
+    act.fails["c"] = ValueError("no")
+    with pytest.raises(ValueError, match="no"):
+        colour.call(outer.using(runtime=make_runtime()))
+    assert world == ["look", "a", "b(A)", "-c", "-b", "-a"]
+    assert make_runtime().runs()[0].status == "compensated"
+
+
+def test_a_paused_plan_calls_what_it_had_left_out(colour, make_runtime, world, act):
+    """What needs the node that failed has not been called yet, and is once that has ended well."""
+
+    def plan():
+        made = Plan("order", key="k", on_failure="pause", runtime=make_runtime())
+        made.add(act, "d", made.add(act, "b", made.add(act, "a")))
+        made.add(act, "e")
+        return made
+
+    act.fails["b"] = ValueError("no")
+    with pytest.raises(sagadsl.SuspendedError, match="no") as caught:
+        colour.call(plan())
+    assert caught.value.__cause__ is act.fails["b"]
+    assert sorted(world.effects) == ["a", "e"]
+    del act.fails["b"]
+    assert colour.call(plan())["act#3"] == "D"
+    assert world.effects[2:] == ["b(A)", "d(B)"]
+
+
+def test_all_that_failed_is_told_and_nothing_that_was_left_out(colour, make_runtime, world, act):
+    """As the exceptions that they are, with what they came from."""
+    act.fails |= {"a": ValueError("a"), "b": KeyError("b")}
+    plan = Plan("order", runtime=make_runtime())
+    first, second = plan.add(act, "a"), plan.add(act, "b")
+    plan.add(act, "c", first, after=[second])
+    with pytest.raises(ExceptionGroup, match="2 nodes failed") as caught:
+        colour.call(plan)
+    assert caught.value.exceptions == (act.fails["a"], act.fails["b"])
+    assert world == []
+    act.fails["b"].__cause__ = OSError("disk")
+    del act.fails["a"]
+    with pytest.raises(KeyError) as alone:
+        colour.call(plan)
+    assert alone.value is act.fails["b"]
+    assert str(alone.value.__cause__) == "disk"
