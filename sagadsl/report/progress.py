@@ -93,7 +93,7 @@ def end_line(run: RunInfo) -> str:
 
 def fitted(text: str, places: int) -> str:
     """Return the beginning of a line that takes at most so many *places* of a terminal; wide characters take two."""
-    if width(text) <= places:
+    if 2 * len(text) <= places or width(text) <= places:
         return text
     kept, taken = "", 1
     for character in text:

@@ -1,13 +1,14 @@
 """What a step costs over the rows it writes: ours and the raw floor, interleaved in one process.
 
-usage: python tests/bench/step_cost.py [--steps 200] [--rounds 15] [--folder DIR ...]
+usage: python tests/bench/step_cost.py [--steps 200] [--rounds 15] [--folder DIR ...] [--watched]
 
 The floor is what any journal with an intent and an outcome must pay: two INSERTs of the same rows into the same table
 under the same connection rules (write-ahead log; the intent's commit FULL, the outcome's NORMAL), payloads and digests
 made beforehand, no Python of a library between them. A step has three arguments and a small dictionary as result; a
 failing run's figures are per pair of entries, the compensations included. Machines are noisy: each round measures both,
 one after the other, and the figure is the median of the differences. Without ``--folder`` it measures on the disk and
-on a tmpfs, if there is one.
+on a tmpfs, if there is one. With ``--watched`` it measures what looking costs instead: an observer, progress on a
+terminal, a trace by OpenTelemetry's SDK, events of `logging` that nobody prints.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import json
+import logging
 import os
 import sqlite3
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import sagadsl
 from sagadsl._core.schema import TABLES
@@ -134,7 +138,56 @@ def failing(run: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def measure(folder: Path, durability: str, steps: int, rounds: int) -> None:
+class Terminal(io.StringIO):
+    """What says that it is a terminal, and costs as little as one can."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def on_a_terminal() -> Iterator[None]:
+    """Have a terminal as stderr."""
+    with contextlib.redirect_stderr(Terminal()):
+        yield
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[None]:
+    """Have `logging` set up, at its usual level."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+
+
+def looking(folder: Path, durability: str, steps: int) -> dict[str, tuple[int, Callable[[], float]]]:
+    """Return runs that somebody looks at, by how."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from sagadsl.otel import OpenTelemetry
+
+    def ways(**options: Any) -> Callable[[int, bool], float]:
+        return flow.using(runtime=sagadsl.Runtime(folder / "sagas.db", durability=durability, **options))
+
+    def within(around: Callable[[], Any], run: Callable[[int, bool], float]) -> tuple[int, Callable[[], float]]:
+        def inside() -> float:
+            with around():
+                return run(steps, False)
+
+        return 1, inside
+
+    nothing = contextlib.nullcontext
+    return {
+        "nobody": within(nothing, ways(progress="off")),
+        "a function": within(nothing, ways(progress="off", observers=[lambda _: None])),
+        "a terminal": within(on_a_terminal, ways()),
+        "logging": within(logged, ways(progress="off")),
+        "opentelemetry": within(nothing, ways(observers=[OpenTelemetry(tracer_provider=TracerProvider())])),
+    }
+
+
+def measure(folder: Path, durability: str, steps: int, rounds: int, *, watched: bool = False) -> None:
     """Print the figures of one place and level."""
     intent = "normal" if durability == "process" else "full"
     floor = Floor(folder, intent)
@@ -146,6 +199,8 @@ def measure(folder: Path, durability: str, steps: int, rounds: int) -> None:
         "sync, failing": (2, lambda: failing(lambda: sync(steps, True))),
         "async, failing": (2, lambda: failing(lambda: asyncio.run(other(steps, True)))),
     }
+    if watched:
+        kinds = looking(folder, durability, steps)
     for name, (pairs, run) in kinds.items():
         floor.run(1000), sync(1000, False), run()  # warm: a write-ahead log that still grows costs twice as much
         found = [(floor.run(steps * pairs) / steps / pairs, run() / steps / pairs) for _ in range(rounds)]
@@ -166,6 +221,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--folder", type=Path, action="append")
     parser.add_argument("--durability", action="append", choices=["process", "power"])
+    parser.add_argument("--watched", action="store_true")
     options = parser.parse_args()
     tmpfs = Path("/dev/shm")  # noqa: S108
     folders = options.folder or [Path(tempfile.gettempdir()), *([tmpfs] if tmpfs.is_dir() else [])]
@@ -173,7 +229,7 @@ def main() -> None:
         print(f"-- {folder}, {options.steps} steps a run, {options.rounds} rounds")
         for durability in options.durability or ["process", "power"]:
             with tempfile.TemporaryDirectory(dir=folder) as name:
-                measure(Path(name), durability, options.steps, options.rounds)
+                measure(Path(name), durability, options.steps, options.rounds, watched=options.watched)
 
 
 if __name__ == "__main__":
