@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ClassVar, dataclass_transform
@@ -46,15 +47,18 @@ class Fault:
         return f"{self.name}: {self.message}" if self.message else self.name
 
 
-def to_type(verb: str, run: str, store: str = "") -> str:
+def to_type(verb: str, run: str, store: str = "", accept: Sequence[str] = ()) -> str:
     """Return what to type for a run: with its journal *store* where that is not the one that would be looked in.
 
-    Where the program is typed in, at a prompt or in a notebook, that is Python: no command line has its functions.
+    *accept* are steps that are to stand. Where the program is typed in, at a prompt or in a notebook, it is Python: no
+    command line has its functions.
     """
     if is_at_prompt():
         runs = f"sagadsl.Runtime({store!r})" if elsewhere(store) else "sagadsl"
-        return f"{runs}.find({run!r})" + ("" if verb == "show" else f".{verb}()")
-    return f"sagadsl {verb} {shlex.quote(run)}{elsewhere(store)}"
+        options = f"accept={[*accept]}" if accept else ""
+        return f"{runs}.find({run!r})" + ("" if verb == "show" else f".{verb}({options})")
+    options = "".join(f" --accept {shlex.quote(key)}" for key in accept)
+    return f"sagadsl {verb} {shlex.quote(run)}{elsewhere(store)}{options}"
 
 
 def elsewhere(store: str) -> str:
@@ -272,7 +276,7 @@ class ReplayError(SagaError):
                 "What is refused was not entered. Put the recorded order back; or give steps that come in no fixed "
                 "order a `key=`, make what the body looks up a `read_only` step, and pass what differs from call to "
                 "call as `Live`. "
-                f"To give the run up: sagadsl compensate {self.run}"
+                f"To give the run up: {to_type('compensate', self.run)}"
             ),
         ]
         return "\n".join(lines)

@@ -54,7 +54,8 @@ background:none;padding:0;border:0;overflow-wrap:anywhere}
 .sagadsl .s-pill{color:var(--s-tone);background:color-mix(in srgb,var(--s-tone) 13%,transparent);
 border-radius:1em;padding:.05rem .65rem;font-weight:600;white-space:nowrap}
 .sagadsl dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.05rem .9rem;margin:0 0 .6rem;padding:0}
-.sagadsl dt{margin:0;padding:0;font-weight:400;color:var(--jp-content-font-color2,var(--s-dim))}
+.sagadsl dt{margin:0;padding:0;width:auto;white-space:nowrap;font-weight:400;
+color:var(--jp-content-font-color2,var(--s-dim))}
 .sagadsl dd{margin:0;padding:0;overflow-wrap:anywhere}
 .sagadsl .s-part{margin:.7rem 0 .15rem;font-weight:600}
 .sagadsl .s-part small{font-size:13px;font-weight:400;color:var(--jp-content-font-color2,var(--s-dim))}

@@ -6,7 +6,6 @@ With ``compensate_order="parallel"`` what overlapped is compensated at the same 
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
 from attrs import define
@@ -161,7 +160,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     run, wanted = slot.run, slot.facts["compensate"]
     if 0 < slot.lapses < run.clock():
         when = as_time(slot.lapses).isoformat(timespec="seconds")
-        accept = f"{to_type('compensate', run.id, run.journal.name)} --accept {shlex.quote(slot.key)}"
+        accept = to_type("compensate", run.id, run.journal.name, [slot.key])
         msg = f"step {slot.key} could be compensated until {when}; to let it stand: {accept}"
         raise LookupError(msg)
     spec = slot.compensating_step()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import socket
 from collections.abc import Iterable
 from typing import TypedDict
@@ -187,9 +186,8 @@ def what_stands(scope: Scope, undecided: dict[Slot, str]) -> str:
     """Say what would stand, and how to accept that."""
     run, keys = scope.run, [slot.key for slot in undecided]
     told = ", ".join(f"{slot.key} {why}" for slot, why in undecided.items())
-    options = "".join(f" --accept {shlex.quote(key)}" for key in keys)
-    typed = to_type("compensate", run.id, run.journal.name)
-    return f"{told}. To compensate the others: compensate(accept={keys}), or {typed}{options}"
+    typed = to_type("compensate", run.id, run.journal.name, keys)
+    return f"{told}. To compensate the others: compensate(accept={keys}), or {typed}"
 
 
 def undone_by_nobody(scope: Scope, until: int, *, begun: bool) -> dict[Slot, str]:
