@@ -198,9 +198,7 @@ def parser() -> Parser:
     listing.add_argument("--limit", metavar="N", type=int, help="the newest N only")
     verb("show", lambda run: run, "A run: each step, what is to be compensated, what to do now.")
     verb("resume", Run.resume, "Go on with a run where it was cut off or paused; what its saga gives.")
-    back = verb(
-        "compensate", Run.compensate, "Compensate what a run owes, or carry on doing so; the run as it then is."
-    )
+    back = verb("compensate", Run.compensate, "Compensate what a run owes, or carry on; the run as it then is.")
     back.add_argument("--to", metavar="STEP", help="only what came after this step; the run is then paused there")
     back.add_argument("--dry-run", action="store_true", help="only what would be called, and what would stand")
     back.add_argument("--skip", metavar="STEP", help="let this step be, whose compensation failed")

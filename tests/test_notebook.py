@@ -226,6 +226,34 @@ def test_the_magic_gives_objects(notebook):
         assert "Traceback" not in shown.error + shown.text
 
 
+def test_a_run_is_taken_back_to_a_step_edited_and_goes_on(notebook):
+    """What came after the step is compensated, what came before comes back, and the edited step is called anew."""
+    publish = """
+def burn(page):
+    note("burn")
+    page.unlink()
+
+@step(compensate=burn)
+def write(text: str) -> Path:
+    note("write")
+    page = Path("page")
+    page.write_text(text)
+    return page
+
+@saga
+def publish(words):
+    return write(str(len(collect(words).read_text()))).read_text()
+"""
+    notebook.run("%load_ext sagadsl.notebook", STUDY[0], publish, "publish('red blue')")
+    back = notebook.run(
+        "run = %saga compensate @last --to collect", "print(run.status, [step.key for step in run.stack])"
+    )
+    assert back.text == "paused ['collect']\n"
+    notebook.run(publish.replace("page.write_text(text)", "page.write_text(text + ' letters')"))
+    assert notebook.run("it = publish('red blue')", "it").text == "'8 letters'\n"
+    assert notebook.world == ["collect", "write", "burn", "write"]
+
+
 def test_what_the_magic_gives_of_an_async_saga_is_awaited(notebook):
     """A line cannot await; it says so."""
     notebook.run("%load_ext sagadsl.notebook", STUDY[0], STUDY[1], STUDY[2].replace("def", "async def"))
