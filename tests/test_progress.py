@@ -7,6 +7,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ import sagadsl
 from sagadsl import Fault, Retry, RunInfo, Status, StepInfo, UsageError, parallel
 from sagadsl.report import fitted, progress_lines, step_line
 from sagadsl.report.words import width
-from tests.terminals import Screen, Terminal
+from tests.terminals import ROOT, Screen, Terminal
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -438,6 +439,44 @@ def test_an_interrupted_run_leaves_its_line_and_another_goes_on(runtime, screen,
         asyncio.run(both())
     assert [line for line in screen.lines if line][-1] == "> hang:a, hang:b …"
     assert [r.message.split(".")[0] for r in caplog.records] == [f"walk/{n} interrupted at hang:{n}" for n in "ab"]
+
+
+FORKING = """
+import os, sys, threading
+import sagadsl
+from sagadsl._core.observers import lines
+
+held = threading.Event()
+
+def hold():
+    with lines.SCREEN._guard:
+        held.set()
+        threading.Event().wait()
+
+@sagadsl.step
+def act():
+    pass
+
+@sagadsl.saga(store=":memory:")
+def flow():
+    act()
+
+sagadsl.configure(progress="plain")
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    flow()
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_process_draws_whatever_its_parent_was_drawing(tmp_path):
+    """The lock that another thread held there is nobody's here."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKING]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()[1:2]) == (0, ["> act …"])
 
 
 PROGRAM = """

@@ -41,6 +41,7 @@ from sagadsl import (
     saga,
     step,
 )
+from sagadsl.otel import OpenTelemetry
 from sagadsl.plan import Plan
 from sagadsl.report import Graph
 
@@ -298,6 +299,21 @@ assert_type(sagadsl.current(), Current)
 assert_type(sagadsl.current().remaining, float | None)
 assert_type(sagadsl.current().idempotency_key, str)
 assert_type(sagadsl.runs(saga="place_order"), list[Run])
+figures = sagadsl.stats(saga="place_order")
+assert_type(figures, sagadsl.Stats)
+assert_type(figures.compensation_rate, float | None)
+
+
+class Watching:
+    """An observer that looks at runs one by one."""
+
+    def watch(self, run: sagadsl.RunInfo) -> Callable[[sagadsl.Entry], None] | None:
+        """Look at a run."""
+        return None if run.saga == "place_order" else print
+
+
+sagadsl.configure(observers=[print, Watching(), OpenTelemetry()], progress="plain")
+sagadsl.configure(progress=lambda run: run.status)
 assert_type(by_hand.info.report("html"), str)
 assert_type(by_hand.info.graph(), Graph)
 assert_type(place_order.graph(), Graph)

@@ -169,12 +169,18 @@ class Lines:
 class Screen:
     """Stderr: lines that stay, and on a terminal, after them, what is under way."""
 
+    _live: dict[Following, list[StepInfo]]
+
     def __init__(self) -> None:
+        self.forget()
+        log.addFilter(self._make_way)  # what this library says of a run stands on a line of its own
+
+    def forget(self) -> None:
+        """Know of no run: those of the process from which this one was forked are not its own, nor who holds a lock."""
         self._guard = threading.RLock()
-        self._live: dict[Following, list[StepInfo]] = {}
+        self._live = {}
         self._last: Following | None = None
         self._is_open = False
-        log.addFilter(self._make_way)  # what this library says of a run stands on a line of its own
 
     def put(self, following: Following, lines: list[str], live: Iterable[StepInfo] | None) -> None:
         """Write lines of a run, under its id where another run's came before, and what of it is now under way.
@@ -241,3 +247,5 @@ def coloured(line: str) -> str:
 
 
 SCREEN: Final = Screen()
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    os.register_at_fork(after_in_child=SCREEN.forget)

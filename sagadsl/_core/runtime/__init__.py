@@ -67,7 +67,8 @@ class Runtime(Opening):
         sleep, asleep: Wait a number of seconds, in either colour.
         jitter: A random number in [0, 1) for the back-off of retries.
         observers: Called with each `Entry` after it is durable, in the thread that wrote it. One that has a method
-            ``watch`` is asked for an observer of each run instead: see `sagadsl._core.observers`.
+            ``watch(run)`` is asked instead, once for each run that this process opens or goes on with, for an observer
+            of that run alone, or `None`; its ``close()``, if it has one, is called when the process lets the run go.
         progress: ``"auto"``: a line a step on stderr where that is a terminal; ``"plain"``: lines wherever it leads,
             for logs; ``"off"``; or a function that is given a `RunInfo` each time a run has changed.
         codec: Turns values into text; the process's own knows what was registered and annotated.
