@@ -33,16 +33,16 @@ def ids(place, *arguments):
 def test_list_as_json_is_what_its_schema_says(place):
     document = json.loads(place.sagadsl("list", "--json").stdout)
     judge("runs_document").validate(document)
-    assert len(document["runs"]) == 6
+    assert len(document["runs"]) == 9
     for run in document["runs"]:
         judge("run_document").validate(json.loads(place.sagadsl("show", run["id"], "--json").stdout))
 
 
 def test_list_chooses_by_time_and_number(place):
     """The runs of this file are of 2023."""
-    assert len(ids(place, "--since", "2023-01-01")) == 6
+    assert len(ids(place, "--since", "2023-01-01")) == 9
     assert ids(place, "--since", "30d") == []
-    assert len(ids(place, "--since", "10000d")) == 6
+    assert len(ids(place, "--since", "10000d")) == 9
     assert ids(place, "--limit", "2") == ids(place)[:2]
     for wrong in ("yesterday", "5 days", "2023-13-01"):
         ended = place.sagadsl("list", "--since", wrong)
@@ -57,19 +57,19 @@ def test_prune_forgets_what_has_ended_and_says_how_much(place):
     """Nothing else; off a terminal it needs ``--yes``, and a dry run does nothing."""
     before = place.files["sagadsl.db"]
     tried = place.sagadsl("prune", "--older-than", "30d", "--dry-run")
-    assert (tried.returncode, tried.stdout) == (0, "completed\ncompensated\n")
+    assert (tried.returncode, tried.stdout) == (0, "completed\ncompensated\nskipped\n")
     asked = place.sagadsl("prune", "--older-than", "30d")
     assert (asked.returncode, asked.stdout) == (2, "")
-    assert asked.stderr == ("nobody can be asked here whether to forget 2 runs. Look with --dry-run, then add --yes\n")
+    assert asked.stderr == ("nobody can be asked here whether to forget 3 runs. Look with --dry-run, then add --yes\n")
     assert place.files["sagadsl.db"] == before
     ended = place.sagadsl("prune", "--keep", "1", "--yes", "--json")
     document = json.loads(ended.stdout)
     judge("pruned_document").validate(document)
-    assert document["pruned"] == ["completed"]
+    assert document["pruned"] == ["completed", "compensated"]
     ended = place.sagadsl("prune", "--older-than", "30d", "--status", "compensated", "--yes")
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr.startswith("1 run pruned, ")
-    assert ids(place) == ["compensation_failed", "paused", "compensating", "open"]
+    assert ids(place) == ["asked", "put_back", "compensation_failed", "paused", "compensating", "open"]
     assert place.sagadsl("prune", "--keep", "0", "--yes").stderr.startswith("0 runs pruned")
 
 
@@ -81,14 +81,14 @@ def test_prune_needs_to_be_told_how_far_to_go(place):
     )
     for wrong in (["--older-than", "30"], ["--keep", "-1"], ["--keep", "1", "--status", "paused"]):
         assert place.sagadsl("prune", "--yes", *wrong).returncode == 2
-    assert len(ids(place)) == 6
+    assert len(ids(place)) == 9
 
 
-@pytest.mark.parametrize(("answer", "left"), [(b"n\n", 6), (b"y\n", 4)])
+@pytest.mark.parametrize(("answer", "left"), [(b"n\n", 9), (b"y\n", 6)])
 def test_prune_asks_on_a_terminal(place, answer, left):
     code, said = in_a_terminal(place, answer, "prune", "--keep", "0")
-    assert "2 runs, from completed to compensated; what a later compensation of them would need goes too" in said
-    assert code == (130 if left == 6 else 0)
+    assert "3 runs, from completed to skipped; what a later compensation of them would need goes too" in said
+    assert code == (130 if left == 9 else 0)
     assert len(ids(place)) == left
 
 
@@ -101,8 +101,8 @@ def test_doctor_says_that_a_sound_file_is_sound_and_changes_nothing(place):
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
     assert lines[1] == "+ integrity    SQLite finds nothing wrong"
-    assert lines[2] == "+ runs         6 runs, each entry as it was written"
-    assert lines[3] == "? owners       2 unfinished and nobody has them: open, compensating"
+    assert lines[2] == "+ runs         9 runs, each entry as it was written"
+    assert lines[3] == "? owners       3 unfinished and nobody has them: open, compensating, asked"
     assert lines[4] == f"      sagadsl list --status interrupted --db {place.folder}/sagadsl.db"
     assert place.files["sagadsl.db"] == before
     document = json.loads(place.sagadsl("doctor", "--json").stdout)
@@ -147,11 +147,11 @@ def test_runs_go_from_one_file_to_another_through_a_pipe(place):
     first = subprocess.run(command, check=True, **given)
     judge("imported_document").validate(json.loads(first.stdout))
     assert first.stderr == (
-        "6 runs imported\n4 runs not over: go on with each in one file alone, or it is done twice. "
+        "9 runs imported\n6 runs not over: go on with each in one file alone, or it is done twice. "
         "Look: sagadsl list --db copy.db\n"
     )
     again = subprocess.run(command, check=True, **given)
-    assert again.stderr == "0 runs imported, 6 runs there already\n"
+    assert again.stderr == "0 runs imported, 9 runs there already\n"
     assert place.sagadsl("--db", "copy.db", "export").stdout == out.stdout
 
 

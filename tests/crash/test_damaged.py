@@ -20,7 +20,7 @@ from sagadsl._core import schema
 from sagadsl._core.journal import sqlite
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.values import Entry, Kind
-from sagadsl.errors import JournalError, SagaError
+from sagadsl.errors import JournalError, RunCancelledError, SagaError
 
 GOLDEN = Path(__file__).with_name("golden")
 SWEEP = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
@@ -57,6 +57,9 @@ FOUND = {
     "compensating": ("compensating", ["done", "compensating", "failed"], ["hotel", "flight"]),
     "paused": ("paused", ["done", "done", "failed"], ["hotel", "flight"]),
     "compensation_failed": ("compensation_failed", ["done", "compensation_failed", "failed"], ["hotel", "flight"]),
+    "put_back": ("paused", ["done", "done", "compensated"], ["hotel", "flight"]),
+    "skipped": ("compensated", ["compensated", "skipped", "failed"], []),
+    "asked": ("open", ["done", "done", "entered"], ["car", "hotel", "flight"]),
 }
 
 
@@ -76,6 +79,8 @@ def test_a_file_of_each_version_says_where_its_runs_stand(version, is_read_only,
     assert found == FOUND
     assert runs["completed"].result[0] == {"name": "flight", "seats": (1, 2), "price": 12.5}
     assert runs["open"].started.year == 2023
+    assert runs["skipped"].steps[1].skipped_why == "paid back by hand"
+    assert [name for name, run in runs.items() if run.cancel_requested] == ["asked"]
 
 
 @pytest.mark.parametrize("version", range(1, schema.VERSION + 1))
@@ -83,13 +88,16 @@ def test_a_run_of_each_version_goes_on_where_it_was_left(version, copy):
     """With a value recorded in its day, from the step or the compensation that was cut off, and no other."""
     runtime = runtime_on(copy(version=version))
     booked = [{"name": name, "seats": (1, 2), "price": 12.5} for name in ("flight", "hotel", "car")]
-    for run, effects in (("completed", []), ("open", ["car"]), ("paused", ["car"])):
+    for run, effects in (("completed", []), ("open", ["car"]), ("paused", ["car"]), ("put_back", ["car"])):
         assert saga.call(runtime, run) == booked
         assert saga.effects == effects
     with pytest.raises(ValueError, match="car") as failed:
         saga.call(runtime, "compensating")
     assert failed.value.args == ("car", {"seats": (4, 5)})
     assert saga.effects == ["-hotel", "-flight"]
+    with pytest.raises(RunCancelledError):
+        saga.call(runtime, "asked")
+    assert saga.effects == ["-car", "-hotel", "-flight"]
     saga.effects.clear()
     assert runtime.find("compensation_failed").compensate().status == "compensated"
     assert saga.effects == ["-hotel", "-flight"]

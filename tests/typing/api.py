@@ -23,6 +23,7 @@ from sagadsl import (
     CompensationFailed,
     Completed,
     Current,
+    DryRun,
     Fault,
     Landed,
     Live,
@@ -209,6 +210,9 @@ assert_type(place_order.plain("lamp", 2), Reservation)
 assert_type(place_order.outcome("lamp", 2), Outcome[Reservation])
 assert_type(place_order.resume("o-1"), Reservation)
 assert_type(place_order.compensate("o-1"), Run)
+assert_type(place_order.compensate("o-1", to="reserve", accept=["mail"]), Run)
+assert_type(place_order.compensate("o-1", dry_run=True), DryRun)
+assert_type(sagadsl.find("o-1").cancel(), Run)
 assert_type(place_order.using(id="o-1", key="k", steal=True, rerun=True)("lamp", 2), Reservation)
 assert_type(place_order.using(store="s.db").outcome("lamp", 2), Outcome[Reservation])
 coroutine_4 = assert_type(aplace_order("lamp"), Coroutine[Any, Any, float])

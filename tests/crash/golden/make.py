@@ -3,7 +3,7 @@
 It stands for the files that users have: while a version is not released it is made again whenever the schema changes,
 afterwards never again; a change of the schema is then a further version with a file of its own. It holds one run
 for each way in which a run can be left: completed, compensated, cut off in a step, cut off while compensating, paused,
-and with a compensation that failed.
+with a compensation that failed, put back to a step, with a step that was skipped, and asked to be cancelled.
 """
 
 import contextlib

@@ -4,7 +4,17 @@ import contextlib
 
 import sagadsl
 
-RUNS = ("completed", "compensated", "open", "compensating", "paused", "compensation_failed")
+RUNS = (
+    "completed",
+    "compensated",
+    "open",
+    "compensating",
+    "paused",
+    "compensation_failed",
+    "put_back",
+    "skipped",
+    "asked",
+)
 effects: list[str] = []
 mended: list[bool] = []
 """Not empty when what went wrong in the file's days goes wrong no more."""
@@ -20,16 +30,16 @@ def cancel(name: str, how: str, result: dict | None = None) -> None:
         return
     if name == "hotel" and how == "compensating":
         raise Cut
-    if name == "hotel" and how == "compensation_failed":
+    if name == "hotel" and how in {"compensation_failed", "skipped"}:
         raise LookupError(name)
 
 
 @sagadsl.step(compensate=cancel)
 def book(name: str, how: str) -> dict:
     effects.append(name)
-    if name == "car" and how == "open" and not mended:
+    if name == "car" and how in {"open", "asked"} and not mended:
         raise Cut
-    if name == "car" and how != "completed" and not mended:
+    if name == "car" and how not in {"completed", "put_back"} and not mended:
         raise ValueError(name, {"seats": (4, 5)})
     return {"name": name, "seats": (1, 2), "price": 12.5}
 
@@ -51,3 +61,9 @@ def leave(runtime: sagadsl.Runtime, run: str) -> None:
     mended.clear()
     with contextlib.suppress(Cut, ValueError, sagadsl.CompensationError, sagadsl.SuspendedError):
         call(runtime, run)
+    if run == "put_back":
+        runtime.find(run).compensate(to="book#2")
+    elif run == "skipped":
+        runtime.find(run).compensate(skip="book#2", why="paid back by hand", by="ada")
+    elif run == "asked":
+        runtime.find(run).cancel()
