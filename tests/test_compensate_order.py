@@ -13,6 +13,9 @@ import pytest
 
 import sagadsl
 from sagadsl import CompensationError, CompensationFailed, Retry, aio, saga
+from sagadsl._core.drive import Drivers
+from sagadsl._core.effects import Together
+from sagadsl._core.flow import attempt
 from sagadsl.plan import Plan
 
 mood = contextvars.ContextVar("mood", default="plain")
@@ -592,3 +595,30 @@ def test_an_order_that_does_not_exist_is_refused():
     """On the decorator's line."""
     with pytest.raises(sagadsl.UsageError, match="compensate_order='both': choose one of 'reverse', 'parallel'"):
         sagadsl.saga(compensate_order="both")
+
+
+def test_a_driver_that_leaves_compensations_out_does_not_end_the_run(make_runtime, world):
+    """An engine that does not know the effect: nothing is said that is not so."""
+
+    class Deaf(Drivers):
+        def __init__(self):
+            super().__init__(attempt)
+            self._answers[Together] = lambda _: None
+
+    @sagadsl.step(compensate=lambda: world.add("-act"))
+    def act() -> None:
+        world.add("act")
+
+    @sagadsl.saga(name="trip", compensate_order="parallel")
+    def trip() -> None:
+        act()
+        raise ValueError("no")
+
+    deaf = make_runtime()
+    deaf.drivers = (Deaf().drive, Deaf().adrive)
+    with pytest.raises(RuntimeError, match="left out"):
+        trip.using(runtime=deaf)()
+    assert make_runtime().runs()[0].status == "compensating"
+    with pytest.raises(ValueError, match="no"):
+        trip.using(runtime=make_runtime())()
+    assert world == ["act", "-act"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import random
 import sqlite3
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -660,3 +662,47 @@ def test_one_after_the_other_another_call_is_refused_before_it_is_entered(make_r
         asyncio.run(trip.using(runtime=make_runtime())())
     assert world == ["a"]
     assert make_runtime().runs()[0].steps == before
+
+
+def test_the_order_of_compensation_is_the_same_in_a_hundred_runs(colour, parallel):
+    """Whoever ends first: it is that in which the branches began, backwards."""
+    event = asyncio.Event if colour.is_async else threading.Event
+    orders = set()
+
+    def run(number):
+        begun, ends = {name: event() for name in "abc"}, {name: event() for name in "abc"}
+        ending = random.Random(number).sample("abc", 3)  # noqa: S311  # a sample, no secret
+        world = []
+
+        def until(happening):
+            return happening.wait() if colour.is_async else happening.wait(30)
+
+        @colour.step(compensate=lambda name: world.append(name), name="act")
+        def act(name: str) -> None:
+            begun[name].set()
+            if name == "c":
+                ends[ending[0]].set()
+            yield until(ends[name])
+            ends[dict(pairwise([*ending, ending[0]]))[name]].set()
+
+        def branch(name, before):
+            @colour.coloured
+            def body():
+                if before:
+                    yield until(begun[before])
+                yield act(name)
+
+            return body
+
+        @colour.saga(runtime=sagadsl.Runtime(":memory:"))
+        def trip():
+            yield parallel(branch("a", ""), branch("b", "a"), branch("c", "b"))
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            colour.call(trip)
+        orders.add(tuple(world))
+
+    for number in range(100):
+        run(number)
+    assert orders == {("c", "b", "a")}

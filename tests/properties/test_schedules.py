@@ -254,6 +254,7 @@ class Judge:
     back: dict[str, int] = field(factory=dict)
     compensated: dict[str, int] = field(factory=dict)
     under_way: set[str] = field(factory=set)
+    happened: set[str] = field(factory=set)
     alone: set[str] = field(factory=set)
     compensates: bool = False
 
@@ -287,6 +288,8 @@ class Judge:
         elif entry.kind in ENDS:
             self.ended[name] = entry.seq
             self.under_way.discard(name)
+            if entry.kind is not K.CANCELLED:  # which can come before the effect
+                self.happened.add(name)
         elif entry.kind is K.COMPENSATION_INTENT:
             self.refuse({name} & self.compensated.keys(), "compensated again")
             self.back.setdefault(name, entry.seq)
@@ -316,7 +319,7 @@ class Judge:
         world = self.stage.world
         entered = [e.seq for e in self.stage.entries if e.kind in {K.INTENT, K.COMPENSATION_INTENT}]
         self.refuse({"the world"} if len(world) > len(entered) else (), "more happened than is on record")
-        self.refuse({name for name in self.ended if name not in world}, "on record, and has not happened")
+        self.refuse({name for name in self.happened if name not in world}, "on record, and has not happened")
         done = {name for name in self.ended if name not in self.stage.program.fails}
         if self.compensates:
             self.refuse(done - self.compensated.keys(), "not compensated")

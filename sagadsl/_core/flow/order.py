@@ -23,7 +23,11 @@ Span = tuple[float, float]
 def abreast(
     scope: Scope, owed: list[Slot], compensate: Callable[[Slot], Flow[None]], is_stuck: Callable[[], bool]
 ) -> Flow[None]:
-    """Have each call *owed* compensated as soon as all that began after it had ended are; none once it *is_stuck*."""
+    """Have each call *owed* compensated as soon as all that began after it had ended are; none once it *is_stuck*.
+
+    Raises:
+        RuntimeError: The driver, an engine's, does not know how.
+    """
     spans: dict[Slot, Span] = {}
     measure(scope, spans)
     left, begun = set(owed), set[Slot]()
@@ -40,6 +44,9 @@ def abreast(
         return [one(slot) for slot in sorted(slots, key=lambda slot: -slot.place)]
 
     yield Together(scope, following)
+    if left and not is_stuck():
+        msg = "the driver has left out flows that were to be run together: nothing is said to be compensated"
+        raise RuntimeError(msg)
 
 
 def measure(scope: Scope, spans: dict[Slot, Span]) -> Span:
