@@ -12,7 +12,6 @@ import inspect
 import os
 import sys
 import textwrap
-from hashlib import sha256
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -50,5 +49,7 @@ def _digest(function: FunctionType) -> str | None:
         return None
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return None
+    from hashlib import sha256  # noqa: PLC0415  # with OpenSSL behind it, a millisecond of every import
+
     node.decorator_list = []  # they say how it is called, not what it does
     return sha256(ast.unparse(node).encode("utf-8", "surrogatepass")).hexdigest()[:12]
