@@ -60,7 +60,7 @@ def page(told: Story, picture: str) -> str:
 def progress_html(run: RunInfo) -> str:
     """Return a run that goes on as a fragment: how it stands, and a line a step."""
     told = story(run, limit=LIMITS[-2])
-    return wrapped(_head(told) + _rows(told.steps) + _rows(told.compensated))
+    return wrapped(_head(told) + _rows(told.steps))
 
 
 def runs_html(runs: Sequence[RunInfo]) -> str:
