@@ -28,6 +28,7 @@ from sagadsl import (
     saga,
     step,
 )
+from sagadsl._core.runtime.deciding import Request
 
 
 class Cut(BaseException):
@@ -193,14 +194,14 @@ def test_a_completed_run_whose_compensation_is_cut_off_is_carried_on(colour, don
     assert world.effects[5:] == ["-d", "-c", "-b", "-a"]
 
 
-def test_without_its_body_a_run_is_compensated_by_the_names_of_its_functions(make_runtime):
+def test_without_its_body_a_run_is_compensated_by_the_names_of_its_functions(colour, make_runtime):
     """Wherever what a person decides is said."""
     undone.clear()
-    flow.using(runtime=make_runtime(), key="k")()
-    runtime = make_runtime()
-    run = runtime.compensate_without_body("flow/k", sagadsl._core.runtime.deciding.Request(to="work#2"))
-    assert (run.status, undone) == ("paused", ["c"])
-    assert runtime.compensate_without_body("flow/k").status == "compensated"
+    made, second = (aflow, "awork#2") if colour.is_async else (flow, "work#2")
+    colour.call(made.using(runtime=make_runtime(), id="f"))
+    compensate = functools.partial(make_runtime().compensate_without_body, "f", is_async=colour.is_async)
+    assert (colour.run(compensate(Request(to=second))).status, undone) == ("paused", ["c"])
+    assert [colour.run(compensate()).status for _ in range(2)] == ["compensated"] * 2
     assert undone == ["c", "b", "a"]
 
 
@@ -222,6 +223,18 @@ def flow() -> None:
     """Work three times."""
     for name in "abc":
         work(name)
+
+
+@step(compensate=give_back)
+async def awork(name: str) -> None:
+    """Work."""
+
+
+@saga
+async def aflow() -> None:
+    """Work three times."""
+    for name in "abc":
+        await awork(name)
 
 
 # -- within a time ----------------------------------------------------------------------------------------------------
@@ -555,6 +568,26 @@ def test_by_hand_a_run_goes_back_and_on(make_runtime, world):
     assert world == ["a", "b", "c", "-c", "-b", "b"]
     assert (run.compensate().status, run.status) == ("compensated", "compensated")
     assert world.effects[6:] == ["-b", "-a"]
+
+
+def test_by_hand_what_is_refused_leaves_the_run_as_it_was(make_runtime, world):
+    """The handle goes on with it."""
+    run = sagadsl.saga("hand", key="k", runtime=make_runtime())
+
+    def act(name):
+        world.add(name)
+
+    def back(name):
+        world.add(f"-{name}")
+
+    run.step(act, compensate=back)("a")
+    run.step(act, compensate=IRREVERSIBLE, key="m")("mail")
+    with pytest.raises(RunConflictError, match="act:m cannot be undone"):
+        run.compensate(to="act")
+    assert run.status == "open"
+    run.step(act, compensate=back)("b")
+    assert run.compensate().status == "compensated"
+    assert world == ["a", "mail", "b", "-b", "-a"]
 
 
 # -- a step that is let be --------------------------------------------------------------------------------------------

@@ -402,7 +402,11 @@ class Block:
                 raise
         else:
             scope = self._opened()
-            request_compensation(scope, request, self._runtime.provided)
+            try:
+                request_compensation(scope, request, self._runtime.provided)
+            except BaseException:
+                self._let_go()  # what was refused is queued there; the file does not have it
+                raise
         try:
             work = self._runtime.compensate_scope(scope, scope.run.id)
             return self._acompensated(work) if inspect.isawaitable(work) else self._compensated(work)
