@@ -125,9 +125,9 @@ def user_frames(error: BaseException) -> TracebackType | None:
     return cleaned
 
 
-def first_frame(error: BaseException | None) -> TracebackType | None:
+def first_frame(error: BaseException) -> TracebackType | None:
     """Return, of the traceback of *error*, the user's first frame alone: the body, where a step of it failed."""
-    frames = None if error is None else user_frames(error)
+    frames = user_frames(error)
     return None if frames is None else TracebackType(None, frames.tb_frame, frames.tb_lasti, frames.tb_lineno)
 
 
