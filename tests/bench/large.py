@@ -12,6 +12,7 @@ usage: python tests/bench/large.py [--rounds 7] [--runs 100000] [--folder DIR]
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import random
 import re
@@ -170,6 +171,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
+    compileall.compile_dir(Path(sagadsl.__file__).parent, quiet=1)  # as installed; what is imported later, too
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         resuming(folder, options.rounds)
