@@ -32,8 +32,9 @@ SAMPLE = 60
 FOUND = {
     *itertools.product(["entries"], ["result"], ["a cause", "infinite", "a number"], [(4, 8), (6, 8)]),
     *itertools.product(["run"], ["thefts"], ["large", "largest", "negative"], [(3, 0), (4, 0), (5, 0), (6, 0)]),
+    ("entries", "at", "large", (3, 2)),
 }
-"""What once came out as no error of ours: where a run begins to compensate, and where it is locked."""
+"""What once came out as no error of ours: where a run begins to compensate, where it is locked, where it is watched."""
 
 TEXTS = {
     "nothing": "",
@@ -206,7 +207,7 @@ EVIL = {
     "index that computes": "create index evil on entries (number / (seq - 3))",
     "view for a table": "alter table entries rename to hidden; create view entries as select * from hidden",
     "table of other columns": "drop table letters; create table letters (letter, number, at, kind, payload, seq)",
-    "table with a default": "alter table letters add column x text default (upper('x'))",
+    "table with a default": "delete from letters; alter table letters add column x text default (upper('x'))",
     "view that lies": "drop view runs; create view runs as select 'all is well' as id",
     "view in other letters": "drop view runs; create view RUNS as select 'all is well' as id",
 }

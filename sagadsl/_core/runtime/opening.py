@@ -352,9 +352,10 @@ class Opening:
         if watchers:
             run, opening = scope.run, scope.run.opening
             assert opening is not None  # noqa: S101  # a run has entries, or is being opened
-            facts = describe(scope, self.codec) | self._facts_of(run.row, [opening, *run.pending])
-            arguments = stored_arguments(opening.arguments, self.codec)
-            attach(run, watchers, RunInfo(**facts, arguments=arguments, is_live=True))
+            with legible(run.journal, run.id):
+                facts = describe(scope, self.codec) | self._facts_of(run.row, [opening, *run.pending])
+                arguments = stored_arguments(opening.arguments, self.codec)
+                attach(run, watchers, RunInfo(**facts, arguments=arguments, is_live=True))
 
     def _open_run(self, spec: SagaSpec | None, row: RunRow, journal: Journal, at: Log, options: Options) -> OpenRun:
         level = options.durability or (spec.durability if spec else None) or self.durability
