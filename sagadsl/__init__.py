@@ -4,16 +4,17 @@ Every step is journaled in one SQLite file, a failure compensates what was done 
 where it was cut off. No server, no YAML, no rewrite; sync and async alike.
 """
 
+import typing as _typing
+
 from sagadsl import aio
 from sagadsl._core.codec.artifacts import Artifact
 from sagadsl._core.definition import IRREVERSIBLE, PIVOT, Compensation
-from sagadsl._core.figures import Stats
 from sagadsl._core.journal import Journal
 from sagadsl._core.parameters import Live
 from sagadsl._core.provided import PROVIDED as _PROVIDED
 from sagadsl._core.retry import Retry
 from sagadsl._core.runtime import CODEC as _CODEC
-from sagadsl._core.runtime import DryRun, Run, Runtime
+from sagadsl._core.runtime import Run, Runtime
 from sagadsl._core.runtime import default_runtime as _default
 from sagadsl._core.values import (
     Cause,
@@ -32,7 +33,6 @@ from sagadsl._core.values import (
     Suspended,
     Unknown,
 )
-from sagadsl._dsl.archive import archive
 from sagadsl._dsl.branches import parallel
 from sagadsl._dsl.outcomes import outcome
 from sagadsl._dsl.recorded import now, random, uuid4
@@ -57,6 +57,31 @@ from sagadsl.errors import (
     SuspendedError,
     UsageError,
 )
+
+if _typing.TYPE_CHECKING:
+    from sagadsl._core.figures import Stats
+    from sagadsl._core.runtime.rehearsal import DryRun
+    from sagadsl._dsl.archive import archive
+else:
+    _LATER = {
+        "DryRun": "sagadsl._core.runtime.rehearsal",
+        "Stats": "sagadsl._core.figures",
+        "archive": "sagadsl._dsl.archive",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Import on first use what few programs name: every program pays for what is imported at once."""
+        if name not in _LATER:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        from importlib import import_module  # noqa: PLC0415  # no name of the front door
+
+        found = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})
+
 
 configure = _default.configure
 runs = _default.runs

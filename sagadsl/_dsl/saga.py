@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.settings import checked_choice
-from sagadsl._dsl import blocks, sagas
+from sagadsl._dsl import sagas
 from sagadsl._dsl.options import known_options
 from sagadsl._dsl.sagas import Saga
+
+if TYPE_CHECKING:
+    from sagadsl._dsl.blocks import Block
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,7 +56,7 @@ def saga(
     title: str | None = ...,
     version: str | None = ...,
     runtime: Runtime | None = ...,
-) -> blocks.Block: ...
+) -> Block: ...
 def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the overloads name them
     """Make a function a saga: what its steps did is compensated in reverse when it fails, and a cut-off run goes on.
 
@@ -85,6 +88,8 @@ def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         UsageError: An option is unknown or cannot work, on the decorator's line.
     """
     if isinstance(function, str):
+        from sagadsl._dsl import blocks  # noqa: PLC0415  # on first use
+
         frame = sys._getframe(1)  # noqa: SLF001  # a block's program is that of the line it stands on
         return blocks.begin(function, options, frame.f_globals.get("__name__", "__main__"), frame.f_code.co_filename)
     known_options("@saga", options, sagas.OPTIONS)

@@ -41,7 +41,6 @@ from sagadsl._core.provided import Source
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime import (
     CODEC,
-    DryRun,
     Opened,
     Run,
     Runtime,
@@ -70,6 +69,7 @@ from sagadsl.errors import (
 )
 
 if TYPE_CHECKING:
+    from sagadsl._core.runtime.rehearsal import DryRun
     from sagadsl.report import Graph
 
 P = ParamSpec("P")

@@ -10,11 +10,10 @@ import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.describe import describe, legible, outline, stored_arguments
-from sagadsl._core.figures import Stats
 from sagadsl._core.flow import Ended, leave_to_a_person, settle
 from sagadsl._core.history import interruptions
 from sagadsl._core.journal import Journal, Letter, Outline
@@ -23,7 +22,6 @@ from sagadsl._core.ownership import Tenure, claim, owner, told_owner
 from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.opening import CODEC, TERMINAL, Opening, open_runs, unstorable_argument
-from sagadsl._core.runtime.rehearsal import DryRun, rehearse
 from sagadsl._core.runtime.stored import Run
 from sagadsl._core.scope import OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import (
@@ -32,8 +30,6 @@ from sagadsl._core.settings import (
 )
 from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
-from sagadsl._core.upkeep import Upkeep
-from sagadsl._core.upkeep.pruning import checked_keep, checked_status, prune
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
 from sagadsl.errors import (
     JournalError,
@@ -43,7 +39,12 @@ from sagadsl.errors import (
     UsageError,
 )
 
-__all__ = ["CODEC", "DryRun", "Opened", "Run", "Runtime", "default_runtime", "unstorable_argument"]
+if TYPE_CHECKING:
+    from sagadsl._core.figures import Stats
+    from sagadsl._core.runtime.rehearsal import DryRun
+    from sagadsl._core.upkeep import Upkeep
+
+__all__ = ["CODEC", "Opened", "Run", "Runtime", "default_runtime", "unstorable_argument"]
 
 log = logging.getLogger("sagadsl")
 
@@ -134,6 +135,8 @@ class Runtime(Opening):
 
     def rehearse(self, run_id: str, request: Request) -> DryRun:
         """Say what a request to compensate would do."""
+        from sagadsl._core.runtime.rehearsal import rehearse  # noqa: PLC0415  # on first use
+
         journal = self.journal()
         scope = self._load(None, self._row(run_id, journal), journal)
         open_runs.discard(scope.run)
@@ -303,6 +306,8 @@ class Runtime(Opening):
         Raises:
             UsageError: Neither *older_than* nor *keep* says how far to go.
         """
+        from sagadsl._core.upkeep.pruning import checked_keep, checked_status, prune  # noqa: PLC0415  # on first use
+
         age = older_than if older_than is None or isinstance(older_than, timedelta) else timedelta(seconds=older_than)
         limits = [(checked_status(status), limit) for limit in (age, keep) if limit is not None]
         for _, limit in limits:
@@ -327,6 +332,8 @@ class Runtime(Opening):
     @property
     def upkeep(self) -> Upkeep:
         """The store as a file: to be examined, backed up, exported from and imported into."""
+        from sagadsl._core.upkeep import Upkeep  # noqa: PLC0415  # on first use
+
         journal = self.journal()
         return Upkeep(journal, lambda row, entries: self._run(row, journal, entries=entries))
 

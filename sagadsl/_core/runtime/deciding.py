@@ -35,7 +35,7 @@ def _names(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Request:
     """What a person asks of a compensation: how far back (*to* a step), what may stand (*accept*), what is let be.
 

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
@@ -23,7 +23,6 @@ from sagadsl._core.drive import Drivers, tell
 from sagadsl._core.flow import Ended, attempt
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log, Overtaken
-from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.observers import Draw, Observer, attach, detach, kept_in, sorted_out
 from sagadsl._core.observers.events import Events
 from sagadsl._core.observers.progress import Progress
@@ -42,7 +41,6 @@ from sagadsl._core.settings import (
     checked_progress,
     default_store,
 )
-from sagadsl._core.upkeep.pruning import Keep, Keeper, checked_keep
 from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status
 from sagadsl.errors import (
     JournalError,
@@ -51,6 +49,9 @@ from sagadsl.errors import (
     RunLostError,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    from sagadsl._core.upkeep.pruning import Keep, Keeper
 
 log = logging.getLogger("sagadsl")
 TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
@@ -144,8 +145,11 @@ class Opening:
                 raise UsageError(msg)
 
     def _set_keep(self, keep: Any) -> None:
-        chosen = checked_keep(keep)
-        self._keeper = Keeper(chosen, self.clock) if chosen is not None else None
+        self._keeper: Keeper | None = None
+        if keep is not None:
+            from sagadsl._core.upkeep.pruning import Keeper, checked_keep  # noqa: PLC0415  # on first use
+
+            self._keeper = Keeper(checked_keep(keep), self.clock)
 
     def at(self, journal: Journal) -> Self:
         """Return this runtime with another journal as its store."""
@@ -165,13 +169,18 @@ class Opening:
             name = os.fspath(store)
             place: Any = name if name == ":memory:" else Path(name).absolute()
             if place not in self._journals:  # of several threads that come first, all get the same
-                self._journals.setdefault(place, MemoryJournal() if name == ":memory:" else self._file(place))
+                self._journals.setdefault(place, self._memory() if name == ":memory:" else self._file(place))
             return self._journals[place]
         if not hasattr(store, "append") or not hasattr(store, "entries"):
             msg = f"store={store!r}: give a path, ':memory:' or a journal"
             raise UsageError(msg)
         journal: Journal = store
         return journal
+
+    def _memory(self) -> Journal:
+        from sagadsl._core.journal.memory import MemoryJournal  # noqa: PLC0415  # on first use
+
+        return MemoryJournal()
 
     def _file(self, path: Path) -> Journal:
         from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # two milliseconds of every import

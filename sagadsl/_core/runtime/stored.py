@@ -14,19 +14,19 @@ from sagadsl._core.shown import ShownRun
 from sagadsl.errors import UsageError
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)  # equal where the facts of a `RunInfo` are
 class Run(ShownRun):
     """A run as the journal has it when this object is made, and what can be done with it.
 
     One that has ended and stands in a list has only what a list shows, until more is asked for.
     """
 
-    _runtime: Any = field(repr=False, eq=False, default=None)
-    _journal: Any = field(repr=False, eq=False, default=None)
-    _module: str = field(repr=False, eq=False, default="")
-    _is_block: bool = field(repr=False, eq=False, default=False)
-    _row: Any = field(repr=False, eq=False, default=None)
-    _outline: Outline | None = field(repr=False, eq=False, default=None)
+    _runtime: Any = field(repr=False, default=None)
+    _journal: Any = field(repr=False, default=None)
+    _module: str = field(repr=False, default="")
+    _is_block: bool = field(repr=False, default=False)
+    _row: Any = field(repr=False, default=None)
+    _outline: Outline | None = field(repr=False, default=None)
 
     @classmethod
     def outlined(cls, outline: Outline, facts: dict[str, Any]) -> Run:

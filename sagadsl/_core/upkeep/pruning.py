@@ -33,7 +33,7 @@ Keep = Limit | Mapping[str, Limit]
 STATUSES: Final = (Status.COMPLETED, Status.COMPENSATED)
 
 
-def checked_keep(keep: Any) -> Keep | None:
+def checked_keep(keep: Any) -> Keep:
     """Return what is to be kept, if it can be said like this.
 
     Raises:
@@ -43,7 +43,7 @@ def checked_keep(keep: Any) -> Keep | None:
     for status, limit in limits.items():
         checked_status(status)
         is_limit = isinstance(limit, timedelta) or (isinstance(limit, int) and not isinstance(limit, bool))
-        if keep is not None and not (is_limit and limit >= type(limit)(0)):
+        if not (is_limit and limit >= type(limit)(0)):
             msg = (
                 f"keep={keep!r}: say how many of the newest runs that have ended (1000), for how long "
                 '(timedelta(days=30)), or that for each status ({"completed": 1000, "compensated": timedelta(days=90)})'
