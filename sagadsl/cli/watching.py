@@ -78,11 +78,12 @@ def tell(runtime: Runtime, chosen: Run | None, *, as_json: bool) -> None:
     """Write each event as a line: of one run all of them, else those that are yet to come."""
     events = Events(runtime, chosen)
     for _ in changes(runtime, looks=False):
+        is_over = chosen is not None and chosen.refresh().status in OVER  # asked first, so that its last entry is told
         for run_id, generation, entry in events.new():
             event = event_data(entry, run_id, generation)
             line = json.dumps({"schema": SCHEMA, "event": event}) if as_json else event_line(event)
             print(line, flush=True)
-        if chosen is not None and chosen.refresh().status in OVER:
+        if is_over:
             return
 
 
