@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PATIENCE = 60
+"""Seconds of silence after which a program is not waited for any longer."""
 SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 
 
@@ -46,13 +48,17 @@ class Terminal:
 
     def interrupt(self) -> str:
         """Press Ctrl-C until it has ended: one just before the program waits for a key is seen only after that."""
+        waited = 0
         while self.status is None:
+            assert waited < PATIENCE, self.raw
             os.write(self._master, b"\x03")
             while self.status is None and select.select([self._master], [], [], 2)[0]:
                 self._read_some()
+            waited += 2
         return self.raw
 
     def _read_some(self) -> None:
+        assert select.select([self._master], [], [], PATIENCE)[0], self.raw
         try:
             some = os.read(self._master, 65536)
         except OSError:  # Linux's way to say that the other end is closed
