@@ -39,7 +39,6 @@ from sagadsl._dsl.recorded import now, random, uuid4
 from sagadsl._dsl.resuming import resume_all
 from sagadsl._dsl.saga import saga
 from sagadsl._dsl.sagas import Saga
-from sagadsl._dsl.script import main
 from sagadsl._dsl.steps import Current, Step, current, step
 from sagadsl.errors import (
     CompensationError,
@@ -62,11 +61,13 @@ if _typing.TYPE_CHECKING:
     from sagadsl._core.figures import Stats
     from sagadsl._core.runtime.rehearsal import DryRun
     from sagadsl._dsl.archive import archive
+    from sagadsl._dsl.script import main
 else:
     _LATER = {
         "DryRun": "sagadsl._core.runtime.rehearsal",
         "Stats": "sagadsl._core.figures",
         "archive": "sagadsl._dsl.archive",
+        "main": "sagadsl._dsl.script",
     }
 
     def __getattr__(name: str) -> object:

@@ -317,6 +317,8 @@ def test_a_process_keeps_what_it_is_told_to_keep(either, clock):
         settled()
     assert keys(either) == ["a", "b", "c", "d"]
     clock.sleep(60)
+    with pytest.raises(UsageError):
+        either.configure(keep=-1)  # which changes nothing
     play(either, "good", "e")
     settled()
     assert keys(either) == ["d", "e"]

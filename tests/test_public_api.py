@@ -100,9 +100,25 @@ def test_the_front_door_has_these_names():
 
 def test_no_other_plain_name_stands_in_the_front_door():
     """Walls have an underscore; what has none is a module or exported."""
-    plain = {name for name in vars(sagadsl) if not name.startswith("_")}
+    plain = {name for name in dir(sagadsl) if not name.startswith("_")}
     modules = {name for name in plain if inspect.ismodule(getattr(sagadsl, name))}
     assert plain - (modules - {"aio"}) == set(PUBLIC)
+
+
+def test_what_is_imported_when_it_is_named_is_a_name_like_any_other():
+    """In a process that has not named it, it is listed, found and then kept; what is not there is missed as usual."""
+    program = """
+import sagadsl
+assert "Stats" in dir(sagadsl) and "Stats" not in vars(sagadsl)
+from sagadsl import Stats, DryRun, archive, main
+assert vars(sagadsl)["Stats"] is Stats
+assert not hasattr(sagadsl, "Statistics")
+try: sagadsl.Statistics
+except AttributeError as error: print(error)
+from sagadsl import *
+"""
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert said == "module 'sagadsl' has no attribute 'Statistics'\n"
 
 
 def options_of(function):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
 from types import SimpleNamespace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from attrs import define
 
@@ -72,7 +72,7 @@ def _is_live(annotation: Any) -> bool:
     return LIVE in getattr(annotation, "__metadata__", ())
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Parameters:
     """How a function is called, taken apart once so that a call costs no more than a dictionary.
 
@@ -193,15 +193,21 @@ class Source(Enum):
 SPECIAL = {"result": Source.RESULT, "error": Source.ERROR, "idempotency_key": Source.IDEMPOTENCY_KEY}
 
 
-@define(eq=False)
 class Receiver:
     """What a compensation (or probe) receives: for each of its parameters an argument of the step, or a `Source`."""
 
-    function: Callable[..., Any]
-    sources: dict[str, str | Source]
-    positional_only: frozenset[str]
-    result_parameter: str | None
-    needs_result: bool
+    __slots__ = ("function", "needs_result", "positional_only", "result_parameter", "sources")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        sources: dict[str, str | Source],
+        positional_only: frozenset[str],
+        result_parameter: str | None,
+        needs_result: bool,  # noqa: FBT001  # as it is found out, below
+    ) -> None:
+        self.function, self.sources, self.positional_only = function, sources, positional_only
+        self.result_parameter, self.needs_result = result_parameter, needs_result
 
     @classmethod
     def of(cls, function: Callable[..., Any], step: Parameters, title: str) -> Receiver:
@@ -259,15 +265,15 @@ class Receiver:
         return args, kwargs
 
 
-@define(eq=False)
 class AsGiven:
     """What a compensation receives that was given together with its arguments: those, in their places."""
 
-    function: Callable[..., Any]
-    signature: inspect.Signature
-    names: tuple[str, ...]
-    result_parameter: None = None
-    needs_result: bool = False
+    __slots__ = ("function", "names", "signature")
+    result_parameter: Final = None
+    needs_result: Final = False
+
+    def __init__(self, function: Callable[..., Any], signature: inspect.Signature, names: tuple[str, ...]) -> None:
+        self.function, self.signature, self.names = function, signature, names
 
     @property
     def sources(self) -> dict[str, str]:

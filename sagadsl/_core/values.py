@@ -149,12 +149,13 @@ def as_time(microseconds: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
 
 
-@define(eq=False)
 class Noted:
     """A step's result with what it noted beside it: stored as one, read back as the *value* alone."""
 
-    value: Any
-    note: Any
+    __slots__ = ("note", "value")
+
+    def __init__(self, value: Any, note: Any) -> None:
+        self.value, self.note = value, note
 
 
 @frozen(kw_only=True)

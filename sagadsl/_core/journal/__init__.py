@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
-from attrs import define, field
+from attrs import define
 
 from sagadsl._core.values import Entry, Kind, RunRow
 
@@ -26,7 +26,6 @@ class Taken(Exception):  # noqa: N818  # a fact on its way to RunLockedError
     """Another process has just opened a run with this id."""
 
 
-@define(eq=False)
 class Log:
     """What the owner of a run writes with: the run's number (0: not yet in the store) and its last ``seq``.
 
@@ -34,13 +33,14 @@ class Log:
     begins any more, whoever was about to.
     """
 
-    number: int = 0
-    seq: int = 0
-    holder: object = field(factory=object)
-    is_turned: bool = False
+    __slots__ = ("holder", "is_turned", "number", "seq")
+
+    def __init__(self, number: int = 0, seq: int = 0, holder: object = None) -> None:
+        self.number, self.seq = number, seq
+        self.holder = object() if holder is None else holder
+        self.is_turned = False
 
 
-@define(eq=False)
 class Outline:
     """What a list shows of a run, without its payloads.
 
@@ -48,14 +48,14 @@ class Outline:
     *entries* of its root scope (without their arguments, and the saga's own result).
     """
 
-    number: int
-    seq: int
-    begun: int
-    done: int
-    entries: list[Entry] = field(factory=list)
+    __slots__ = ("begun", "done", "entries", "number", "seq")
+
+    def __init__(self, number: int, seq: int, begun: int, done: int, entries: Iterable[Entry] = ()) -> None:
+        self.number, self.seq, self.begun, self.done = number, seq, begun, done
+        self.entries = [*entries]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Letter:
     """What somebody else tells a run, until an entry (*seq*) acts on it."""
 

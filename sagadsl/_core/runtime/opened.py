@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from attrs import define
-
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.flow import Ended
 from sagadsl._core.journal import Journal
@@ -12,16 +10,14 @@ from sagadsl._core.scope import OpenRun, Scope
 from sagadsl._core.settings import Options
 
 
-@define(eq=False, repr=False)
 class Asked:
     """What a call asks for: a saga with arguments (as JSON text, and their digest), in a journal."""
 
-    spec: SagaSpec
-    options: Options
-    journal: Journal
-    arguments: str
-    digest: str
-    tenure: Tenure
+    def __init__(
+        self, spec: SagaSpec, options: Options, journal: Journal, arguments: str, digest: str, tenure: Tenure
+    ) -> None:
+        self.spec, self.options, self.journal, self.tenure = spec, options, journal, tenure
+        self.arguments, self.digest = arguments, digest
 
 
 class Opened:

@@ -145,11 +145,12 @@ class Opening:
                 raise UsageError(msg)
 
     def _set_keep(self, keep: Any) -> None:
-        self._keeper: Keeper | None = None
+        keeper: Keeper | None = None
         if keep is not None:
             from sagadsl._core.upkeep.pruning import Keeper, checked_keep  # noqa: PLC0415  # on first use
 
-            self._keeper = Keeper(checked_keep(keep), self.clock)
+            keeper = Keeper(checked_keep(keep), self.clock)
+        self._keeper = keeper
 
     def at(self, journal: Journal) -> Self:
         """Return this runtime with another journal as its store."""
