@@ -22,6 +22,13 @@ PATIENCE = 60
 SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 
 
+def is_readable(descriptor: int, seconds: float) -> bool:
+    """Wait until something is to be read, so many seconds at most; whatever number the descriptor has."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class Terminal:
     """A program in a terminal of its own: *raw* is all that it wrote there, *status* how it ended."""
 
@@ -52,13 +59,13 @@ class Terminal:
         while self.status is None:
             assert waited < PATIENCE, self.raw
             os.write(self._master, b"\x03")
-            while self.status is None and select.select([self._master], [], [], 2)[0]:
+            while self.status is None and is_readable(self._master, 2):
                 self._read_some()
             waited += 2
         return self.raw
 
     def _read_some(self) -> None:
-        assert select.select([self._master], [], [], PATIENCE)[0], self.raw
+        assert is_readable(self._master, PATIENCE), self.raw
         try:
             some = os.read(self._master, 65536)
         except OSError:  # Linux's way to say that the other end is closed
@@ -101,7 +108,7 @@ class Screen:
         self.stream.write(mark.decode())
         self.stream.flush()
         while mark not in self._raw:
-            assert select.select([self._master], [], [], 20)[0], self._raw
+            assert is_readable(self._master, 20), self._raw
             self._raw += os.read(self._master, 65536)
         self._raw = self._raw.replace(mark, b"")
         return self._raw.decode()
