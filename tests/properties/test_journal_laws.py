@@ -154,7 +154,8 @@ class TwoJournals(RuleBasedStateMachine):
             ]
             assert said[0] == said[1]
         said = [
-            {n: attrs.asdict(o) | {"done": 0} for n, o in j.outlines(numbers).items()} for j in (self.file, self.memory)
+            {n: (o.number, o.seq, o.begun, *map(attrs.astuple, o.entries)) for n, o in j.outlines(numbers).items()}
+            for j in (self.file, self.memory)
         ]
         assert said[0] == said[1]  # how many are done, both know of legal journals alone
         assert [self.file.is_held(n) for n in numbers] == [self.memory.is_held(n) for n in numbers]
