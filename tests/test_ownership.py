@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -172,3 +174,21 @@ def test_a_row_that_is_out_of_date_is_read_again(play, make_runtime):
     assert held is not None
     assert held.thefts == 1
     journal.release(held.lock)
+
+
+def test_a_store_whose_runs_have_ended_keeps_no_lock_file_open(tmp_path):
+    """A program may use many stores, one after the other."""
+
+    def open_files():
+        return {os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()}
+
+    for number in range(3):
+        path = tmp_path / f"{number}.db"
+
+        @sagadsl.saga(runtime=sagadsl.Runtime(path))
+        def trip(path: str) -> bool:
+            sagadsl.now()
+            return f"{path}-lock" in open_files()
+
+        assert trip(str(path))
+        assert f"{path}-lock" not in open_files()

@@ -3,7 +3,7 @@
 The byte at the run's number of ``<store>-lock`` is locked with an open-file-description lock where the platform has
 them. Such a lock belongs to the descriptor, so a second ``open`` in the process does not drop it; nor does it conflict
 with itself, so a set of numbers tells the threads of this process apart. A forked child shares the descriptor: it
-closes it and never unlocks, which would free the parent's runs.
+closes it and never unlocks, which would free the parent's runs. It is open while a run is held, and no longer.
 
 Without open-file-description locks (macOS before 15, Windows) a file of its own is locked for each run.
 """
@@ -68,6 +68,12 @@ class Locks:
             del self._held[number]
             if OFD_SETLK is None and descriptor >= 0:
                 os.close(descriptor)
+            elif not self._held and self._descriptor >= 0:  # a program may use many stores, one after the other
+                idle, self._descriptor = (
+                    self._descriptor,
+                    -1,
+                )  # forgotten first: a number closed twice is another file's
+                os.close(idle)
 
     def is_held(self, number: int) -> bool:
         """Tell whether a living thread or process owns a run; never becomes its owner."""
