@@ -1070,3 +1070,53 @@ def test_a_row_whose_columns_have_other_types_is_damaged(tmp_path):
         SqliteJournal(path, read_only=True).runs()
     with pytest.raises(JournalError, match="entry 1 of run number 1 is damaged"):
         SqliteJournal(path, read_only=True).entries(1)
+
+
+def test_a_letter_that_is_none_is_told_as_damage(path, journal):
+    log = opened(journal)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("insert into letters (number, at, kind) values (?, 0, 'cancel')", (log.number,))
+    read = journal._read
+    journal._read = lambda sql, values: [(*row[:-1], "x") for row in read(sql, values)]
+    with pytest.raises(JournalError, match="a letter to run number 1 is damaged"):
+        journal.letters(log.number)
+
+
+def test_a_removal_that_fails_removes_nothing(path, journal):
+    log = opened(journal)
+    journal.commit(log, [entry(Kind.COMPLETED)], full=True, finished=True)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("create trigger no before delete on entries begin select raise(abort, 'no'); end")
+    with pytest.raises((JournalError, sqlite3.Error)):
+        journal.remove([log.number])
+    assert [row.number for row in journal.runs()] == [log.number]
+
+
+def test_a_file_that_could_not_shrink_can_from_then_on(path, journal):
+    opened(journal)
+    journal.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("pragma journal_mode = delete")
+        shell.execute("pragma auto_vacuum = none")
+        shell.execute("vacuum")
+    again = SqliteJournal(path)
+    again.shrink()
+    assert again._execute("pragma auto_vacuum").fetchone()[0] == sqlite.INCREMENTAL
+    again.close()
+
+
+def test_pages_that_somebody_else_frees_are_not_waited_for(journal):
+    opened(journal)
+    journal._free_pages = lambda: 7
+    journal.shrink()
+
+
+def test_a_disk_that_fails_while_a_file_shrinks_is_told(journal):
+    opened(journal)
+
+    def failing():
+        raise sqlite3.OperationalError("disk I/O error")
+
+    journal._free_pages = failing
+    with pytest.raises(JournalError, match="disk I/O error"):
+        journal.shrink()

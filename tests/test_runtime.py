@@ -9,12 +9,14 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import sagadsl
 from sagadsl import RunConflictError, Runtime, UsageError, saga, step
 from sagadsl._core.journal import Log, sqlite
+from sagadsl._core.scope import Slot
 from sagadsl._core.values import Entry, Kind
 
 
@@ -783,3 +785,33 @@ def test_an_async_compensation_without_a_body_that_fails_says_so(make_runtime):
         assert runtime.find("agone/other").status == "open"
     finally:
         registered["test_runtime", "aundoable"] = kept
+
+
+def test_a_run_that_is_pruned_while_a_list_is_read_is_left_out(runtime, monkeypatch):
+    """Its row was read, and then it was gone."""
+    sagadsl.saga(looked, name="gone", runtime=runtime)()
+    assert [run.saga for run in runtime.runs()] == ["gone"]
+
+    def pruned(*_):
+        raise sagadsl.RunConflictError("gone/1", "was pruned a moment ago")
+
+    monkeypatch.setattr(sagadsl.Runtime, "_outlined", pruned)
+    assert runtime.runs() == []
+
+
+def looked():
+    """Do nothing, in a step that is on record."""
+    return sagadsl.now() is not None
+
+
+def test_a_run_that_is_not_there_is_held_back_by_nobody(runtime):
+    with pytest.raises(sagadsl.RunConflictError):
+        runtime.hold_back("nobody/1", 5)
+
+
+def test_calls_of_branches_stand_in_the_order_of_the_journal():
+    """Two threads may come back from it in any order."""
+    later = SimpleNamespace(seq=5)
+    call = SimpleNamespace(seq=0, scope=SimpleNamespace(slots=[later]))
+    Slot._begin(call, SimpleNamespace(seq=4, at=0))
+    assert call.scope.slots == [call, later]

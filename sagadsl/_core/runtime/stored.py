@@ -37,7 +37,7 @@ class Run(ShownRun):
         object.__setattr__(run, "_outline", outline)
         return run
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch  # they would find every name
 
         def __getattr__(self, name: str) -> Any:
             """Read what is left out, as it was when the run was listed."""
