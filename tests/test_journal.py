@@ -1107,8 +1107,10 @@ def test_a_file_that_could_not_shrink_can_from_then_on(path, journal):
 
 def test_pages_that_somebody_else_frees_are_not_waited_for(journal):
     opened(journal)
-    journal._free_pages = lambda: 7
+    asked = []
+    journal._free_pages = lambda: asked.append("pages") or 7
     journal.shrink()
+    assert asked == ["pages", "pages"]
 
 
 def test_a_disk_that_fails_while_a_file_shrinks_is_told(journal):
