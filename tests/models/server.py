@@ -182,11 +182,21 @@ def wanted(asked: dict[str, Any]) -> dict[str, Any]:
     request |= {OPTIONS[name]: value for name, value in (asked.get("options") or {}).items() if name in OPTIONS}
     form = asked.get("format")
     if isinstance(form, dict):
-        compact = form | {"x-guidance": {"whitespace_flexible": False}}  # a small model loses itself in blanks
+        compact = bounded(form) | {"x-guidance": {"whitespace_flexible": False}}
         request["response_format"] = {"type": "json_schema", "json_schema": {"schema": compact, "strict": True}}
     elif form == "json":
         request["response_format"] = {"type": "json_object"}
     return request
+
+
+def bounded(schema: Any) -> Any:
+    """Return *schema* with an end to every text and list: a small model loses itself in them, as it does in blanks."""
+    if isinstance(schema, list):
+        return [bounded(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    ends = {"string": {"maxLength": 200}, "array": {"maxItems": 4}}.get(str(schema.get("type")), {})
+    return ends | {name: bounded(each) for name, each in schema.items()}
 
 
 class Stream:
