@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sagadsl._core import ownership, schema
-from sagadsl._core.journal import Letter, Log, Overtaken, Taken, Unread, locks, sqlite
+from sagadsl._core.journal import Letter, Log, Overtaken, Taken, Unread, file, locks, sqlite
 from sagadsl._core.journal.locks import Locks, locks_of
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
@@ -587,7 +587,7 @@ def test_an_older_file_is_left_as_it_is_by_whoever_only_looks(path, journal, mon
     """The next saga that writes to it brings it up to date."""
     opened(journal)
     journal.close()
-    monkeypatch.setattr(sqlite, "VERSION", schema.VERSION + 1)
+    monkeypatch.setattr(file, "VERSION", schema.VERSION + 1)
     with pytest.raises(JournalError, match=r"is of an older sagadsl .schema 1.: the next saga that writes to it"):
         SqliteJournal(path, read_only=True).runs()
 
@@ -632,7 +632,7 @@ def test_a_full_disk_is_a_journal_error_and_the_run_can_go_on(path, journal):
 
 def test_a_file_that_somebody_else_keeps_locked_is_a_journal_error(path, monkeypatch):
     """Patience ends, and the message says for how long it lasted."""
-    monkeypatch.setattr(sqlite, "PATIENCE", 0.01)
+    monkeypatch.setattr(file, "PATIENCE", 0.01)
     made = SqliteJournal(path)
     log = opened(made)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -646,10 +646,10 @@ def test_a_file_that_somebody_else_keeps_locked_is_a_journal_error(path, monkeyp
 def test_a_file_that_somebody_is_creating_is_waited_for(path, monkeypatch):
     """SQLite refuses the write-ahead log at once while another looks at a new file; the next try has it."""
     path.touch()
-    monkeypatch.setattr(sqlite, "PATIENCE", 0.01)
+    monkeypatch.setattr(file, "PATIENCE", 0.01)
     creator = sqlite3.connect(path, isolation_level=None)
     moments = iter([lambda: 0.0, lambda: creator.execute("rollback") and 0.0])
-    monkeypatch.setattr(sqlite.time, "monotonic", lambda: next(moments)())
+    monkeypatch.setattr(file.time, "monotonic", lambda: next(moments)())
     creator.execute("begin")
     creator.execute("select * from sqlite_schema").fetchall()
     made = SqliteJournal(path)
@@ -662,9 +662,9 @@ def test_a_file_that_somebody_is_creating_is_waited_for(path, monkeypatch):
 def test_a_file_that_is_never_let_go_of_is_a_journal_error(path, monkeypatch):
     """Waiting ends."""
     path.touch()
-    monkeypatch.setattr(sqlite, "PATIENCE", 0.01)
+    monkeypatch.setattr(file, "PATIENCE", 0.01)
     moments = iter([0.0, 1.0])
-    monkeypatch.setattr(sqlite.time, "monotonic", lambda: next(moments))
+    monkeypatch.setattr(file.time, "monotonic", lambda: next(moments))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as creator:
         creator.execute("begin")
         creator.execute("select * from sqlite_schema").fetchall()
@@ -674,7 +674,7 @@ def test_a_file_that_is_never_let_go_of_is_a_journal_error(path, monkeypatch):
 
 def test_a_file_system_without_a_write_ahead_log_is_refused(tmp_path):
     """A network file system would lose what it acknowledged; a database in memory stands for one."""
-    made = SqliteJournal(tmp_path / "s.db")
+    made = file.File(tmp_path / "s.db", read_only=False, connect=sqlite3.connect)
     with (
         contextlib.closing(sqlite3.connect(":memory:")) as memory,
         pytest.raises(JournalError, match="use a local disk"),

@@ -10,6 +10,7 @@ import pytest
 import sagadsl
 from sagadsl import Landed, Retry
 from sagadsl._core.drive import Drivers
+from sagadsl._core.journal.file import File
 from sagadsl._core.journal.locks import Locks
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.points import kind_of, watch
@@ -100,8 +101,8 @@ def test_no_statement_is_executed_but_at_a_point(points, colour, runtime, monkey
         connection.set_trace_callback(lambda sql: executed.append((sql, bool(points.open))))
         prepare(self, connection)
 
-    prepare = SqliteJournal._prepare
-    monkeypatch.setattr(SqliteJournal, "_prepare", prepared)
+    prepare = File._prepare
+    monkeypatch.setattr(File, "_prepare", prepared)
     with pytest.raises(LookupError):
         colour.call(failing(colour, runtime, lambda sign: None))
     journal = runtime.journal()
@@ -129,7 +130,7 @@ def test_statements_go_through_the_one_connection_that_can_be_watched():
                 elif name == "connect":
                     found.append((path.name, ast.unparse(node.func)))
     elsewhere = [("copying.py", "backup"), ("copying.py", "sqlite3.connect"), ("counting.py", "sqlite3.connect")]
-    assert sorted(found) == [*elsewhere, ("sqlite.py", "self.connect")]
+    assert sorted(found) == [*elsewhere, ("file.py", "self.connect")]
 
 
 def test_users_functions_are_called_where_the_drivers_answer_a_call():

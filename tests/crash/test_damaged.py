@@ -17,7 +17,7 @@ from crash.disk import Disk, Model, written
 from crash.golden import saga
 from crash.workload import Stage, play
 from sagadsl._core import schema
-from sagadsl._core.journal import sqlite
+from sagadsl._core.journal import file
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, RunCancelledError, SagaError
@@ -271,7 +271,7 @@ def next_version(monkeypatch):
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
     monkeypatch.setattr(schema, "EXPECTED", dict(found))
     monkeypatch.setattr(schema, "VERSION", 2)
-    monkeypatch.setattr(sqlite, "VERSION", 2)
+    monkeypatch.setattr(file, "VERSION", 2)
 
 
 def state_of(path):

@@ -194,7 +194,7 @@ def test_many_processes_on_one_file_lose_nothing(start, tmp_path):
 
 def test_a_foreign_writer_that_holds_the_file_too_long_costs_a_run_nothing(tmp_path, monkeypatch):
     """The step is not entered, the run stays open, and goes on when the file is free."""
-    from sagadsl._core.journal import sqlite as room
+    from sagadsl._core.journal import file as room
 
     monkeypatch.setattr(room, "PATIENCE", 0.05)
     runtime = sagadsl.Runtime(tmp_path / "sagas.db")

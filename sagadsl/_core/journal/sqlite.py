@@ -16,9 +16,7 @@ import functools
 import os
 import sqlite3
 import struct
-import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from hashlib import blake2b
@@ -27,19 +25,13 @@ from threading import get_ident, main_thread
 from typing import Any, Final, TypeVar
 
 from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
+from sagadsl._core.journal.file import File, explained
 from sagadsl._core.journal.locks import locks_of
 from sagadsl._core.journal.together import Ticket, Together
-from sagadsl._core.schema import APPLICATION_ID, VERSION, migrate, planted
 from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import JournalError
 
 T = TypeVar("T")
-
-PATIENCE: Final = 30.0
-"""Seconds to wait for another process that is writing."""
-
-SMALLEST: Final = 512
-"""Bytes; no SQLite database is smaller, and SQLite takes what is for an empty one."""
 
 INSERT: Final = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_UNLESS_UNREAD: Final = (
@@ -150,7 +142,7 @@ class SqliteJournal:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
                 raise Overtaken from None
-            raise self._explain(error) from error
+            raise explained(self.name, error) from error
         if is_boundary and not done.rowcount:
             raise Unread
         log.seq = seq
@@ -400,7 +392,7 @@ class SqliteJournal:
             with self._guard:
                 self._execute("pragma wal_checkpoint(passive)").fetchall()
         except sqlite3.Error as error:
-            raise self._explain(error) from error
+            raise explained(self.name, error) from error
 
     def _free_pages(self) -> int:
         return int(self._execute("pragma freelist_count").fetchone()[0])
@@ -409,7 +401,7 @@ class SqliteJournal:
         """Return the connection, opened, for what is not asked often: nothing is written through it."""
         with self._guard:
             if self._connection is None:
-                self._connection = self._open()
+                self._connection = File(self.path, self._read_only, self.connect).open()
                 self._execute = self._connection.execute
             return self._connection
 
@@ -437,7 +429,7 @@ class SqliteJournal:
             try:
                 return self._execute(sql, values).fetchall()
             except sqlite3.Error as error:
-                raise self._explain(error) from error
+                raise explained(self.name, error) from error
 
     @contextlib.contextmanager
     def _transaction(self, full: bool) -> Iterator[None]:  # noqa: FBT001
@@ -448,7 +440,7 @@ class SqliteJournal:
             yield
             self._execute("commit")
         except (sqlite3.Error, OverflowError) as error:  # a number that a damaged file made too large
-            raise self._explain(error) from error
+            raise explained(self.name, error) from error
 
     def _roll_back(self) -> None:
         if self._connection is not None and self._connection.in_transaction:
@@ -467,119 +459,6 @@ class SqliteJournal:
         """Stand for ``execute`` until something is asked: then open the file."""
         return self.connection().execute(*args)
 
-    def _open(self) -> sqlite3.Connection:
-        if not os.path.isdir(self.path.parent):  # noqa: PTH112  # Path.is_dir raises
-            raise JournalError(self.name, f"the folder {self.path.parent} does not exist: create it, or name another")
-        if not self._read_only:
-            try:
-                with contextlib.suppress(FileExistsError):
-                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            except OSError as error:
-                raise JournalError(
-                    self.name, f"cannot be created ({error.strerror}): name a writable folder"
-                ) from error
-        if os.path.isfile(self.path) and 0 < os.path.getsize(self.path) < SMALLEST:  # noqa: PTH113, PTH202  # as above
-            raise JournalError(self.name, CURES[sqlite3.SQLITE_NOTADB])  # SQLite would write over it
-        try:
-            return self._opened()
-        except sqlite3.Error as error:
-            raise self._explain(error) from error
-
-    def _opened(self) -> sqlite3.Connection:
-        address = self.path.as_uri()
-        if not self._read_only:
-            return self._prepared(f"{address}?mode=rw")
-        try:
-            return self._prepared(f"{address}?mode=ro")
-        except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_CANTOPEN or os.path.exists(f"{self.path}-wal"):  # noqa: PTH110
-                raise
-        return self._prepared(f"{address}?mode=ro&immutable=1")  # where SQLite cannot make its log: no writer can
-
-    def _prepared(self, address: str) -> sqlite3.Connection:
-        connection = self.connect(address, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Set the connection's rules, and see that the file is ours and of this version."""
-        connection.execute("pragma trusted_schema = off")
-        version = self._version(connection)
-        if version == VERSION:
-            self._refuse_planted(connection)
-        if self._read_only:
-            if not version:
-                raise JournalError(
-                    self.name, "is empty: no saga has written to it yet; name another with --db or store="
-                )
-            if version < VERSION:
-                reason = (
-                    f"is of an older sagadsl (schema {version}): the next saga that writes to it brings it up to date"
-                )
-                raise JournalError(self.name, reason)
-            return
-        if self._write_ahead(connection, is_new=not version) != "wal":
-            raise JournalError(self.name, "its file system cannot hold a write-ahead log: use a local disk")
-        connection.execute("pragma journal_size_limit = 67108864")
-        if sys.platform == "darwin":  # a plain fsync there does not reach the disk
-            connection.execute("pragma fullfsync = 1")  # pragma: no cover
-        if version < VERSION:
-            migrate(connection)
-            self._refuse_planted(connection)
-
-    def _refuse_planted(self, connection: sqlite3.Connection) -> None:
-        what = planted(connection)
-        if what is not None:
-            reason = (
-                f"its schema is not that of sagadsl ({what}): nothing was written; if you made that, drop it, else "
-                "restore a backup, or name another file with store="
-            )
-            raise JournalError(self.name, reason)
-
-    def _write_ahead(self, connection: sqlite3.Connection, *, is_new: bool) -> str:
-        """Switch to the write-ahead log, a new file to one that can shrink; return the mode that the file then has.
-
-        While another process creates the file SQLite refuses the switch at once, whatever the timeout; a transaction
-        waits for it, so that the next try finds the switch done.
-        """
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                if is_new:
-                    connection.execute("pragma auto_vacuum = incremental")
-                return str(connection.execute("pragma journal_mode = wal").fetchone()[0])
-            except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-            connection.execute("begin immediate")
-            connection.execute("rollback")
-
-    def _version(self, connection: sqlite3.Connection) -> int:
-        connection.execute("begin")  # one look: another process may be creating the file
-        application = connection.execute("pragma application_id").fetchone()[0]
-        version = int(connection.execute("pragma user_version").fetchone()[0])
-        objects = connection.execute("select count(*) from sqlite_schema").fetchone()[0]
-        connection.execute("commit")
-        if application != APPLICATION_ID or not version:
-            if application or objects:
-                raise JournalError(self.name, "is another program's database: name a file of its own with store=")
-            return 0
-        if version > VERSION:
-            raise JournalError(
-                self.name, f"was written by a newer sagadsl (schema {version}, this one reads {VERSION}): upgrade it"
-            )
-        return version
-
-    def _explain(self, error: Exception) -> JournalError:
-        is_text = not _code(error) and "decode" in str(error)  # Python's own error: bytes that are no text
-        code = sqlite3.SQLITE_CORRUPT if is_text else _code(error)
-        cure = CURES.get(code, "nothing was lost; the run can go on once it is mended")
-        return JournalError(self.name, f"{error}: {cure}")
-
     def _forget(self) -> None:
         self._connection, self._execute, self._full = None, self._first_execute, None
 
@@ -589,22 +468,6 @@ class SqliteJournal:
         self._guard = threading.RLock()
         self._together, self._main = Together(self.name, self._guard, self._write), main_thread().ident
         self._forget()
-
-
-CURES: Final = {
-    sqlite3.SQLITE_NOTADB: "this file is no SQLite database; name another with store=",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a backup, or `sqlite3 FILE .recover`",
-    sqlite3.SQLITE_FULL: "free some space, then run the program again: it goes on where it stopped",
-    sqlite3.SQLITE_BUSY: f"another program held the file for more than {PATIENCE:g} s",
-    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
-    sqlite3.SQLITE_CANTOPEN: "see that the folder exists and is readable and writable",
-    sqlite3.SQLITE_IOERR: "the disk or a limit on the file's size refused; see to it, then run the program again",
-}
-
-
-def _code(error: Exception) -> int:
-    """Return what SQLite calls an error, 0 where it is not SQLite's."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 KINDS: Final = {str(kind): kind for kind in Kind}
