@@ -116,22 +116,22 @@ class Runtime(Opening):
         """
         journal = self.journal()
         tenure = Tenure()
-        reason = scope = None
         try:
             row, _ = claim(tenure, journal, self._row(run_id, journal))
             entries = journal.entries(row.number)
             scope = self._load(None, row, journal, entries=entries)
-            if interruptions(entries) >= times and scope.status in {Status.OPEN, Status.COMPENSATING}:
-                queue(scope, Kind.TAKEN, owner())
-                self._watch(scope)
-                self.drivers[0](leave_to_a_person(scope, times))
-        except Stop as stop:
-            reason = stop.reason
+            try:
+                if interruptions(entries) >= times and scope.status in {Status.OPEN, Status.COMPENSATING}:
+                    queue(scope, Kind.TAKEN, owner())
+                    self._watch(scope)
+                    self.drivers[0](leave_to_a_person(scope, times))
+            except Stop as stop:
+                return stop.reason
+            finally:
+                detach(scope.run)
         finally:
             tenure.end()
-            if scope is not None:
-                detach(scope.run)
-        return reason
+        return None
 
     def rehearse(self, run_id: str, request: Request) -> DryRun:
         """Say what a request to compensate would do."""
