@@ -74,10 +74,10 @@ def held(runtime):
 def test_a_ctrl_c_at_any_place_leaves_nothing_behind(trip, colour, runtime, monkeypatch, fails):
     """No run stays held, no scope current; called again in the same process it comes to its end.
 
-    At each place if SAGADSL_SWEEP=full, else at every seventh, from one that the seed gives.
+    At each place if SAGADSL_SWEEP=all, else at every seventh, from one that the seed gives.
     """
     wanted = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
-    stride = 1 if wanted == "full" else 7
+    stride = 1 if wanted == "all" else 7
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # one that comes where Python itself cleans up
     colour.call(trip, 0, False)  # the file is made
     wrong = []
@@ -106,10 +106,10 @@ def test_a_ctrl_c_at_any_place_leaves_nothing_behind(trip, colour, runtime, monk
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Ctrl-C cannot be sent to a thread here")
 def test_a_real_ctrl_c_around_a_commit_leaves_what_the_file_says(make_runtime, world):
-    """4,000 of them if SAGADSL_SWEEP=full: each comes at another moment, and the process goes on with what it has."""
+    """4,000 of them if SAGADSL_SWEEP=all: each comes at another moment, and the process goes on with what it has."""
     runtime = make_runtime(durability="process")
     main, dice = threading.main_thread().ident, random.Random(1)  # noqa: S311
-    times, interrupted = 4000 if os.environ.get("SAGADSL_SWEEP") == "full" else 200, 0
+    times, interrupted = 4000 if os.environ.get("SAGADSL_SWEEP") == "all" else 200, 0
     is_on, is_over = threading.Event(), threading.Event()
 
     @sagadsl.step(compensate=None, name="work")

@@ -18,7 +18,7 @@ import sagadsl
 from tests.crash.owners import counting
 
 ROOT = Path(sagadsl.__file__).parents[1]
-IS_FULL = os.environ.get("SAGADSL_SWEEP") == "full"
+IS_WHOLE = os.environ.get("SAGADSL_SWEEP") == "all"
 KILLED = -signal.SIGKILL
 
 
@@ -182,7 +182,7 @@ print(parent())
 
 def test_many_processes_on_one_file_lose_nothing(start, tmp_path):
     """Without an error of a lock reaching anybody."""
-    processes, runs, steps = (8, 8, 500) if IS_FULL else (4, 3, 40)
+    processes, runs, steps = (8, 8, 500) if IS_WHOLE else (4, 3, 40)
     started = [start("count", process, runs, steps) for process in range(processes)]
     assert [ended(process)[:2] for process in started] == [(0, "done")] * processes
     assert rows(tmp_path, "select count(*), count(distinct number) from entries where kind = 'done'") == [
@@ -210,7 +210,7 @@ def test_a_foreign_writer_that_holds_the_file_too_long_costs_a_run_nothing(tmp_p
 
 def test_a_crowd_of_which_one_is_killed_again_and_again_is_finished(start, tmp_path):
     """Threads with event loops, in processes that are killed; then everything that was left is gone on with."""
-    processes, threads, runs, steps, kills = (3, 20, 10, 20, 8) if IS_FULL else (3, 4, 3, 15, 2)
+    processes, threads, runs, steps, kills = (3, 20, 10, 20, 8) if IS_WHOLE else (3, 4, 3, 15, 2)
     dice = random.Random(os.environ.get("SAGADSL_SWEEP", "crowd"))  # noqa: S311
     commands = [("crowd", process, threads, runs, steps) for process in range(processes)]
     started = {process: start(*commands[process]) for process in range(processes)}

@@ -1,6 +1,6 @@
 """Sagas of every form, really killed before and after everything that they do, then resumed or compensated and judged.
 
-``SAGADSL_SWEEP=full`` plays every case; else a sample is played that the seed gives, which ``SAGADSL_SWEEP=<seed>``
+``SAGADSL_SWEEP=all`` plays every case; else a sample is played that the seed gives, which ``SAGADSL_SWEEP=<seed>``
 plays again.
 """
 
@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WANTED = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
-IS_FULL = WANTED == "full"
+IS_WHOLE = WANTED == "all"
 DICE = random.Random(WANTED)  # noqa: S311
 PROGRAMS = ("sync", "coloured", "nested", "caught", "retried", "late", "probed", "gathered")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # SIGKILL loses nothing there either, and a sync costs nothing
@@ -52,7 +52,7 @@ class Runners:
 
     def wrong(self, cases, sample):
         """Play cases, or a sample of them; return what the judge says, by case."""
-        chosen = cases if IS_FULL or len(cases) <= sample else DICE.sample(cases, sample)
+        chosen = cases if IS_WHOLE or len(cases) <= sample else DICE.sample(cases, sample)
         assert chosen
         with ThreadPoolExecutor(len(self.processes)) as pool:
             answers = list(pool.map(self.play, chosen))
@@ -120,12 +120,12 @@ def test_a_failing_saga_killed_anywhere_can_be_compensated_by_its_id(runners):
 @pytest.mark.parametrize("fail", [False, True])
 def test_a_recovery_that_is_killed_too_is_recovered(runners, verb, fail):
     """Two kills, at parts of the way that the seed gives."""
-    assert runners.wrong(several(2, 40 if IS_FULL else 1, verb=verb, fail=fail), 10) == {}
+    assert runners.wrong(several(2, 40 if IS_WHOLE else 1, verb=verb, fail=fail), 10) == {}
 
 
 @pytest.mark.parametrize("verb", ["call", "compensate"])
 def test_three_kills_are_survived(runners, verb):
-    assert runners.wrong(several(3, 40 if IS_FULL else 1, verb=verb, fail=True), 8) == {}
+    assert runners.wrong(several(3, 40 if IS_WHOLE else 1, verb=verb, fail=True), 8) == {}
 
 
 def test_the_making_of_the_journal_can_be_killed_anywhere(runners):
