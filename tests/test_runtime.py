@@ -557,9 +557,9 @@ def contested(saga_, runtime, make_runtime):
         full=False,
         row=sagadsl._core.values.RunRow(0, row.id, 1, row.saga, row.program, row.arguments_digest, 1),
     )
-    sagadsl._dsl.sagas.run_root(
-        lambda: first, sagadsl._dsl.sagas.Calling(saga_._self_spec, sagadsl._core.settings.Options(), runtime,
-                                                  lambda: saga_.plain(1), sagadsl._dsl.sagas.as_call)
+    sagadsl._dsl.running.run_root(
+        lambda: first, sagadsl._dsl.running.Calling(saga_._self_spec, sagadsl._core.settings.Options(), runtime,
+                                                  lambda: saga_.plain(1), sagadsl._dsl.outcomes.as_call)
     )  # fmt: skip
 
 

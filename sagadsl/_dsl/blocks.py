@@ -37,11 +37,11 @@ from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.session import SESSION, program_at
 from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.values import Status, StepInfo, StepStatus
-from sagadsl._dsl import sagas, steps, unended
+from sagadsl._dsl import running, sagas, steps, unended
 from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.options import known_options
 from sagadsl._dsl.outcomes import as_call
-from sagadsl._dsl.sagas import Calling
+from sagadsl._dsl.running import Calling
 from sagadsl._dsl.undecorated import StepOptions, as_compensation, as_step
 from sagadsl.errors import Fault, ReplayError, Stop, UsageError
 
@@ -62,7 +62,7 @@ class Block:
 
     def __init__(self, spec: SagaSpec, options: Options) -> None:
         self._spec, self._options = spec, options
-        self._runtime = sagas.runtime_of(spec, options)
+        self._runtime = running.runtime_of(spec, options)
         self._calling = Calling(spec, options, self._runtime, _no_body, as_call)
         self._scope: Scope | None = None  # while this handle has its run open, or stands in its record
         self._last: Scope | None = None  # the same, and afterwards too
@@ -182,7 +182,7 @@ class Block:
             self._let_go()
             return error.reason
         if scope is not None and not isinstance(error, Exception):
-            sagas.interrupted(scope, error)
+            running.interrupted(scope, error)
             if scope.run.stop is not None:
                 self._let_go()
         return error
@@ -256,14 +256,14 @@ class Block:
         if scope.slot is not None:
             scope.run.drivers[0](descend(scope.slot))
             if scope.has_failed:  # on record: raised again, and the body need not run
-                self._come_out(scope, sagas.leave(scope, self._calling, None, None), None)
+                self._come_out(scope, running.leave(scope, self._calling, None, None), None)
         self._stand_in(scope)
         return self
 
     def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
         scope = self._end()
         try:
-            ended = sagas.leave(scope, self._calling, None, error)
+            ended = running.leave(scope, self._calling, None, error)
         finally:
             self._let_go()
         return self._come_out(scope, ended, error)
@@ -273,14 +273,14 @@ class Block:
         if scope.slot is not None:
             await scope.run.drivers[1](descend(scope.slot))
             if scope.has_failed:  # as above
-                self._come_out(scope, await sagas.aleave(scope, self._calling, None, None), None)
+                self._come_out(scope, await running.aleave(scope, self._calling, None, None), None)
         self._stand_in(scope)
         return self
 
     async def __aexit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
         scope = self._end()
         try:
-            ended = await sagas.aleave(scope, self._calling, None, error)
+            ended = await running.aleave(scope, self._calling, None, error)
         finally:
             self._let_go()
         return self._come_out(scope, ended, error)
@@ -319,7 +319,7 @@ class Block:
         if self._scope is not None:
             msg = f"{self._spec.name} was begun outside of {here.name}: inside it a block takes a run of its own"
             raise UsageError(msg)
-        slot = sagas.child_of(here, self._spec, {}, None, self._options)
+        slot = running.child_of(here, self._spec, {}, None, self._options)
         assert slot.child is not None  # noqa: S101  # `child_of` made it
         return slot.child
 
@@ -363,7 +363,7 @@ class Block:
             raise self._compensates(scope)
         scope.free()
         try:
-            ended = sagas.leave(scope, self._calling, value, None)
+            ended = running.leave(scope, self._calling, value, None)
         finally:
             self._let_go()
         if isinstance(ended, Ended):
@@ -417,7 +417,7 @@ class Block:
     async def _acompensated(self, work: Awaitable[Run]) -> Run:
         """Await compensation to its end, whoever is cancelled meanwhile."""
         try:
-            return self._compensated(await sagas.shielded(work))
+            return self._compensated(await running.shielded(work))
         except BaseException:
             self._let_go()
             raise

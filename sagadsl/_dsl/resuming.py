@@ -21,7 +21,8 @@ from sagadsl._core.runtime import Run, Runtime
 from sagadsl._core.scope import CURRENT
 from sagadsl._core.values import Completed, Outcome
 from sagadsl._dsl.outcomes import as_outcome, outcome
-from sagadsl._dsl.sagas import BoundSaga, Saga, SagaFunction, runtime_of
+from sagadsl._dsl.running import runtime_of
+from sagadsl._dsl.sagas import BoundSaga, Saga, SagaFunction
 from sagadsl.errors import RunLockedError, UsageError
 
 log = logging.getLogger("sagadsl")

@@ -1,0 +1,326 @@
+"""A saga from its call to its end: its run is opened, its body is run as the current position, what came out settled.
+
+A saga called inside another is a child in that one's run; all else is the same. The two colours differ in who awaits,
+nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+
+from sagadsl._core import threads
+from sagadsl._core.codec import Unstorable
+from sagadsl._core.definition import SagaSpec, key_of, literal
+from sagadsl._core.drive import asettled, cancellations, is_in_thread, when_settled
+from sagadsl._core.flow import PRESSED, Ended, descend, settle
+from sagadsl._core.history import altered, recorded_files
+from sagadsl._core.ownership import Tenure
+from sagadsl._core.runtime import Opened, Runtime, default_runtime, unstorable_argument
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.settings import Options
+from sagadsl._core.supply import asupply, supply
+from sagadsl._core.values import Status
+from sagadsl._dsl.kernel import HeedingStop
+from sagadsl._dsl.steps import is_async_body, misplaced
+from sagadsl.errors import (
+    CompensationError,
+    ReplayError,
+    RunCancelledError,
+    Stop,
+    UsageError,
+    to_run_again,
+    to_type,
+)
+
+log = logging.getLogger("sagadsl")
+
+Finish = Callable[[Runtime, OpenRun | None, Ended | BaseException], Any]
+"""What is made of a saga that has ended: its value for a call, or an outcome."""
+
+
+def runtime_of(spec: SagaSpec, options: Options) -> Runtime:
+    """Return the runtime of a call, at the store that the call or the saga names."""
+    runtime: Runtime = options.runtime or spec.runtime or default_runtime
+    store = options.store if options.store is not None else spec.store
+    return runtime if store is None else runtime.at(runtime.journal(store))
+
+
+# -- a run of its own --------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False, repr=False)
+class Calling:
+    """One call of a saga: its body with arguments bound, and what is made of its end."""
+
+    spec: SagaSpec
+    options: Options
+    runtime: Runtime
+    body: Callable[[], Any]
+    finish: Finish
+    tenure: Tenure = attrs.field(factory=Tenure)
+
+    def pauses(self, scope: Scope) -> bool:
+        """Tell whether a failure is for a person to decide."""
+        own = scope.spec.on_failure if scope.spec else None
+        return (self.options.on_failure or own or self.runtime.on_failure) == "pause"
+
+    def open(self, stored: dict[str, Any]) -> Opened:
+        """Open a run; one that an earlier process left stuck has ended like others."""
+        try:
+            return self.runtime.open(self.spec, stored, self.options, self.tenure)
+        except CompensationError as error:
+            return Opened(ended=error)
+
+    def close(self, scope: Scope | None) -> None:
+        """Let go of what is held, once nothing of it is under way; without a scope, of what opening had come to hold.
+
+        A Ctrl-C may come between any two of our lines. So this is called in a ``finally``, and once more in another
+        one around it, for which nothing is left to do but what the first had not done.
+        """
+        if scope is None:
+            self.tenure.end()
+        else:
+            when_settled(scope, functools.partial(self.runtime.close, scope.run))
+
+
+def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: Any, kwargs: Any, finish: Finish) -> Any:
+    """Run a saga (*target*: function and instance), as a run of its own or as a child of the one around it."""
+    __tracebackhide__ = True
+    wrapped, instance = target
+    here = CURRENT.get()
+    if here is not None and (type(here) is not Scope or (spec.is_async and not is_async_body(here))):
+        raise misplaced(spec, here)
+    stored, live = spec.parameters.split(spec.parameters.bind(args if instance is None else (instance, *args), kwargs))
+    calling = Calling(spec, options, runtime_of(spec, options), functools.partial(wrapped, *args, **kwargs), finish)
+    slot = child_of(here, spec, stored, live, options) if isinstance(here, Scope) else None
+    if not spec.is_async:
+        return run_root(functools.partial(calling.open, stored), calling) if slot is None else run_child(slot, calling)
+    made: Any = arun_root(stored, calling) if slot is None else arun_child(slot, calling)
+    made.__qualname__ = spec.name  # as for steps
+    return made
+
+
+def run_root(opens: Callable[[], Opened], calling: Calling) -> Any:
+    """Run a saga of its own, in a ``def``."""
+    __tracebackhide__ = True
+    scope = None
+    try:
+        opened = opens()
+        scope = opened.scope
+        if scope is None:
+            return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+        threads.begin(scope.run)
+        files = None if scope.run.is_new else recorded_files(scope)
+        wrong = altered(scope, files) if files else None
+        ended = wrong or leave(scope, calling, *enter(scope, calling.body))
+    finally:
+        try:
+            calling.close(scope)
+        finally:
+            calling.close(scope)
+    return calling.finish(calling.runtime, scope.run, ended)
+
+
+async def arun_root(stored: dict[str, Any], calling: Calling) -> Any:
+    """Run a saga of its own, in an ``async def``."""
+    __tracebackhide__ = True
+    with HeedingStop():
+        return await arun_opened(functools.partial(calling.open, stored), calling)
+
+
+async def arun_opened(opens: Callable[[], Opened], calling: Calling) -> Any:
+    """Open a saga and run it, in an ``async def``."""
+    __tracebackhide__ = True
+    scope = None
+    try:
+        opened = opens()
+        scope = opened.scope
+        if scope is None:
+            return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+        threads.begin(scope.run)
+        files = None if scope.run.is_new else recorded_files(scope)
+        wrong = await asyncio.to_thread(altered, scope, files) if files else None
+        ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
+    finally:
+        try:
+            calling.close(scope)
+        finally:
+            calling.close(scope)
+    return calling.finish(calling.runtime, scope.run, ended)
+
+
+def enter(scope: Scope, body: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Run a body; return its value, or what it raised."""
+    around = CURRENT.get()
+    try:
+        CURRENT.set(scope)  # inside, for a Ctrl-C may come as soon as it is set
+        return body(), None
+    except BaseException as error:  # noqa: BLE001  # settle decides
+        return None, error
+    finally:
+        CURRENT.set(around)
+
+
+async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any, BaseException | None]:
+    """Run a body; return its value, or what it raised."""
+    around = CURRENT.get()
+    try:
+        CURRENT.set(scope)
+        return await body(), None
+    except BaseException as error:  # noqa: BLE001  # settle decides
+        return None, error
+    finally:
+        CURRENT.set(around)
+
+
+def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
+    """Settle a saga; return how it ended, or why its run stopped."""
+    try:
+        if lacks(scope, error):
+            supply(scope, calling.runtime.provided)
+        flow = settle(scope, value, error, calling.pauses(scope))
+        ended: Ended = scope.run.drivers[0](flow)
+    except Stop as stop:
+        if is_cancelled(scope, stop):
+            return leave(scope, calling, None, stop)
+        return stopped(scope, stop)
+    except BaseException as raised:  # noqa: BLE001  # an interruption
+        return interrupted(scope, raised)
+    return ended
+
+
+async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
+    """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
+    try:
+        if lacks(scope, error):
+            await asupply(scope, calling.runtime.provided)
+        flow = settle(scope, value, error, calling.pauses(scope))
+        compensates = scope.status is Status.COMPENSATING and not isinstance(error, PRESSED)
+        compensates = (compensates or isinstance(error, Exception | Stop)) and not scope.left
+        work = scope.run.drivers[1](flow)
+        ended: Ended = await (shielded(work) if compensates else work)
+    except Stop as stop:
+        if is_cancelled(scope, stop):
+            return await aleave(scope, calling, None, stop)
+        return stopped(scope, stop)
+    except BaseException as raised:  # noqa: BLE001  # an interruption
+        if scope.slot is not None:
+            scope.slot.cancellations = cancellations()
+        interrupted(scope, raised)
+        if scope.parent is None and isinstance(raised, asyncio.CancelledError) and is_in_thread(scope):
+            with contextlib.suppress(asyncio.CancelledError):
+                await shielded(asettled(scope, is_in_thread))  # it cannot be cut off: its outcome is recorded first
+        return raised
+    return ended
+
+
+def is_cancelled(scope: Scope, stop: Stop) -> bool:
+    """Tell whether a saga was cancelled just before its value was on record: it is left once more, to compensate."""
+    return scope.parent is None and isinstance(stop.reason, RunCancelledError) and scope.run.stop is None
+
+
+def lacks(scope: Scope, error: BaseException | None) -> bool:
+    """Tell whether something may be owed that the body did not bind: it ran only as far as the record goes."""
+    return scope.status is Status.COMPENSATING and scope.run.stop is None and not isinstance(error, PRESSED)
+
+
+async def shielded(work: Awaitable[Any]) -> Any:
+    """Await *work* to its end, whoever is cancelled meanwhile, and only then let the cancellation through."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except BaseException:  # noqa: BLE001  # the task's own: its result tells
+            break
+    if cancelled is not None and not task.cancelled() and task.exception() is None:
+        raise cancelled
+    return task.result()
+
+
+def stopped(scope: Scope, stop: Stop) -> BaseException:
+    """Return why a run stopped. Inside a parent it goes on up as it came, whatever bodies do with it."""
+    return stop if scope.parent is not None else stop.reason
+
+
+def interrupted(scope: Scope, error: BaseException) -> BaseException:
+    """Say how to go on with a run that was interrupted, and let the interruption through.
+
+    Nothing more of the saga starts. Whether it has an end depends on whether the body around it survives; a
+    compensation that was cut off nobody survives: the run stops, and goes on there.
+    """
+    run = scope.run
+    if isinstance(error, Exception):
+        return error
+    scope.closing = True
+    if scope.slot is not None and scope.status is not Status.COMPENSATING:
+        run.cut.append((scope.slot, error))
+    else:
+        run.halt(error)
+    if scope.parent is None and not run.is_new:
+        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+
+        shown, store = short_id(run.id), run.journal.name
+        key = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
+        at = f" at {key}" if key else ""
+        or_else = "" if scope.spec is None or scope.spec.function is None else f", or {to_type('resume', shown, store)}"
+        log.warning(
+            "%s interrupted%s. Go on: %s%s   Compensate: %s",
+            shown, at, to_run_again(), or_else, to_type("compensate", shown, store), extra={"run": run.id},
+        )  # fmt: skip
+    return error
+
+
+# -- children ---------------------------------------------------------------------------------------------------------
+
+
+def child_of(
+    parent: Scope, spec: SagaSpec, stored: dict[str, Any], live: dict[str, Any] | None, options: Options
+) -> Slot:
+    """Return the slot of a child saga, with its scope."""
+    run = parent.run
+    if options.id is not None:
+        msg = f"{spec.name}: a saga inside {parent.name} is part of its run and has no id of its own; use key="
+        raise UsageError(msg)
+    try:
+        text = run.codec.encode(stored)
+    except Unstorable as why:
+        raise unstorable_argument(spec.name, why) from None
+    key = spec.key if options.key is None else literal(options.key)
+    slot = parent.call(spec.name, spec.definition, text, None if key is None else key_of(key, stored, spec.name))
+    if slot.seq and slot.child is None:
+        raise run.halt(ReplayError(run.id, parent.path, (slot.local_key,), (spec.name,), f"{spec.name} was a step"))
+    slot.live = live
+    if slot.child is None:
+        slot.child = Scope(run, spec, spec.name, slot.key, parent, slot)
+    slot.child.spec = spec
+    return slot
+
+
+def run_child(slot: Slot, calling: Calling) -> Any:
+    """Run a child saga, in a ``def``."""
+    __tracebackhide__ = True
+    child = slot.child
+    assert child is not None  # noqa: S101  # `child_of` made it
+    slot.run.drivers[0](descend(slot))
+    came = (None, None) if child.has_failed else enter(child, calling.body)
+    return calling.finish(calling.runtime, slot.run, leave(child, calling, *came))
+
+
+async def arun_child(slot: Slot, calling: Calling) -> Any:
+    """Run a child saga, in an ``async def``."""
+    __tracebackhide__ = True
+    child = slot.child
+    assert child is not None  # noqa: S101  # `child_of` made it
+    await slot.run.drivers[1](descend(slot))
+    came = (None, None) if child.has_failed else await aenter(child, calling.body)
+    return calling.finish(calling.runtime, slot.run, await aleave(child, calling, *came))
