@@ -151,6 +151,7 @@ def test_the_options_of_a_saga_are_these():
         "store",
         "durability",
         "version",
+        "notify",
         "runtime",
     }
     using = {"id", "key", "store", "resume", "durability", "on_failure", "steal", "rerun", "runtime"}

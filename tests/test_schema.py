@@ -9,7 +9,7 @@ from sagadsl._core import schema
 
 COLUMNS = {
     "runs": "id saga status cause parent generation started updated ended arguments result error program "
-    "cancel_requested",
+    "cancel_requested notify_owed",
     "steps": "run generation seq step name status attempts arguments result error compensation started ended",
     "compensations": "run generation step compensation status attempts error skipped started ended",
     "timeline": "run generation seq at step event attempt arguments result",
@@ -66,7 +66,7 @@ def test_unfinished_runs_are_found_by_an_index(file):
 @pytest.mark.parametrize(
     "statement",
     [
-        "insert into run values (1, 'a', 1, 's', 'p', 'd', 'noon', null, 0)",
+        "insert into run values (1, 'a', 1, 's', 'p', 'd', 'noon', null, 0, null)",
         "insert into entries values (1, 1, null, 0, '', null, null, 0, null, null, null, null, null)",
         "insert into letters values (null, 1, 0, x'00', null, null)",
     ],

@@ -93,9 +93,9 @@ def test_a_read_only_call_has_an_outcome_without_an_intent():
 
 
 def test_nothing_follows_a_compensated_step_and_a_done_one_is_only_compensated():
-    """What is recorded stands; what a cut-off body got instead of it may still be said."""
+    """What is recorded stands; what a cut-off body got instead of it may still be said, and who was told."""
     assert following(STEPS, StepStatus.COMPENSATED) == []
-    assert following(SCOPES, Status.COMPENSATED) == [Kind.LEFT]
+    assert following(SCOPES, Status.COMPENSATED) == [Kind.LEFT, Kind.NOTIFIED, Kind.NOTIFY_ERROR]
     compensation = [Kind.COMPENSATION_INTENT, Kind.COMPENSATION_ERROR]
     assert following(STEPS, StepStatus.DONE) == sorted([*compensation, Kind.CANCELLED])
 

@@ -298,7 +298,7 @@ def test_a_row_that_has_no_shape_is_damage(golden):
 def test_many_damaged_runs_are_counted(golden):
     path = golden()
     more = "with recursive n(x) as (values (1) union all select x + 1 from n where x < 10) "
-    more += "insert into run select null, 'r' || x, 1, 's', 'p', 'd', 1, null, 0 from n"
+    more += "insert into run select null, 'r' || x, 1, 's', 'p', 'd', 1, null, 0, null from n"
     found = examined(golden(more, name="many.db"))["runs"]
     assert found.told.endswith("; and 2 more")
     assert examined(path)["runs"].status == "good"

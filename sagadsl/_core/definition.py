@@ -163,6 +163,7 @@ class SagaSpec:
     store: Any = None
     durability: str | None = None
     version: str | None = None
+    notify: Callable[[Any], Any] | None = None
     runtime: Any = None
     definition: str = ""
 
@@ -172,6 +173,8 @@ class SagaSpec:
             facts["block"] = True
         if self.version is not None:
             facts["version"] = self.version
+        if self.notify is not None:
+            facts["notify"] = True
         self.definition = json.dumps(facts, separators=(",", ":"))
 
 

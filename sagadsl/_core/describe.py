@@ -68,6 +68,8 @@ def outline(scope: Scope, codec: Codec) -> dict[str, Any]:
         "error": stored_fault(scope.fault, codec),
         "started": as_time(scope.started),
         "ended": as_time(scope.ended) if scope.ended and scope.status.is_terminal else None,
+        "notified": as_time(scope.notified) if scope.notified else None,
+        "notify_error": stored_fault(scope.notify_fault, codec),
     }
 
 

@@ -341,8 +341,10 @@ def commit(run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
         full = entry.kind in run.full or run.is_new
         earlier = run.pending
         entries = [*earlier, entry]
-        told = [FINISHED[each.kind] for each in entries if not each.step and each.kind in FINISHED]
-        run.journal.commit(run.log, entries, full=full, row=row, finished=told[-1] if told else None, read=read)
+        ends = [FINISHED[each.kind] for each in entries if not each.step and each.kind in FINISHED]
+        finished = ends[-1] if ends else None
+        untold = False if entry.kind is Kind.NOTIFIED else finished if run.notifies else None
+        run.journal.commit(run.log, entries, full=full, row=row, finished=finished, untold=untold, read=read)
         run.pending, run.is_new = [], False
     return earlier
 

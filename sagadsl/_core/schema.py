@@ -30,9 +30,11 @@ TABLES: Final = (
         started integer not null,
         finished integer,
         thefts integer not null default 0,
+        untold integer,
         unique (id, generation)
     ) strict""",
     "create index run_unfinished on run (saga, arguments_digest) where finished is null",
+    "create index run_untold on run (saga, arguments_digest) where untold is not null",
     """create table entries (
         number integer not null references run (number),
         seq integer not null,
@@ -95,7 +97,8 @@ VIEWS: Final = {
                 end as error,
             run.program,
             exists (select 1 from letters where letters.number = scopes.number and letters.kind = 'cancel'
-                and letters.seq is null) as cancel_requested
+                and letters.seq is null) as cancel_requested,
+            run.untold is not null and scopes.step = '' as notify_owed
         from scopes join run using (number)
             left join entries last on last.number = scopes.number and last.seq = scopes.last
             left join entries why on why.number = scopes.number and why.seq = scopes.why""",  # noqa: S608  # nothing of it comes from outside

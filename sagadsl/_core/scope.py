@@ -81,7 +81,7 @@ class OpenRun:
     bodies, which run again, have not made again yet, in the order in which they were made first. *pending* entries (the
     run's opening, a take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the
     genuine one. *thread* is where the run was opened, 0 where it is only looked at. *opening* is its first entry.
-    *watched* are those of the *observers* that look at this run alone.
+    *watched* are those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends.
     """
 
     row: RunRow
@@ -99,6 +99,7 @@ class OpenRun:
     opening: Entry | None = None
     pending: list[Entry] = field(factory=list)
     is_new: bool = True
+    notifies: bool = False
     stop: BaseException | None = None
     cut: list[tuple[Slot, BaseException]] = field(factory=list)
     copies: dict[int, tuple[BaseException, BaseException, Slot]] = field(factory=dict)
@@ -384,7 +385,8 @@ class Past:
 class Scope:
     """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal.
 
-    *until* is the place among its intents to which a person has it compensated, 0: all of it.
+    *until* is the place among its intents to which a person has it compensated, 0: all of it. *notified* is when its
+    saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last.
     """
 
     run: OpenRun
@@ -403,6 +405,8 @@ class Scope:
     until: int = 0
     started: int = 0
     ended: int = 0
+    notified: int = 0
+    notify_fault: str | None = None
     slots: list[Slot] = field(factory=list)
     past: Past | None = None
     counts: dict[str, int] = field(factory=dict)
@@ -432,7 +436,12 @@ class Scope:
         elif entry.kind is Kind.RESUMED:
             self.cause = self.fault = self.result = None
             self.completed = False
+        elif entry.kind is Kind.NOTIFIED:
+            self.notified, self.notify_fault = entry.at, None
+        elif entry.kind is Kind.NOTIFY_ERROR:
+            self.notify_fault = entry.result
         elif entry.kind not in SAYS_NOTHING:
+            self.notified, self.notify_fault = 0, None
             told = json.loads(entry.result or "{}")
             self.cause = Cause(told["cause"]) if "cause" in told else self.cause
             self.paused_by, self.ended = tuple(told.get("again", ())), entry.at

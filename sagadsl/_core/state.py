@@ -35,6 +35,7 @@ SCOPES: Final[dict[tuple[Status | None, Kind], Status]] = {
     (S.COMPENSATION_FAILED, K.COMPENSATING): S.COMPENSATING,
     (S.COMPENSATION_FAILED, K.COMPENSATION_FAILED): S.COMPENSATION_FAILED,  # a child's, again
     (S.COMPENSATION_FAILED, K.COMPENSATED): S.COMPENSATED,  # a child, with its parent
+    **{(ended, kind): ended for ended in (S.COMPLETED, S.COMPENSATED) for kind in (K.NOTIFIED, K.NOTIFY_ERROR)},
     (S.OPEN, K.REFUSED): S.OPEN,
     (S.OPEN, K.LEFT): S.OPEN,  # what it owes is its parent's to compensate
     (S.COMPENSATED, K.LEFT): S.COMPENSATED,  # the cancellation came while it compensated, and came out of it

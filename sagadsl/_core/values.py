@@ -30,6 +30,8 @@ class Kind(StrEnum):
     COMPENSATION_FAILED = "compensation_failed"
     REFUSED = "refused"  # a letter that came too late: the run has passed its pivot and only goes forward
     LEFT = "left"  # a child that was cut off by an interruption which the body around it survived
+    NOTIFIED = "notified"  # the saga's `notify` was called with how the run ended, and returned
+    NOTIFY_ERROR = "notify_error"  # it raised, and is owed its call as before
 
     INTENT = "intent"
     DONE = "done"
@@ -119,7 +121,8 @@ class RunRow:
     """What identifies a run in the file: one row of table ``run``.
 
     *thefts* counts take-overs by force from a living owner. Each moves the lock to another place: the old owner keeps
-    the old one, which means nothing any more.
+    the old one, which means nothing any more. *untold* is 1 where the run has ended and its saga's ``notify`` is owed
+    the call that says how.
     """
 
     number: int
@@ -131,6 +134,7 @@ class RunRow:
     started: int
     finished: int | None = None
     thefts: int = 0
+    untold: int | None = None
 
     @property
     def lock(self) -> int:
@@ -203,7 +207,9 @@ class RunInfo:
     *compensations* are the keys of the calls whose compensation was begun, in that order, and *stack* is what would be
     compensated now, the first to be compensated first. *owner* is the process that opened or last took the run over;
     *is_live* says whether a living process holds it. *pivot* is the step from which the run can only go forward, once
-    it is done. *cancel_requested*: somebody has asked for that, and nobody has acted on it yet.
+    it is done. *cancel_requested*: somebody has asked for that, and nobody has acted on it yet. *notify_owed*: it has
+    ended, and the saga's ``notify`` is still to be called with that; *notified* is when it was, *notify_error* what it
+    raised when it was called last.
     """
 
     id: str
@@ -223,6 +229,9 @@ class RunInfo:
     owner: str = ""
     is_live: bool = False
     cancel_requested: bool = False
+    notify_owed: bool = False
+    notified: datetime | None = None
+    notify_error: Fault | None = None
     started: datetime | None = None
     ended: datetime | None = None
     kept: dict[str, str] = field(factory=dict)

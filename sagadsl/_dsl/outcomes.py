@@ -82,7 +82,7 @@ def as_call(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException)
         return ended.value
     error = ended.error
     if error is None:
-        raise RunConflictError(run.id, "was compensated on request; using(rerun=True) runs it afresh")
+        raise on_request(run)
     text = told(run, ended)
     is_usage = isinstance(error, UsageError)
     add_note(error, text if is_usage else Told(text, runtime, run, attrs.evolve(ended, error=None)))
@@ -111,9 +111,10 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
     __tracebackhide__ = True
     if run is not None and isinstance(ended, Ended):
         if ended.status is Status.COMPLETED:
-            return Completed(as_call(runtime, run, ended), run=runtime.info(run))
+            as_call(runtime, run, ended)
+            return ended_as(runtime, run, ended)
         if ended.error is not None and not isinstance(ended.error, UsageError):
-            return Compensated(ended.error, ended.compensated, ended.standing, ended.skipped, run=runtime.info(run))
+            return ended_as(runtime, run, ended)
     if isinstance(ended, CompensationError):
         why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
         cause = ended.__cause__ or why
@@ -124,6 +125,19 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
     if isinstance(ended, SuspendedError):
         return Suspended(Status(ended.status), ended.reason, run=runtime.find(ended.run))
     return as_call(runtime, run, ended)
+
+
+def ended_as(runtime: Runtime, run: OpenRun, ended: Ended) -> Completed[Any] | Compensated:
+    """Return the outcome of a run that has ended, whatever made it compensate."""
+    if ended.status is Status.COMPLETED:
+        return Completed(ended.value, run=runtime.info(run))
+    error = ended.error or on_request(run)
+    return Compensated(error, ended.compensated, ended.standing, ended.skipped, run=runtime.info(run))
+
+
+def on_request(run: OpenRun) -> RunConflictError:
+    """Return what a call gets whose run a person has had compensated."""
+    return RunConflictError(run.id, "was compensated on request; using(rerun=True) runs it afresh")
 
 
 def as_compensated(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Self, overload
 
-from sagadsl._core.definition import as_seconds
+from sagadsl._core.definition import SagaSpec, as_seconds
 from sagadsl._core.drive import cancellations
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime import Run, Runtime
 from sagadsl._core.scope import CURRENT
-from sagadsl._core.values import Completed, Outcome
+from sagadsl._core.values import Completed, Outcome, RunRow
+from sagadsl._dsl.notifying import telling_again
 from sagadsl._dsl.outcomes import as_outcome, outcome
 from sagadsl._dsl.running import runtime_of
 from sagadsl._dsl.sagas import BoundSaga, Saga, SagaFunction
@@ -51,6 +52,7 @@ def resume_all(sagas: Any = None, every: float | timedelta | None = None) -> Any
     For the start of a program. Runs that a living process has, that were paused, or whose compensation failed, are left
     alone. A run that cannot go on (its code changed, a live argument is missing) is said in the log, and never raised.
     A run that was interrupted five times at one step is paused: going on with it by hand starts the count again.
+    Where a saga's ``notify`` has not been told yet how a run ended, it is told.
 
     Args:
         sagas: Those to go on with, also bound to an instance or with ``using(...)``; by default every saga that the
@@ -204,14 +206,18 @@ async def around(sagas: list[Any] | None, tell: Tell) -> Outcomes:
 
 
 def unfinished(sagas: list[Any] | None, tell: Tell) -> Iterator[Going]:
-    """Yield what is perhaps to be gone on with, saga by saga, the oldest run of each first."""
+    """Yield whose end is to be told, and what is perhaps to be gone on with, saga by saga, the oldest run first."""
     for saga in module_level() if sagas is None else sagas:
         runtime, made = place_of(saga)
+        spec = made._self_spec  # noqa: SLF001  # as wrapt names it
         try:
-            rows = runtime.journal().runs(saga=made._self_spec.name, unfinished=True)  # noqa: SLF001  # as wrapt names it
+            ended = runtime.journal().runs(saga=spec.name, untold=True) if spec.notify is not None else []
+            rows = runtime.journal().runs(saga=spec.name, unfinished=True)
         except Exception as error:  # noqa: BLE001  # a store that is not there, or damaged
-            tell(made._self_spec.name, error)  # noqa: SLF001
+            tell(spec.name, error)
             continue
+        for row in ended:
+            yield tell_on(spec, runtime, row, tell)
         for row in rows:
             yield go_on(saga, runtime, row.id, tell)
 
@@ -257,6 +263,17 @@ def go_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Going:
         except UsageError:
             tell(run_id, error)
             return None
+
+
+def tell_on(spec: SagaSpec, runtime: Runtime, row: RunRow, tell: Tell) -> Going:
+    """Tell how a run has ended of which nobody was told; it is none that is gone on with."""
+    try:
+        yield from telling_again(spec, runtime, row)
+    except BaseException as error:
+        if ends_the_caller(error):
+            raise
+        tell(row.id, error)
+    return None
 
 
 def ends_the_caller(error: BaseException) -> bool:

@@ -28,6 +28,7 @@ from sagadsl._core.settings import Options
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Status
 from sagadsl._dsl.kernel import HeedingStop
+from sagadsl._dsl.notifying import atell_of_earlier, atell_of_end, tell_of_earlier, tell_of_end
 from sagadsl._dsl.steps import is_async_body, misplaced
 from sagadsl.errors import (
     CompensationError,
@@ -114,12 +115,14 @@ def run_root(opens: Callable[[], Opened], calling: Calling) -> Any:
     try:
         opened = opens()
         scope = opened.scope
+        tell_of_earlier(calling.spec, calling.runtime, opened.any_run)
         if scope is None:
             return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
         threads.begin(scope.run)
         files = None if scope.run.is_new else recorded_files(scope)
         wrong = altered(scope, files) if files else None
         ended = wrong or leave(scope, calling, *enter(scope, calling.body))
+        tell_of_end(calling.spec, calling.runtime, scope, ended)
     finally:
         try:
             calling.close(scope)
@@ -142,12 +145,14 @@ async def arun_opened(opens: Callable[[], Opened], calling: Calling) -> Any:
     try:
         opened = opens()
         scope = opened.scope
+        await atell_of_earlier(calling.spec, calling.runtime, opened.any_run)
         if scope is None:
             return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
         threads.begin(scope.run)
         files = None if scope.run.is_new else recorded_files(scope)
         wrong = await asyncio.to_thread(altered, scope, files) if files else None
         ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
+        await atell_of_end(calling.spec, calling.runtime, scope, ended)
     finally:
         try:
             calling.close(scope)

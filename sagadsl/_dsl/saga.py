@@ -36,6 +36,7 @@ def saga(
     store: Any = ...,
     durability: str | None = ...,
     version: str | None = ...,
+    notify: Callable[[Any], object] | None = ...,
     runtime: Runtime | None = ...,
 ) -> Callable[[Callable[P, R]], Saga[P, R]]: ...
 @overload
@@ -82,6 +83,11 @@ def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         store: A path, ``":memory:"`` or a journal.
         durability: ``"process"``, ``"power"`` or ``"power-strict"``.
         version: Kept in the journal with each run.
+        notify: Called with the outcome (`Completed` or `Compensated`, as ``outcome()`` returns it) once the run is
+            completed or compensated, before the call returns: at least once, for what a kill leaves untold is told by
+            the next call with the same arguments, or `resume_all`. It may be async if the saga is. What it raises is
+            logged, changes nothing about the run, and the call stays owed. A saga inside another one has not ended with
+            its own body: there it is not called.
         runtime: A `Runtime` of your own, instead of the process's.
 
     Raises:

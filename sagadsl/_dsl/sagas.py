@@ -37,6 +37,7 @@ from sagadsl._core.settings import Options, checked_choice
 from sagadsl._core.values import Outcome
 from sagadsl._dsl.drawn import Drawn
 from sagadsl._dsl.kernel import HeedingStop
+from sagadsl._dsl.notifying import checked_notify, then_tell
 from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
 from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
 from sagadsl._dsl.running import Calling, Finish, arun_opened, run_root, run_saga, runtime_of
@@ -220,7 +221,7 @@ class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `
 
 
 CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure", "compensate_order"})
-OPTIONS = CHOICES | {"name", "title", "key", "live", "store", "version", "runtime"}
+OPTIONS = CHOICES | {"name", "title", "key", "live", "store", "version", "notify", "runtime"}
 USING = frozenset(a.name for a in attrs.fields(Options))
 
 
@@ -240,6 +241,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
         parameters=parameters,
         **settings,
     )
+    checked_notify(spec)
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
     made = SagaFunction(target, spec, Options())
@@ -274,7 +276,8 @@ def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Ru
         if request is None:
             raise
         try:
-            return runtime.compensate_without_body(run_id, request, is_async=spec.is_async)
+            work = runtime.compensate_without_body(run_id, request, is_async=spec.is_async)
+            return then_tell(spec, runtime, work)
         except UsageError as error:
             raise error from missing
     opened, arguments = runtime.reopen(spec, run_id, request, options)

@@ -50,6 +50,9 @@ def run_data(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
         "is_interrupted": run.is_interrupted,
         "is_live": run.is_live,
         "is_cancel_requested": run.cancel_requested,
+        "is_notify_owed": run.notify_owed,
+        "notified": moment(run.notified),
+        "notify_error": fault_data(run.notify_error),
         "cause": str(run.cause) if run.cause else None,
         "error": fault_data(run.error),
         "parent": run.parent,
@@ -118,7 +121,7 @@ def event_data(entry: Entry, run_id: str, generation: int) -> dict[str, Any]:
 
 FAULTS: Final = frozenset(
     {Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.PAUSED, Kind.COMPENSATING, Kind.COMPENSATED}
-    | {Kind.COMPENSATION_RETRYING, Kind.COMPENSATION_ERROR, Kind.COMPENSATION_FAILED}
+    | {Kind.COMPENSATION_RETRYING, Kind.COMPENSATION_ERROR, Kind.COMPENSATION_FAILED, Kind.NOTIFY_ERROR}
 )
 """What can tell of an error."""
 

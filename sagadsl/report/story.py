@@ -164,8 +164,18 @@ def _facts(run: RunInfo, now: datetime | None, zone: tzinfo) -> Iterator[tuple[s
         yield "cancel", "requested: at its next step, or when it is opened again, it compensates"
     if run.cause or run.error:
         yield "cause", printable(": ".join(str(told) for told in (run.cause, run.error) if told), 400)
+    yield from _notice(run, now, zone)
     if run.status is Status.COMPLETED and run.result is not None:
         yield "result", printable(repr(run.result), 400)
+
+
+def _notice(run: RunInfo, now: datetime | None, zone: tzinfo) -> Iterator[tuple[str, str]]:
+    """Yield whether the saga's ``notify`` was told how it ended."""
+    if run.notified:
+        yield "notified", _when(run.notified, now, zone)
+    elif run.notify_owed:
+        failed = f"failed with {printable(run.notify_error, 200)}; " if run.notify_error else ""
+        yield "notify", f"{failed}owed: the next call with these arguments calls it, or resume_all()"
 
 
 def _when(when: datetime, now: datetime | None, zone: tzinfo) -> str:
@@ -367,13 +377,17 @@ def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
     if run.program.startswith(SESSION):  # no command line has its functions
         found = f"sagadsl.find({printable(run.id, 200)!r})"
         on, back = f"run its cell again, or {found}.resume()", f"{found}.compensate()"
+        look = f"{found}.compensate(dry_run=True)"
     else:
         name = typed(run.id)
         on, back = f"sagadsl resume {name}{options}", f"sagadsl compensate {name}{options}"
+        look = f"{back} --dry-run"
     if run.is_live:
         yield "wait", f"a living process has it: {printable(run.owner)}" if run.owner else "a living process has it"
     elif run.status is Status.COMPLETED:
         yield "nothing", "it is completed"
+        if run.pivot is None and not run.parent and run.stack:
+            yield "compensate", f"later, if need be; look first: {look}"
     elif run.status is Status.COMPENSATED:
         yield "nothing", "it is compensated, and nothing is owed; a new call of the saga is a new run"
     elif run.status is Status.COMPENSATION_FAILED:

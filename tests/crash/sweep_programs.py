@@ -26,10 +26,14 @@ stage = Stage()
 
 
 def effect(sign):
-    """Have an effect: one write, which is there or is not."""
-    line = f"{sign}{sagadsl.current().key}\n"
+    """Have an effect."""
+    line(f"{sign}{sagadsl.current().key}")
+
+
+def line(text):
+    """Write a line: one write, which is there or is not."""
     file = os.open(stage.folder / "world", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(file, line.encode())
+    os.write(file, f"{text}\n".encode())
     os.close(file)
 
 

@@ -12,7 +12,7 @@ driver throws in at a ``yield`` is what the user's function raised, or the `Stop
 
 from sagadsl._core.flow.attempts import attempt, renew
 from sagadsl._core.flow.calls import descend, perform
-from sagadsl._core.flow.compensation import Ended
+from sagadsl._core.flow.compensation import Ended, is_compensated
 from sagadsl._core.flow.leaving import leave_to_a_person, past_pivot, settle, settle_branch
 from sagadsl._core.flow.stopping import PRESSED
 
@@ -21,6 +21,7 @@ __all__ = [
     "Ended",
     "attempt",
     "descend",
+    "is_compensated",
     "leave_to_a_person",
     "past_pivot",
     "perform",

@@ -95,11 +95,12 @@ class Journal(Protocol):
         row: RunRow | None = None,
         finished: bool | None = None,
         stolen: bool = False,
+        untold: bool | None = None,
         read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once, after opening the run of *row* and marking the run finished or not, or stolen.
 
-        The last of them acts on the letters *read*.
+        It is marked as one of whose end somebody is yet to be told, or not. The last entry acts on the letters *read*.
 
         A run that is opened is held (see `hold`) before anybody can see it.
 
@@ -123,6 +124,7 @@ class Journal(Protocol):
         saga: str | None = None,
         digest: str | None = None,
         unfinished: bool = False,
+        untold: bool = False,
     ) -> list[RunRow]:
         """Return the runs that fit, oldest first."""
 
@@ -143,6 +145,8 @@ class Journal(Protocol):
 
     def remove(self, numbers: Collection[int]) -> list[int]:
         """Remove those of these runs that have ended, with all that is on record of them; return which they were.
+
+        Not those of whose end somebody is yet to be told.
 
         Their numbers are not given again.
         """

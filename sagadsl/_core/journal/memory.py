@@ -43,6 +43,7 @@ class MemoryJournal:
         row: RunRow | None = None,
         finished: bool | None = None,
         stolen: bool = False,
+        untold: bool | None = None,
         read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once."""
@@ -67,7 +68,10 @@ class MemoryJournal:
                     letter.seq = log.seq
             self._runs[log.number].thefts += stolen
             if finished is not None:
-                self._runs[log.number].finished = entries[-1].at if finished else None
+                known = row.finished if row is not None else None
+                self._runs[log.number].finished = known or entries[-1].at if finished else None
+            if untold is not None:
+                self._runs[log.number].untold = 1 if untold else None
 
     def _refuse(self, log: Log, seq: int, entry: Entry) -> None:
         number = log.number
@@ -96,6 +100,7 @@ class MemoryJournal:
         saga: str | None = None,
         digest: str | None = None,
         unfinished: bool = False,
+        untold: bool = False,
     ) -> list[RunRow]:
         """Return the runs that fit."""
         with self._guard:
@@ -107,6 +112,7 @@ class MemoryJournal:
                 and (saga is None or row.saga == saga)
                 and (digest is None or row.arguments_digest == digest)
                 and not (unfinished and row.finished is not None)
+                and not (untold and row.untold is None)
             ]
 
     def post(self, letter: Letter) -> bool:
@@ -144,7 +150,8 @@ class MemoryJournal:
     def remove(self, numbers: Collection[int]) -> list[int]:
         """Remove runs that have ended."""
         with self._guard:
-            gone = [n for n in sorted(numbers) if n in self._runs and self._runs[n].finished is not None]
+            rows = [self._runs[number] for number in sorted(numbers) if number in self._runs]
+            gone = [row.number for row in rows if row.finished is not None and row.untold is None]
             for number in gone:
                 del self._runs[number], self._entries[number]
             self._letters = [letter for letter in self._letters if letter.number not in gone]

@@ -49,12 +49,12 @@ ROOTS: Final = """select number, seq, kind, scope, step, ref, attempt, at, name,
     from entries where number between ? and ? and (seq = 1 or (scope = 1 and ref is null and name is null))
     order by number, seq"""
 REMOVE: Final = """delete from run where number in (select value from json_each(?)) and finished is not null
-    returning number"""
+    and untold is null returning number"""
 INCREMENTAL: Final = 2
 """What ``pragma auto_vacuum`` says of a file that can give free pages back a few at a time."""
 STRIDE: Final = 1000
 """Pages given back in one transaction: some 4 MB, a few milliseconds."""
-INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, 0)"
+INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, 0, null)"
 
 
 INSERT_LETTER: Final = (
@@ -158,10 +158,11 @@ class SqliteJournal:
         row: RunRow | None = None,
         finished: bool | None = None,
         stolen: bool = False,
+        untold: bool | None = None,
         read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once, in one transaction."""
-        ticket = Ticket(log, entries, full, row, finished, stolen, read)
+        ticket = Ticket(log, entries, full, row, finished, stolen, read, untold)
         if get_ident() != self._main:
             self._together.submit(ticket)
             return
@@ -236,8 +237,11 @@ class SqliteJournal:
         if ticket.stolen:
             self._execute("update run set thefts = thefts + 1 where number = ?", (log.number,))
         if ticket.finished is not None:
-            value = ticket.entries[-1].at if ticket.finished else None
+            known = ticket.row.finished if ticket.row is not None else None  # of a run that comes from another store
+            value = known or ticket.entries[-1].at if ticket.finished else None
             self._execute("update run set finished = ? where number = ?", (value, log.number))
+        if ticket.untold is not None:
+            self._execute("update run set untold = ? where number = ?", (1 if ticket.untold else None, log.number))
 
     def _unfill(self, ticket: Ticket, number: int, seq: int, is_turned: bool) -> None:  # noqa: FBT001
         """Forget what a ticket did that was rolled back."""
@@ -299,6 +303,7 @@ class SqliteJournal:
         saga: str | None = None,
         digest: str | None = None,
         unfinished: bool = False,
+        untold: bool = False,
     ) -> list[RunRow]:
         """Return the runs that fit, oldest first."""
         wanted = {
@@ -307,12 +312,13 @@ class SqliteJournal:
             "saga = :saga": saga is not None,
             "arguments_digest = :digest": digest is not None,
             "finished is null": unfinished,
+            "untold is not null": untold,
         }
         where = " and ".join(clause for clause, is_wanted in wanted.items() if is_wanted) or "true"
         values = {"id": id, "prefix": prefix, "saga": saga, "digest": digest}
         rows = self._read(f"select * from run where {where} order by number", values)  # noqa: S608  # all ours
         for row in rows:
-            if not has_shape(row, RUN) or not 0 <= row[-1] < MOST_THEFTS:
+            if not has_shape(row, RUN) or not 0 <= row[8] < MOST_THEFTS:
                 raise JournalError(self.name, f"the row of run {row[1]!r:.80} is damaged: restore a backup")
         return [RunRow(*row) for row in rows]
 
@@ -475,7 +481,7 @@ Shape = tuple[frozenset[type], ...]
 NUMBER: Final[frozenset[type]] = frozenset({int})
 TEXT: Final[frozenset[type]] = frozenset({str})
 NOTHING: Final[frozenset[type]] = frozenset({type(None)})
-RUN: Final[Shape] = (NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER | NOTHING, NUMBER)
+RUN: Final[Shape] = (NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER | NOTHING, NUMBER, NUMBER | NOTHING)
 ENTRY: Final[Shape] = (
     *(NUMBER, NUMBER, TEXT, NUMBER, TEXT, NUMBER | NOTHING, NUMBER | NOTHING, NUMBER),
     *(TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, frozenset({bytes}) | NOTHING),

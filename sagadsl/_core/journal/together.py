@@ -22,7 +22,7 @@ from sagadsl.errors import JournalError
 class Ticket:
     """What is to be written at once, in whose name, and what came of it: `None`, or the *error*, once it *is_over*."""
 
-    __slots__ = ("entries", "error", "finished", "full", "is_over", "log", "read", "row", "stolen", "wake")
+    __slots__ = ("entries", "error", "finished", "full", "is_over", "log", "read", "row", "stolen", "untold", "wake")
 
     def __init__(  # noqa: PLR0917  # keywords cost
         self,
@@ -33,9 +33,10 @@ class Ticket:
         finished: bool | None = None,  # noqa: FBT001
         stolen: bool = False,  # noqa: FBT001, FBT002
         read: Iterable[Letter] = (),
+        untold: bool | None = None,  # noqa: FBT001
     ) -> None:
         self.log, self.entries, self.full, self.row = log, tuple(entries), full, row
-        self.finished, self.stolen, self.read = finished, stolen, tuple(read)
+        self.finished, self.stolen, self.read, self.untold = finished, stolen, tuple(read), untold
         self.error: Exception | None = None
         self.is_over = False
         self.wake = Lock()
@@ -43,7 +44,8 @@ class Ticket:
     @property
     def is_plain(self) -> bool:
         """It is one statement, which is written whole or not at all."""
-        return self.row is None and self.finished is None and len(self.entries) == 1 and not (self.stolen or self.read)
+        marks = (self.row, self.finished, self.untold)
+        return marks == (None, None, None) and len(self.entries) == 1 and not (self.stolen or self.read)
 
 
 class Together:

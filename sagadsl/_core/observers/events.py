@@ -15,12 +15,13 @@ log = logging.getLogger("sagadsl")
 
 LEVELS: Final = {
     **dict.fromkeys(Kind, logging.INFO),
-    **dict.fromkeys((Kind.INTENT, Kind.COMPENSATION_INTENT), logging.DEBUG),
+    **dict.fromkeys((Kind.INTENT, Kind.COMPENSATION_INTENT, Kind.NOTIFY_ERROR), logging.DEBUG),
     **dict.fromkeys((Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.NOT_LANDED), logging.WARNING),
     **dict.fromkeys((Kind.PAUSED, Kind.COMPENSATING, Kind.COMPENSATION_RETRYING), logging.WARNING),
     **dict.fromkeys((Kind.COMPENSATION_ERROR, Kind.COMPENSATION_FAILED), logging.ERROR),
 }
-"""How loud each transition is. Of what a child or a branch comes to only the failure is: its run tells of the rest."""
+"""How loud each transition is. Of what a child or a branch comes to only the failure is: its run tells of the rest.
+That ``notify`` failed is said, with its traceback, where it is called."""
 
 BAD: Final = frozenset(kind for kind, level in LEVELS.items() if level > logging.INFO)
 """What is told with its reason."""

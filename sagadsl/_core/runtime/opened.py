@@ -34,3 +34,8 @@ class Opened:
         record: Scope | None = None,
     ) -> None:
         self.scope, self.ended, self.run, self.record = scope, ended, run, record
+
+    @property
+    def any_run(self) -> OpenRun | None:
+        """The run that it is about, as far as that is known."""
+        return self.run if self.scope is None else self.scope.run

@@ -31,7 +31,7 @@ from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import obey_first, queue
 from sagadsl._core.runtime.opened import Asked, Opened
-from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, facts_of
 from sagadsl._core.session import SESSION
 from sagadsl._core.settings import (
     DURABILITY,
@@ -381,6 +381,7 @@ class Opening:
             redefined=registry.redefined,
             full=DURABILITY[level],
             observers=self.observers,
+            notifies=spec is not None and spec.notify is not None,
         )
         open_runs.add(run)
         return run
@@ -403,8 +404,22 @@ class Opening:
         run.is_new, run.opening = False, entries[0]
         with legible(journal, row.id):
             scope = restore(run, entries)
+            run.notifies = run.notifies or (spec is None and "notify" in facts_of(entries[0].definition or "{}"))
         scope.spec = spec
         return scope
+
+    def untold(self, spec: SagaSpec, row: RunRow, tenure: Tenure) -> Scope | None:
+        """Hold a run of whose end somebody is to be told, and read it; `None`: somebody has it, has told, or must."""
+        journal = self.journal()
+        held = hold(tenure, journal, row)
+        if held is None or held.untold is None:
+            return None
+        scope = self._load(spec, held, journal)
+        open_runs.discard(scope.run)
+        scope.run.log.holder = tenure
+        opening = scope.run.opening
+        assert opening is not None  # noqa: S101  # it was read
+        return scope if facts_of(opening.definition or "{}").get("module") == spec.module else None
 
     def _announce(self, scope: Scope) -> None:
         """Say which run goes on, how old it is, and what is tried again: one line."""
@@ -420,8 +435,8 @@ class Opening:
 
     def _facts_of(self, row: RunRow, entries: list[Entry]) -> dict[str, Any]:
         owner = process_of(owner_of(entries))
-        kept = kept_in(entries[0])
-        return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner, "kept": kept}
+        told = {"kept": kept_in(entries[0]), "notify_owed": row.untold is not None}
+        return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner, **told}
 
     def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:
         recorded = self._arguments(asked.journal, row)[1]

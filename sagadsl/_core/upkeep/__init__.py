@@ -32,7 +32,7 @@ class Upkeep:
             JournalError: It cannot be read, or does not.
         """
         run = self._read(row, entries)
-        if run.status.is_terminal is not (row.finished is not None):
+        if run.status.is_terminal is not (row.finished is not None) or (run.notify_owed and not run.status.is_terminal):
             reason = f"run {row.id} is {run.status}, which its row denies: restore a backup"
             raise JournalError(self._journal.name, reason)
         return run

@@ -26,11 +26,13 @@ from sagadsl.errors import JournalError, RunConflictError, UsageError
 EXPORT: Final = 1
 """The number of the documents of runs; a field may be added without a new one."""
 
-RUN: Final = ("id", "generation", "saga", "program", "arguments_digest", "started", "finished")
+RUN: Final = ("id", "generation", "saga", "program", "arguments_digest", "started", "finished", "untold")
 ENTRY: Final = tuple(each.name for each in attrs.fields(Entry) if each.init and each.name != "number")
 LETTER: Final = ("at", "kind", "payload", "seq")
-NUMBERS: Final = {"generation", "started", "finished", "seq", "scope", "ref", "attempt", "at"}
-MAY_BE_MISSING: Final = {"finished", "ref", "attempt", "name", "definition", "arguments", "result", "payload", "seq"}
+NUMBERS: Final = {"generation", "started", "finished", "untold", "seq", "scope", "ref", "attempt", "at"}
+MAY_BE_MISSING: Final = frozenset(
+    ("finished", "untold", "ref", "attempt", "name", "definition", "arguments", "result", "payload", "seq")
+)
 
 Check = Callable[[RunRow, list[Entry]], Any]
 """Reads a run whole, and raises `JournalError` if it cannot."""
@@ -150,7 +152,8 @@ def put(journal: Journal, run: Copied) -> None:
     tenure, row = Tenure(), attrs.evolve(run.row)
     at = Log(holder=tenure)
     try:
-        journal.commit(at, run.entries, full=True, row=row, finished=run.row.finished is not None or None)
+        finished, untold = row.finished is not None or None, row.untold is not None or None
+        journal.commit(at, run.entries, full=True, row=row, finished=finished, untold=untold)
         for letter in run.letters:
             journal.post(attrs.evolve(letter, number=at.number))
     finally:

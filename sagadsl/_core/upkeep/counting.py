@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import attrs
+
 from sagadsl._core.figures import FaultStats, Stats, StepStats
 from sagadsl._core.journal import Journal
 from sagadsl._core.journal.sqlite import INSERT, SqliteJournal
@@ -86,8 +88,8 @@ def copied(journal: Journal) -> Query:
     for statement in (*TABLES, *(f"create view {name} as {sql}" for name, sql in VIEWS.items())):
         database.execute(statement)
     for row in journal.runs():
-        values = (row.number, row.id, row.generation, row.saga, row.program, row.arguments_digest, row.started)
-        database.execute("insert into run values (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, row.finished, row.thefts))
+        values = attrs.astuple(row)
+        database.execute(f"insert into run values ({', '.join('?' * len(values))})", values)  # noqa: S608  # no more
         for entry in journal.entries(row.number):
             told = (entry.name, entry.definition, entry.arguments, entry.result)
             place = (entry.number, entry.seq, str(entry.kind), entry.scope, entry.step, entry.ref, entry.attempt)

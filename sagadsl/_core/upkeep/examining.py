@@ -106,7 +106,7 @@ def about_pages(journal: SqliteJournal, file: str) -> Iterator[Finding]:
 
 def about_runs(journal: SqliteJournal, check: Check, file: str) -> Iterator[Finding]:
     """Read each run whole, and see who has it."""
-    damaged, cut, count = [], [], 0
+    damaged, cut, untold, count = [], [], [], 0
     try:
         for row in journal.runs():
             count += 1
@@ -117,6 +117,8 @@ def about_runs(journal: SqliteJournal, check: Check, file: str) -> Iterator[Find
             else:
                 if run.is_interrupted:
                     cut.append(row.id)
+                if run.notify_owed:
+                    untold.append(row.id)
     except JournalError as error:
         damaged.append(("RUN", error.reason))
     if damaged:
@@ -126,12 +128,19 @@ def about_runs(journal: SqliteJournal, check: Check, file: str) -> Iterator[Find
         yield Finding("runs", DAMAGE, told + more, f"{cure}   (what is sound is still read: sagadsl list --db {file})")
     else:
         yield Finding("runs", GOOD, f"{count} runs, each entry as it was written")
+    if untold:
+        told = f"{len(untold)} ended, and the saga's notify was not told yet: {some(untold)}"
+        yield Finding("notify", NOTE, told, "run the program again, or call sagadsl.resume_all() in it")
     if cut:
-        named = ", ".join(cut[:SHOWN]) + (", ..." if len(cut) > SHOWN else "")
-        told = f"{len(cut)} unfinished and nobody has them: {named}"
+        told = f"{len(cut)} unfinished and nobody has them: {some(cut)}"
         yield Finding("owners", NOTE, told, f"sagadsl list --status interrupted --db {file}")
     else:
         yield Finding("owners", GOOD, "each unfinished run is somebody's, or waits for a person")
+
+
+def some(runs: list[str]) -> str:
+    """Name the first of many runs."""
+    return ", ".join(runs[:SHOWN]) + (", ..." if len(runs) > SHOWN else "")
 
 
 def about_place(folder: Path) -> Iterator[Finding]:

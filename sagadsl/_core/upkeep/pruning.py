@@ -71,7 +71,9 @@ def prune(
 
     Return their ids, oldest first. With *is_tried* nothing is removed.
     """
-    ended = [row for row in journal.runs() if row.finished is not None]
+    rows = journal.runs()
+    owing = {row.id for row in rows if row.untold is not None}
+    ended = [row for row in rows if row.finished is not None and row.id not in owing]
     doomed = with_earlier(ended, expendable(journal, ended, keep, now))
     if is_tried:
         return tuple(row.id for row in doomed)

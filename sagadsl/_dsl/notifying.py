@@ -1,0 +1,202 @@
+"""``notify=``: a function of the user's that is told how a run has ended, at least once.
+
+That it is owed the call is written with the run's end, in the same commit; that it returned, after that. Whoever dies
+between the two leaves a run of which nobody was told, marked as such: the next call of its saga with the same arguments
+and `resume_all` find it by that mark, and call. What the function raises changes nothing about the run: it is logged
+and on record, and the call stays owed. A run is held while it is told of, so two processes never tell at once.
+
+The rules are written once, as generators that have the call made by whoever drives them, in either colour.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import closing
+from typing import Any
+
+from sagadsl._core.codec import Codec, user_frames
+from sagadsl._core.definition import SagaSpec
+from sagadsl._core.drive import awaited, write
+from sagadsl._core.effects import Record
+from sagadsl._core.flow import Ended, is_compensated
+from sagadsl._core.ownership import Tenure
+from sagadsl._core.runtime import Runtime
+from sagadsl._core.scope import OpenRun, Scope
+from sagadsl._core.values import Kind, RunRow, Status
+from sagadsl._dsl.outcomes import ended_as
+from sagadsl.errors import Stop, UsageError
+
+log = logging.getLogger("sagadsl")
+
+Telling = Generator[tuple[Callable[[], Any], bool], Any, bool]
+"""The rules of telling of one run: asks once, at most, to have a function called (the flag: what it gives is to be
+awaited); returns whether nothing is owed any more."""
+
+
+def checked_notify(spec: SagaSpec) -> None:
+    """Refuse what can never be called.
+
+    Raises:
+        UsageError: It is no function, or would have to be awaited where nobody can.
+    """
+    notify, of = spec.notify, f"@saga(notify=...) of {spec.name}"
+    if notify is not None and not callable(notify):
+        msg = f"{of} takes a function of the outcome, not {notify!r:.80}"
+        raise UsageError(msg)
+    if not spec.is_async and inspect.iscoroutinefunction(notify):
+        msg = f"{of} is an async def, which a saga that is a def cannot await: make it a def"
+        raise UsageError(msg)
+
+
+def telling(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | None = None) -> Telling:
+    """Tell how a run has ended that is held: as *ended* says, else as it is on record."""
+    assert spec.notify is not None  # noqa: S101  # asked by whoever comes here
+    run = scope.run
+    try:
+        outcome = ended_as(runtime, run, ended or on_record(scope, run.codec))
+        act = functools.partial(awaited_call if spec.is_async else plain_call, spec.notify, outcome)
+        yield act, spec.is_async
+    except Exception as error:
+        told = type(error), error, user_frames(error)
+        log.error("notify of %s failed, and will be called again", run.id, exc_info=told, extra={"run": run.id})  # noqa: TRY400
+        keep(scope, Kind.NOTIFY_ERROR, run.codec.encode_fault(error)[0])
+        return False
+    keep(scope, Kind.NOTIFIED)
+    return True
+
+
+def telling_again(spec: SagaSpec, runtime: Runtime, row: RunRow) -> Telling:
+    """Tell how a run has ended of which an earlier process has told nobody, or that failed to be told of."""
+    tenure = Tenure()
+    try:
+        scope = runtime.untold(spec, row, tenure)
+        return scope is None or (yield from telling(spec, runtime, scope))
+    finally:
+        tenure.end()
+
+
+def on_record(scope: Scope, codec: Codec) -> Ended:
+    """Return how a run has ended, as the journal has it."""
+    if scope.status is Status.COMPLETED:
+        return Ended(Status.COMPLETED, codec.decode(scope.result) if scope.result is not None else None)
+    ended = is_compensated(scope)
+    ended.error = scope.run.original(codec.told_fault(scope.fault) if scope.fault else None, scope.path)
+    return ended
+
+
+def keep(scope: Scope, kind: Kind, fault: str | None = None) -> None:
+    """Put on record what came of a call; the same failure once more says nothing new."""
+    if kind is Kind.NOTIFY_ERROR and scope.notify_fault == fault:
+        return
+    try:
+        write(Record(kind, scope, None, fault))
+    except Stop as stop:
+        text = "what came of the notify of %s is not on record, so it will be called again: %s"
+        log.warning(text, scope.run.id, str(stop.reason), extra={"run": scope.run.id})
+
+
+def plain_call(notify: Callable[[Any], Any], outcome: Any) -> None:
+    """Call it where nobody can await.
+
+    Raises:
+        UsageError: It gave something to await.
+    """
+    value = notify(outcome)
+    if hasattr(value, "__await__"):
+        getattr(value, "close", lambda: None)()
+        msg = "notify gave an awaitable, which a saga that is a def cannot await: it has not run"
+        raise UsageError(msg)
+
+
+async def awaited_call(notify: Callable[[Any], Any], outcome: Any) -> None:
+    """Call it in an event loop."""
+    await awaited(notify(outcome))
+
+
+# -- whoever drives ---------------------------------------------------------------------------------------------------
+
+
+def tell(rules: Telling) -> bool:
+    """Make the call that the rules ask for, in a ``def``."""
+    with closing(rules):
+        try:
+            act, _ = next(rules)
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001  # the rules decide
+                rules.throw(error)
+            else:
+                next(rules)
+        except StopIteration as end:
+            return bool(end.value)
+    raise AssertionError  # pragma: no cover  # they ask once
+
+
+async def atell(rules: Telling) -> bool:
+    """Make the call that the rules ask for, in an ``async def``."""
+    with closing(rules):
+        try:
+            act, _ = next(rules)
+            try:
+                await act()
+            except Exception as error:  # noqa: BLE001  # the rules decide
+                rules.throw(error)
+            else:
+                next(rules)
+        except StopIteration as end:
+            return bool(end.value)
+    raise AssertionError  # pragma: no cover  # as above
+
+
+def tell_of_end(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | BaseException) -> None:
+    """Tell how a run has ended that is still held, if it has."""
+    if spec.notify is not None and isinstance(ended, Ended):
+        tell(telling(spec, runtime, scope, ended))
+
+
+async def atell_of_end(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | BaseException) -> None:
+    """Tell how a run has ended that is still held, if it has."""
+    if spec.notify is not None and isinstance(ended, Ended):
+        await atell(telling(spec, runtime, scope, ended))
+
+
+def tell_of_earlier(spec: SagaSpec, runtime: Runtime, run: OpenRun | None) -> None:
+    """Tell of the earlier runs with the arguments of a *run*, oldest first; where that fails the later ones wait."""
+    for row in untold(spec, run):
+        if not tell(telling_again(spec, runtime, row)):
+            return
+
+
+async def atell_of_earlier(spec: SagaSpec, runtime: Runtime, run: OpenRun | None) -> None:
+    """Tell of the earlier runs with the arguments of a *run*, oldest first; where that fails the later ones wait."""
+    for row in untold(spec, run):
+        if not await atell(telling_again(spec, runtime, row)):
+            return
+
+
+def untold(spec: SagaSpec, run: OpenRun | None) -> list[RunRow]:
+    """Return the runs of a saga, with the arguments of a *run*, of whose end somebody is still to be told."""
+    if spec.notify is None or run is None:
+        return []
+    return run.journal.runs(saga=spec.name, digest=run.row.arguments_digest, untold=True)
+
+
+def then_tell(spec: SagaSpec, runtime: Runtime, work: Any) -> Any:
+    """Return what compensating a run without its body gives (the run, or what gives it), once its end is told."""
+    if spec.notify is None:
+        return work
+    if inspect.isawaitable(work):
+        return _athen_tell(spec, runtime, work)
+    for row in runtime.journal().runs(id=work.id, untold=True):
+        tell(telling_again(spec, runtime, row))
+    return work
+
+
+async def _athen_tell(spec: SagaSpec, runtime: Runtime, work: Awaitable[Any]) -> Any:
+    run = await work
+    for row in runtime.journal().runs(id=run.id, untold=True):
+        await atell(telling_again(spec, runtime, row))
+    return run
