@@ -302,6 +302,24 @@ def test_tries_of_a_step_that_is_not_done_count_too(make_step, ask_in):
     assert len(model.asked) == 2
 
 
+def test_what_is_remembered_of_calls_ends_with_their_attempt(make_step, ask_in, colour):
+    """Whatever they came to: from then on it is on record, so that a service does not grow with what fails."""
+    broken = llm.TransportError("parrot", "the line was cut")
+    model = Scripted("fine", broken, broken, llm.RefusedError("parrot", "no"), Cut())
+    assistant = LLM(model)
+
+    def ask(topic: str) -> str:
+        return topic
+
+    step = assistant.step(retries=1)(colour.coloured(ask))
+    for _ in range(3):
+        ask_in(step)
+    with pytest.raises(Cut):
+        ask_in(step)
+    assert model.script == []
+    assert assistant._terms.calls == {}
+
+
 def test_what_earlier_processes_did_for_a_step_counts_and_is_on_record(make_runtime, colour):
     """Also of a step that they tried in vain, and were killed before another attempt."""
     broken = llm.TransportError("parrot", "the line was cut")
@@ -589,6 +607,13 @@ def test_an_observer_is_told_of_each_piece_and_changes_nothing(make_step, ask_in
         (run.id, "ask", "words ", "two words "),
     ]
     assert "an observer of parrot failed; the call goes on" in caplog.text
+
+
+def test_what_an_observer_has_so_far_is_of_one_answer(make_step, ask_in):
+    """One that is asked for again begins anew."""
+    seen = []
+    ask_in(make_step(Scripted("not JSON", "[1, 2]"), returns=list[int], settings={"progress": seen.append}))
+    assert [each.text for each in seen] == ["not ", "not JSON ", "[1, ", "[1, 2] "]
 
 
 def test_never_more_calls_at_once_than_the_limit(runtime):

@@ -8,6 +8,7 @@ import json
 import socket
 import sys
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -271,6 +272,17 @@ def test_what_breaks_for_good_fails_the_step_with_the_cause(name, ask, wire):
     assert (outcome.error.__cause__ is None) == (act is ends_early)
     assert answer.state == "failed"
     assert len(wire.chats) == 1
+
+
+@pytest.mark.parametrize("act", [drops, fails_late, babbles, refuses(400, "no")])
+def test_an_error_shows_where_the_step_is_called_and_not_the_way_to_the_server(act, ask):
+    """What is wrong stands in its text; what the client raised is named below it, in a line."""
+    outcome, _ = ask(act, retries=0)
+    shown = "".join(traceback.format_exception(outcome.error))
+    assert "(yield ask(" in shown
+    assert type(outcome.error.__cause__).__name__ in shown
+    assert "sagadsl/llm/" not in shown
+    assert "site-packages" not in shown
 
 
 @pytest.mark.parametrize(

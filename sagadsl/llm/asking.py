@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, get_type_hints
+
+from attrs import frozen
 
 from sagadsl import Live, ReplayError, current
 from sagadsl.llm.conversation import Finding, Question
-from sagadsl.llm.errors import LLMError, is_final
+from sagadsl.llm.errors import LLMError
 from sagadsl.llm.provenance import NOTE
 from sagadsl.llm.shapes import Shape, digest_of
 from sagadsl.llm.terms import Terms
@@ -36,15 +37,17 @@ class Asking:
         if inspect.iscoroutinefunction(body):
 
             async def asks(*args: Any, **kwargs: Any) -> Any:
+                __tracebackhide__ = True
                 question = self.question(await body(*args, **kwargs))
-                with self.telling(question):
+                with Telling(self.terms, question):
                     return self.told(question, await self.terms.atalk(question))
 
         else:
 
             def asks(*args: Any, **kwargs: Any) -> Any:
+                __tracebackhide__ = True
                 question = self.question(body(*args, **kwargs))
-                with self.telling(question):
+                with Telling(self.terms, question):
                     return self.told(question, self.terms.talk(question))
 
         functools.update_wrapper(asks, body)
@@ -68,17 +71,6 @@ class Asking:
             tries=terms.tries(here),
         )
 
-    @contextlib.contextmanager
-    def telling(self, question: Question) -> Generator[None]:
-        """Have an error tell of all calls made; after a final one it is the record that does."""
-        try:
-            yield
-        except LLMError as error:
-            error.tries = tuple(question.tries)
-            if is_final(error):
-                self.terms.forget(current())
-            raise
-
     def told(self, question: Question, finding: Finding) -> Any:
         """Note where an answer comes from, and return its value."""
         *before, last = question.tries
@@ -92,10 +84,26 @@ class Asking:
             "text": finding.text,
             "tries": [*before, {name: value for name, value in last.items() if name != "text"}],
         }
-        here = current()
-        here.note({NOTE: note})
-        self.terms.forget(here)
+        current().note({NOTE: note})
         return finding.value
+
+
+@frozen
+class Telling:
+    """Within it a question is asked. An error tells of all calls made: from then on it is the record that does."""
+
+    terms: Terms
+    question: Question
+
+    def __enter__(self) -> None:
+        """Begin to ask."""
+
+    def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> None:
+        """Have an error tell where the step is called, and not the way through here: its text says what is wrong."""
+        self.terms.forget(current())
+        if isinstance(error, LLMError):
+            error.tries = tuple(self.question.tries)
+            error.__traceback__ = None
 
 
 class Standing:

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from sagadsl.llm.errors import InvalidAnswerError, LLMError, TruncatedError
 from sagadsl.llm.shapes import Shape, UnfitError
-from sagadsl.llm.values import Heard, Message, Reply, Request, Timeouts, Vectors
+from sagadsl.llm.values import Message, Reply, Request, Timeouts, Vectors
 
 
 @frozen
@@ -32,8 +32,8 @@ Talk = Generator[Do, Any, Any]
 class Question:
     """What a step asks: *messages*, under *options*, for an answer of a *shape*.
 
-    *tries* takes in each call, as plain data: they are kept over the attempts of a step. *allow* is asked before each
-    call, *heard* told of each piece.
+    *tries* takes in each call, as plain data, after those of earlier attempts. *allow* is asked before each call, *heard*
+    told the pieces of its answer so far whenever another comes.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Question:
     shape: Shape
     repair: int
     timeouts: Timeouts
-    heard: Heard
+    heard: Callable[[list[str]], None]
     allow: Callable[[], None]
     tries: list[dict[str, Any]] = field(factory=list)
 
@@ -82,7 +82,7 @@ def converse(question: Question) -> Talk:
             if not repairs:
                 again = "raise repair=, ask for less, or take a larger model"
                 reason = f"the answer is not what returns= asks for, after {question.repair} repairs: {why}; {again}"
-                raise InvalidAnswerError(question.model, reason) from why
+                raise InvalidAnswerError(question.model, reason) from why.__cause__
             repairs -= 1
             options["seed"] += 1
             messages = [*question.messages, *complaint(reply.text, why)]
@@ -94,7 +94,7 @@ def one_call(question: Question, messages: list[Message], options: Mapping[str, 
 
     def heard(piece: str) -> None:
         pieces.append(piece)
-        question.heard(piece)
+        question.heard(pieces)
 
     told = {"seed": options["seed"], "prompt_tokens": 0, "tokens": 0}
     sent = Request(

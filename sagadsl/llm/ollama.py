@@ -10,10 +10,12 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from sagadsl import UsageError
+from attrs import frozen
+
+from sagadsl import SagaError, UsageError
 from sagadsl.llm.errors import LLMError, RefusedError, TransportError
 from sagadsl.llm.values import Heard, Reply, Request, Timeouts
 
@@ -43,20 +45,20 @@ class Ollama:
 
     def inspect(self) -> str:
         """Return the digest of the model."""
-        with self._translated(), _client(self._library().Client, self, Timeouts(first=30.0)) as client:
+        with Translating(self), _client(_library().Client, self, Timeouts(first=30.0)) as client:
             return self._digest_among(client.list().models)
 
     async def ainspect(self) -> str:
         """Return the digest of the model."""
-        with self._translated():
-            async with _client(self._library().AsyncClient, self, Timeouts(first=30.0)) as client:
+        with Translating(self):
+            async with _client(_library().AsyncClient, self, Timeouts(first=30.0)) as client:
                 return self._digest_among((await client.list()).models)
 
     def ask(self, request: Request, heard: Heard) -> Reply:
         """Return the answer, telling *heard* of each piece."""
         hearing = Hearing(self, request.timeouts, heard)
-        with self._translated(), _client(self._library().Client, self, request.timeouts) as client:
-            with contextlib.closing(client.chat(**self._asked(request))) as stream:
+        with Translating(self), _client(_library().Client, self, request.timeouts) as client:
+            with contextlib.closing(self._begun(client, request)) as stream:
                 for part in stream:
                     hearing.take(part)
             return hearing.reply()
@@ -64,10 +66,10 @@ class Ollama:
     async def aask(self, request: Request, heard: Heard) -> Reply:
         """Return the answer, telling *heard* of each piece."""
         hearing = Hearing(self, request.timeouts, heard)
-        with self._translated():
+        with Translating(self):
             async with (
-                _client(self._library().AsyncClient, self, request.timeouts) as client,
-                contextlib.aclosing(await client.chat(**self._asked(request))) as stream,
+                _client(_library().AsyncClient, self, request.timeouts) as client,
+                contextlib.aclosing(await self._begun(client, request)) as stream,
             ):
                 async for part in stream:
                     hearing.take(part)
@@ -75,28 +77,21 @@ class Ollama:
 
     def embed(self, texts: list[str], timeouts: Timeouts) -> tuple[list[list[float]], int]:
         """Return one vector for each text, and the number of tokens read."""
-        with self._translated(), _client(self._library().Client, self, timeouts) as client:
+        with Translating(self), _client(_library().Client, self, timeouts) as client:
             answer = client.embed(self.name, texts)
             return [list(row) for row in answer.embeddings], answer.prompt_eval_count or 0
 
     async def aembed(self, texts: list[str], timeouts: Timeouts) -> tuple[list[list[float]], int]:
         """Return one vector for each text, and the number of tokens read."""
-        with self._translated():
-            async with _client(self._library().AsyncClient, self, timeouts) as client:
+        with Translating(self):
+            async with _client(_library().AsyncClient, self, timeouts) as client:
                 answer = await client.embed(self.name, texts)
                 return [list(row) for row in answer.embeddings], answer.prompt_eval_count or 0
 
-    def _asked(self, request: Request) -> dict[str, Any]:
+    def _begun(self, client: Any, request: Request) -> Any:
+        """Return what will ask and stream the answer, once that is begun; an asynchronous client's is to be awaited."""
         asked = {"model": self.name, "messages": list(request.messages), "options": dict(request.options)}
-        return asked | {"format": request.schema, "stream": True}
-
-    def _library(self) -> Any:
-        try:
-            import ollama  # noqa: PLC0415  # an extra's
-        except ImportError as error:
-            msg = "an Ollama model needs its client, which comes with: pip install 'sagadsl[llm]'"
-            raise UsageError(msg) from error
-        return ollama
+        return client.chat(**asked, format=request.schema, stream=True)
 
     def _digest_among(self, models: Any) -> str:
         wanted = {self.name, f"{self.name}:latest"}
@@ -112,30 +107,26 @@ class Ollama:
         """Return a command to type, for the server that is meant."""
         return command if self._host is None else f"OLLAMA_HOST={self.server} {command}"
 
-    @contextlib.contextmanager
-    def _translated(self) -> Generator[None]:
-        """Have what the client raises come out as what a step understands."""
-        ollama = self._library()
+    def meaning(self, error: BaseException) -> LLMError | None:
+        """Return what an exception of the client's means to a step, `None` of one that is not the client's."""
+        if isinstance(error, SagaError) or not isinstance(error, Exception):
+            return None
         import httpx  # noqa: PLC0415  # the client's own
 
-        try:
-            yield
-        except LLMError:
-            raise
-        except (httpx.ConnectError, httpx.ConnectTimeout, ConnectionError) as error:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
             reason = f"no server answers at {self.server}; start it with: {self._typed('ollama serve')}"
-            raise TransportError(self.name, reason) from error
-        except httpx.TimeoutException as error:
-            reason = (
-                f"{self.server} said nothing for too long ({type(error).__name__}); raise timeouts= if it needs longer"
-            )
-            raise TransportError(self.name, reason) from error
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise TransportError(self.name, f"{self.server} broke off: {error}") from error
-        except ollama.ResponseError as error:
-            raise self._refusal(error) from error
-        except ValueError as error:  # a line that is no JSON, or no part of an answer
-            raise TransportError(self.name, f"{self.server} gave no answer of Ollama's: {error!s:.200}") from error
+        elif isinstance(error, httpx.TimeoutException):
+            silence = f"said nothing for too long ({type(error).__name__})"
+            reason = f"{self.server} {silence}; raise timeouts= if it needs longer"
+        elif isinstance(error, httpx.HTTPError | httpx.StreamError):
+            reason = f"{self.server} broke off: {error}"
+        elif isinstance(error, _library().ResponseError):
+            return self._refusal(error)
+        elif isinstance(error, ValueError | TypeError | AttributeError):  # no JSON, or none that the client expects
+            reason = f"{self.server} gave no answer of Ollama's: {error!s:.200}"
+        else:
+            return None
+        return TransportError(self.name, reason)
 
     def _refusal(self, error: Any) -> LLMError:
         status, said = error.status_code, error.error
@@ -145,6 +136,27 @@ class Ollama:
             shown = self._typed(f"ollama show {self.name}")
             return RefusedError(self.name, f"{self.server} refuses ({status}): {said}; what it can do: {shown}")
         return TransportError(self.name, f"{self.server} failed ({status}): {said}")
+
+
+@frozen
+class Translating:
+    """Within it the client is used; what that raises comes out as what a step understands."""
+
+    model: Ollama
+
+    def __enter__(self) -> None:
+        """Begin to use it."""
+
+    def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> None:
+        """Say in one sentence what went wrong; the way through the client tells nobody anything.
+
+        Raises:
+            LLMError: Something did.
+        """
+        meant = None if error is None else self.model.meaning(error)
+        if error is not None and meant is not None:
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+            raise meant from error
 
 
 class Hearing:
@@ -184,6 +196,15 @@ class Hearing:
             prompt_tokens=self._last.prompt_eval_count or 0,
             tokens=self._last.eval_count or 0,
         )
+
+
+def _library() -> Any:
+    try:
+        import ollama  # noqa: PLC0415  # an extra's
+    except ImportError as error:
+        msg = "an Ollama model needs its client, which comes with: pip install 'sagadsl[llm]'"
+        raise UsageError(msg) from error
+    return ollama
 
 
 @functools.cache

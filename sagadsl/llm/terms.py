@@ -15,14 +15,14 @@ from sagadsl.llm.drivers import adrive, drive
 from sagadsl.llm.errors import TokenBudgetError
 from sagadsl.llm.provenance import earlier_tries, tokens_of, tries_of
 from sagadsl.llm.shapes import digest_of
-from sagadsl.llm.values import Heard, Message, Model, Progress, Prompt, Timeouts
+from sagadsl.llm.values import Message, Model, Progress, Prompt, Timeouts
 
 log = logging.getLogger("sagadsl")
 
 
 @define(eq=False, repr=False, kw_only=True)
 class Terms:
-    """What `LLM` was told; *calls* are those made for steps that are not done yet, by their idempotency keys."""
+    """What `LLM` was told; *calls* are those made in attempts that are under way, by their idempotency keys."""
 
     model: Model
     system: str | None
@@ -61,7 +61,7 @@ class Terms:
             return self.calls[here.idempotency_key]
 
     def forget(self, here: Current) -> None:
-        """Let go of the calls of the step that runs: from here on they are on record."""
+        """Let go of the calls of the attempt that runs: what it came to tells of them."""
         with self.guard:
             self.calls.pop(here.idempotency_key, None)
 
@@ -84,17 +84,16 @@ class Terms:
             )
             raise TokenBudgetError(self.model.name, reason)
 
-    def hears(self) -> Heard:
-        """Return what is told of each piece of an answer, and tells the observer."""
+    def hears(self) -> Callable[[list[str]], None]:
+        """Return what is told the pieces of an answer so far, with each that comes, and tells the observer."""
         observer = self.progress
         if observer is None:
-            return lambda _piece: None
-        here, pieces = current(), [""]
+            return lambda _pieces: None
+        here = current()
 
-        def heard(piece: str) -> None:
-            pieces[0] += piece
+        def heard(pieces: list[str]) -> None:
             try:
-                observer(Progress(run=here.run_id, step=here.key, piece=piece, text=pieces[0]))
+                observer(Progress(run=here.run_id, step=here.key, piece=pieces[-1], text="".join(pieces)))
             except Exception:
                 log.exception("an observer of %s failed; the call goes on", self.model.name)
 

@@ -23,7 +23,7 @@ from sagadsl.errors import Fault
 LONGEST_TEXT = 16_000
 DEEPEST_CAUSE = 5
 SPEECHLESS = "<its __str__ failed>"
-OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("_core", "_dsl"))
+OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("_core", "_dsl", "llm"))
 
 NATIVE: dict[type[BaseException], tuple[str, ...]] = {
     OSError: ("errno", "strerror", "filename", "filename2"),
