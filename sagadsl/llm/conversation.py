@@ -32,8 +32,8 @@ Talk = Generator[Do, Any, Any]
 class Question:
     """What a step asks: *messages*, under *options*, for an answer of a *shape*.
 
-    *tries* takes in each call, as plain data, after those of earlier attempts. *allow* is asked before each call, *heard*
-    told the pieces of its answer so far whenever another comes.
+    *tries* takes in each call, as plain data, after those of earlier attempts. *allow* is asked before each call;
+    *heard* is told the pieces of its answer so far, whenever another comes.
     """
 
     model: str
