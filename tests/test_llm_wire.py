@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -33,6 +34,7 @@ class Wire(ThreadingHTTPServer):
         self.seen: list[tuple[str, dict]] = []
         self.headers: list = []
         self.gone = threading.Event()
+        self.answer = None
         self.models = [{"model": MODEL, "name": MODEL, "digest": "d1"}]
 
     @property
@@ -59,7 +61,7 @@ class Line(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.seen.append((self.path, {}))
         self.server.headers.append(self.headers)
-        self.whole({"models": self.server.models})
+        self.whole({"models": self.server.models} if self.server.answer is None else self.server.answer)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -129,6 +131,11 @@ def says(*words, reason="stop"):
 
 def refuses(status, error):
     return lambda line: line.whole({"error": error}, status)
+
+
+def echoes(status):
+    """Refuse, and say what was sent to be let in."""
+    return lambda line: refuses(status, f"no user: {line.headers['authorization']}")(line)
 
 
 def drops(line):
@@ -247,6 +254,8 @@ FAULTS = {
     "an error in the middle": (fails_late, "failed (-1): llama runner process no longer running"),
     "an end without done": (ends_early, "ended in the middle of the answer"),
     "no JSON": (babbles, "gave no answer of Ollama's"),
+    "JSON that is no answer": (lambda line: line.whole([1]), "gave no answer of Ollama's"),
+    "an error that is no text": (lambda line: line.whole({"error": {"code": 7}}), "gave no answer of Ollama's"),
 }
 
 
@@ -330,8 +339,73 @@ def test_a_refusal_is_final_and_says_what_to_type(ask, wire):
     assert f"ollama show {MODEL}" in str(outcome.error)
     outcome, _ = ask(refuses(404, f"model '{MODEL}' not found"), retries=5)
     assert type(outcome.error) is llm.RefusedError
-    assert str(outcome.error).endswith(f"does not have it: OLLAMA_HOST={wire.url} ollama pull {MODEL}")
+    assert str(outcome.error).endswith(f"does not have it: OLLAMA_HOST={wire.url[7:]} ollama pull {MODEL}")
     assert len(wire.chats) == 2
+
+
+def test_a_refusal_that_is_about_something_else_says_so(ask, wire):
+    """Who asks, or another kind of server, which knows nothing of a model; at no length, whatever it says."""
+    outcome, _ = ask(refuses(401, "unauthorized"))
+    assert str(outcome.error).endswith("refuses (401): unauthorized; who asks is said by headers=, or OLLAMA_API_KEY")
+    page = b"<html>" + b"not here " * 100
+    outcome, _ = ask(lambda line: line.whole(page, 404))
+    assert str(outcome.error).endswith("is that an Ollama server? See host= and OLLAMA_HOST")
+    assert "ollama pull" not in str(outcome.error)
+    assert len(str(outcome.error)) < 400
+    assert len(wire.chats) == 2
+
+
+@pytest.mark.parametrize("told", [[1], {"models": None}, {"models": [7]}, {}, b"<html>"])
+def test_a_server_that_is_not_ollamas_is_told_before_anything_is_asked(told, wire):
+    """Whatever else it answers to the question which models there are."""
+    wire.answer = told
+    with pytest.raises(llm.TransportError, match="gave no answer of Ollama's"):
+        LLM(MODEL, host=wire.url).check()
+
+
+def test_a_message_that_cannot_be_sent_is_a_mistake_of_the_program(ask, wire):
+    """Not of the server, so it is not tried again."""
+    assistant = LLM(MODEL, host=wire.url)
+
+    @assistant.step
+    def talk() -> list[dict[str, object]]:
+        return [{"role": "user", "content": ["a", "b"]}]
+
+    with pytest.raises(sagadsl.UsageError, match="this message of a prompt cannot be sent"):
+        talk()
+    assert wire.chats == []
+
+
+@pytest.mark.parametrize("host", ["ftp://here", "here:port", "http://[here", "here:99999", "ada:sesame@here:port"])
+def test_what_is_no_address_is_told_where_it_is_written(host, monkeypatch):
+    """Before anything runs, and without who would ask."""
+    with pytest.raises(sagadsl.UsageError, match="no address of a server") as told:
+        LLM(MODEL, host=host)
+    assert "sesame" not in str(told.value)
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    with pytest.raises(sagadsl.UsageError, match="OLLAMA_HOST"):
+        LLM(MODEL)
+
+
+def test_one_server_is_one_however_it_is_spelt(monkeypatch):
+    """So that a limit counts for all who call it."""
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    here = [
+        None,
+        "localhost",
+        "127.0.0.1:11434",
+        "http://localhost:11434/",
+        "0.0.0.0",  # noqa: S104  # where others listen
+        "http://ada:sesame@127.0.0.1:11434",
+    ]
+    assert {Ollama(MODEL, host=host).server for host in here} == {"127.0.0.1:11434"}
+    there = ["https://models.example", "https://models.example:443/", "https://ada@models.example"]
+    assert {Ollama(MODEL, host=host).server for host in there} == {"https://models.example:443"}
+    assert [Ollama(MODEL, host=host).server for host in ("[::1]", ":1", "a/b/")] == [
+        "[::1]:11434",
+        "127.0.0.1:1",
+        "a:11434/b",
+    ]
 
 
 def test_a_missing_model_is_told_before_anything_is_asked(ask, wire):
@@ -415,15 +489,19 @@ def test_secrets_go_to_the_server_and_not_into_the_file(ask, wire, tmp_path, mon
     """Headers, the key of the environment, and who asks in a URL: neither when it works nor when it breaks."""
     monkeypatch.setenv("OLLAMA_API_KEY", "sesame-environment")
     host = wire.url.replace("http://", "http://ada:sesame-url@")
-    ask(says("fine"), host=host, headers={"x-team": "sesame-header"})
+    ask(says("fine"), host=wire.url, headers={"x-team": "sesame-header"})
     assert {"sesame-header"} == {each["x-team"] for each in wire.headers}
-    assert "Bearer sesame-environment" in {each["authorization"] for each in wire.headers}
-    for act in (drops, cuts, refuses(400, "no"), babbles):
-        ask(act, host=host, headers={"authorization": "sesame-header"}, retries=0)
-    assert "sesame-header" in {each["authorization"] for each in wire.headers}
+    assert {"Bearer sesame-environment"} == {each["authorization"] for each in wire.headers}
+    for act in (drops, cuts, echoes(401), echoes(500), babbles):
+        ask(act, host=host, headers={"authorization": "Bearer sesame-header"}, retries=0)
+        ask(act, host=host, retries=0)
+    sent = {each["authorization"] for each in wire.headers}
+    assert {"Bearer sesame-header", f"Basic {base64.b64encode(b'ada:sesame-url').decode()}"} <= sent
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"broke off" in written
+    assert b"no user: Bearer ..." in written
     assert b"sesame" not in written
+    assert base64.b64encode(b"ada:sesame-url") not in written
 
 
 def test_what_the_client_needs_is_named(monkeypatch):

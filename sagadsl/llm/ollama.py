@@ -6,12 +6,14 @@ streams, gives what fails in the middle of an answer the status -1, and says not
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import os
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
 
@@ -22,12 +24,18 @@ from sagadsl.llm.values import Heard, Reply, Request, Timeouts
 FINAL = range(400, 500)
 BUSY = frozenset({408, 429})
 """Statuses among those that say "your mistake" which another try may mend."""
+LOCKED = frozenset({401, 403, 407})
+MISSING = 404
+PORTS = {"http": 80, "https": 443}
+SECRET = 8
+"""How long a word of a header must be to be told from what anybody says."""
 
 
 class Ollama:
-    """A model of an Ollama server: *name* as ``ollama pull`` has it, *server* as ``OLLAMA_HOST`` says it.
+    """A model of an Ollama server: *name* as ``ollama pull`` has it.
 
-    *headers* go with each request, and nowhere else.
+    *server* is where that is, the same however ``OLLAMA_HOST`` or *host* spell it, and without who asks. *headers* go
+    with each request, and nowhere else.
     """
 
     def __init__(self, name: str, *, host: str | None = None, headers: Mapping[str, str] | None = None) -> None:
@@ -36,12 +44,8 @@ class Ollama:
             raise UsageError(msg)
         self.name = name
         self._host = host or os.environ.get("OLLAMA_HOST") or None
-        self._headers = dict(headers or {})
-
-    @property
-    def server(self) -> str:
-        """Where it is, without what a URL may say of who asks."""
-        return (self._host or "127.0.0.1:11434").rpartition("@")[2].rstrip("/")
+        self.server, who = _address(self._host or "")
+        self._headers = who | dict(headers or {})
 
     def inspect(self) -> str:
         """Return the digest of the model."""
@@ -89,7 +93,17 @@ class Ollama:
                 return [list(row) for row in answer.embeddings], answer.prompt_eval_count or 0
 
     def _begun(self, client: Any, request: Request) -> Any:
-        """Return what will ask and stream the answer, once that is begun; an asynchronous client's is to be awaited."""
+        """Return what will ask and stream the answer; an asynchronous client's is to be awaited.
+
+        Raises:
+            UsageError: The client has no form for the prompt.
+        """
+        for each in request.messages:
+            try:
+                _library().Message.model_validate({name: part for name, part in each.items() if name != "images"})
+            except ValueError as error:
+                msg = f"{self.name}: this message of a prompt cannot be sent: {each!r:.200}: {error}"
+                raise UsageError(msg) from error
         asked = {"model": self.name, "messages": list(request.messages), "options": dict(request.options)}
         return client.chat(**asked, format=request.schema, stream=True)
 
@@ -119,23 +133,38 @@ class Ollama:
             silence = f"said nothing for too long ({type(error).__name__})"
             reason = f"{self.server} {silence}; raise timeouts= if it needs longer"
         elif isinstance(error, httpx.HTTPError | httpx.StreamError):
-            reason = f"{self.server} broke off: {error}"
+            reason = f"{self.server} broke off: {self._quoted(error)}"
         elif isinstance(error, _library().ResponseError):
             return self._refusal(error)
         elif isinstance(error, ValueError | TypeError | AttributeError):  # no JSON, or none that the client expects
-            reason = f"{self.server} gave no answer of Ollama's: {error!s:.200}"
+            reason = f"{self.server} gave no answer of Ollama's: {self._quoted(error)}"
         else:
             return None
         return TransportError(self.name, reason)
 
     def _refusal(self, error: Any) -> LLMError:
-        status, said = error.status_code, error.error
-        if status == 404:  # noqa: PLR2004  # as everybody knows it
+        status, said = error.status_code, self._quoted(error.error)
+        if status not in FINAL or status in BUSY:
+            return TransportError(self.name, f"{self.server} failed ({status}): {said}")
+        if status == MISSING and "model" in said:
             return self._missing()
-        if status in FINAL and status not in BUSY:
-            shown = self._typed(f"ollama show {self.name}")
-            return RefusedError(self.name, f"{self.server} refuses ({status}): {said}; what it can do: {shown}")
-        return TransportError(self.name, f"{self.server} failed ({status}): {said}")
+        cure = f"what it can do: {self._typed(f'ollama show {self.name}')}"
+        if status == MISSING:
+            cure = "is that an Ollama server? See host= and OLLAMA_HOST"
+        elif status in LOCKED:
+            cure = "who asks is said by headers=, or OLLAMA_API_KEY"
+        return RefusedError(self.name, f"{self.server} refuses ({status}): {said}; {cure}")
+
+    def _quoted(self, said: object) -> str:
+        """Return what somebody said, not at length."""
+        return f"{self.without_secrets(str(said)):.200}"
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text without what is sent to be let in: servers like to say it back."""
+        words = " ".join((*self._headers.values(), os.environ.get("OLLAMA_API_KEY", ""))).split()
+        for word in words:
+            text = text.replace(word, "...") if len(word) >= SECRET else text
+        return text
 
 
 @frozen
@@ -156,7 +185,7 @@ class Translating:
         meant = None if error is None else self.model.meaning(error)
         if error is not None and meant is not None:
             error.__traceback__ = error.__cause__ = error.__context__ = None
-            raise meant from error
+            raise meant from (error if self.model.without_secrets(str(error)) == str(error) else None)
 
 
 class Hearing:
@@ -196,6 +225,27 @@ class Hearing:
             prompt_tokens=self._last.prompt_eval_count or 0,
             tokens=self._last.eval_count or 0,
         )
+
+
+def _address(host: str) -> tuple[str, dict[str, str]]:
+    """Return where a server is, as the client reads *host*, and the header that says who asks, if it does.
+
+    Raises:
+        UsageError: It is no address.
+    """
+    try:
+        url = urlsplit(host if "://" in host else f"http://{host}")
+        port = url.port or (PORTS[url.scheme] if "://" in host else 11434)
+    except (KeyError, ValueError):
+        written = host.rpartition("@")[2]
+        msg = f"host= or OLLAMA_HOST is {written!r}: no address of a server, such as '127.0.0.1:11434' or 'https://...'"
+        raise UsageError(msg) from None
+    name = url.hostname or "127.0.0.1"
+    name = "127.0.0.1" if name in {"localhost", "0.0.0.0"} else f"[{name}]" if ":" in name else name  # noqa: S104
+    scheme = "" if url.scheme == "http" else f"{url.scheme}://"
+    who = url.netloc.rpartition("@")[0]
+    basic = base64.b64encode(unquote(who).encode()).decode()
+    return f"{scheme}{name}:{port}{url.path.rstrip('/')}", {"authorization": f"Basic {basic}"} if who else {}
 
 
 def _library() -> Any:
