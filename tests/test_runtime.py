@@ -384,6 +384,27 @@ def test_a_damaged_payload_of_a_run_that_has_ended_is_refused_when_it_is_asked_f
     assert run.status == "completed"
 
 
+def test_a_run_whose_row_says_that_it_has_ended_goes_on_if_its_entries_do_not(make_runtime):
+    """The entries are what counts."""
+    runtime = make_runtime()
+    attempts = []
+
+    @step(compensate=None)
+    def attempt() -> int:
+        attempts.append(1)
+        return 1 // (len(attempts) - 1)
+
+    @saga(name="tried", on_failure="pause")
+    def tried() -> int:
+        return attempt()
+
+    with pytest.raises(sagadsl.SuspendedError):
+        tried.using(runtime=runtime, key="k")()
+    runtime.journal()._read("update run set finished = 1", ())
+    assert tried.using(runtime=runtime, key="k")() == 1
+    assert [run.status for run in runtime.runs()] == ["completed"]
+
+
 def test_a_listed_run_is_as_it_was_when_it_was_listed(make_runtime):
     """Whatever happens to it before more is asked for."""
     runtime = make_runtime()

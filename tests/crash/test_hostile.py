@@ -22,20 +22,13 @@ import sagadsl
 from crash.golden import saga
 from sagadsl._core import schema
 from sagadsl._core.codec import Codec
-from sagadsl._core.journal import sqlite
+from sagadsl._core.journal import file, sqlite
 from sagadsl.cli import program
 from sagadsl.errors import JournalError, SagaError
 
 GOLDEN = Path(__file__).with_name("golden") / f"version-{schema.VERSION}.db"
 SWEEP = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
 SAMPLE = 60
-FOUND = {
-    *itertools.product(["entries"], ["result"], ["a cause", "infinite", "a number"], [(4, 8), (6, 8)]),
-    *itertools.product(["run"], ["thefts"], ["large", "largest", "negative"], [(3, 0), (4, 0), (5, 0), (6, 0)]),
-    ("entries", "at", "large", (3, 2)),
-}
-"""What once came out as no error of ours: where a run begins to compensate, where it is locked, where it is watched."""
-
 TEXTS = {
     "nothing": "",
     "brackets": "[" * 100_000,
@@ -60,6 +53,14 @@ TEXTS = {
     "a path": "../../../../etc/passwd",
 }
 NUMBERS = {"zero": 0, "negative": -1, "large": 2**62, "largest": 2**63 - 1, "one": 1, "missing": None}
+FOUND = {
+    *itertools.product(["entries"], ["result"], ["a cause", "infinite", "a number"], [(4, 8), (6, 8)]),
+    *itertools.product(["run"], ["thefts"], ["large", "largest", "negative"], [(3, 0), (4, 0), (5, 0), (6, 0)]),
+    ("entries", "at", "large", (3, 2)),
+    *itertools.product(["run"], ["finished"], NUMBERS, [(7, 0)]),
+}
+"""What once came out as no error of ours: where a run begins to compensate, is locked, is watched, is gone on with."""
+
 COLUMNS = {
     "entries": {
         **dict.fromkeys(("kind", "step", "name", "definition", "arguments", "result"), TEXTS),
@@ -241,7 +242,7 @@ def test_what_others_keep_beside_our_tables_is_their_own_affair(bomb, tmp_path):
 
 def test_the_judge_knows_that_a_planted_trigger_is_obeyed_when_nobody_looks(bomb, tmp_path, monkeypatch):
     """The mutant: without the comparison the attacker's trigger decides what is recorded."""
-    monkeypatch.setattr(sqlite, "planted", lambda _: None)
+    monkeypatch.setattr(file, "planted", lambda _: None)
     path = planted(tmp_path, "create trigger evil after insert on entries begin delete from entries where seq > 1; end")
     runtime = sagadsl.Runtime(store=path)
     saga.trip.using(runtime=runtime, id="new")("new")

@@ -245,7 +245,9 @@ class Opening:
 
     def _reopen(self, asked: Asked, row: RunRow) -> Opened:
         """Say what a call means whose run exists."""
-        scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else self._take(asked, row)
+        scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else None
+        if scope is None or scope.status not in TERMINAL:  # whatever its row says, the entries count
+            scope = self._take(asked, row)
         if scope.status is Status.COMPLETED:
             with legible(asked.journal, row.id):
                 value = self.codec.decode(scope.result) if scope.result is not None else None
