@@ -1,5 +1,6 @@
 """What a person decides on the command line: the real program, in a pipe and in a terminal, on runs really cut off."""
 
+import json
 import os
 import pty
 import signal
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 from test_cli import ENV, SCRIPT, TARGET, Place, in_a_terminal, killed, killed_once  # noqa: F401  # fixtures
+from test_documents import judge
 
 
 def test_a_cancelled_run_is_compensated_by_whoever_opens_it_next(killed):  # noqa: F811
@@ -151,6 +153,84 @@ def test_on_a_terminal_the_dry_run_is_what_is_asked(posted):
     assert "2  cancel_flight   for flight(city='Lisbon')" in said
     assert "cannot be undone: mail" in said
     assert posted.world == ["flight", "hotel", "mail", "-hotel", "-flight"]
+
+
+# -- as documents -----------------------------------------------------------------------------------------------------
+
+
+def document(ended, kind="run_document"):
+    """Return what was written as JSON, judged by its schema; whatever else is said stands on stderr."""
+    found = json.loads(ended.stdout)
+    judge(kind).validate(found)
+    return found["run" if kind == "run_document" else "dry_run"]
+
+
+def test_a_dry_run_as_json_lists_what_would_be_called(posted):
+    """Each with its arguments, and what has to be accepted; nothing is done."""
+    plan = document(posted.sagadsl("compensate", "t-1", "--dry-run", "--json"), "dry_run_document")
+    assert [(step["compensation"], step["key"], step["arguments"]) for step in plan["steps"]] == [
+        ("cancel_hotel", "hotel", {"city": "Lisbon"}),
+        ("cancel_flight", "flight", {"city": "Lisbon"}),
+    ]
+    told = plan["run"], plan["to"], plan["standing"], plan["undecided"], plan["lapsed"]
+    assert told == ("t-1", None, ["mail"], ["mail"], [])
+    back = posted.sagadsl("compensate", "t-1", "--to", "flight", "--dry-run", "--json")
+    assert document(back, "dry_run_document")["to"] == "flight"
+    assert posted.world == ["flight", "hotel", "mail"]
+
+
+def test_compensating_as_json_ends_with_the_run_however_that_comes(killed):  # noqa: F811
+    """Done, failed or refused: what is on record then, and the exit code that people get too."""
+    killed.set("unreachable")
+    failed = killed.sagadsl("compensate", "t-1", "--yes", "--json", *TARGET)
+    assert (failed.returncode, document(failed)["status"]) == (6, "compensation_failed")
+    assert "nobody" in failed.stderr
+    refused = killed.sagadsl("compensate", "t-1", "--skip", "hotel", "--yes", "--json", *TARGET)
+    assert (refused.returncode, document(refused)["status"]) == (2, "compensation_failed")
+    killed.clear("unreachable")
+    ended = killed.sagadsl("compensate", "t-1", "--yes", "--json", *TARGET)
+    run = document(ended)
+    assert (ended.returncode, run["status"], run["compensations"]) == (0, "compensated", ["hotel", "flight"])
+    again = killed.sagadsl("compensate", "t-1", "--yes", "--json", *TARGET)
+    assert (again.returncode, document(again)["compensations"]) == (0, ["hotel", "flight"])
+
+
+def test_cancelling_as_json_ends_with_the_run(killed):  # noqa: F811
+    """It says that it is asked for; that it is done is for whoever has the run."""
+    asked = killed.sagadsl("cancel", "t-1", "--yes", "--json")
+    run = document(asked)
+    assert (asked.returncode, run["status"], run["is_cancel_requested"]) == (0, "open", True)
+    killed.python("trip.py", "t-1")
+    late = killed.sagadsl("cancel", "t-1", "--json")
+    assert (late.returncode, document(late)["cause"]) == (0, "cancel")
+
+
+# -- a block ----------------------------------------------------------------------------------------------------------
+
+BLOCK = """
+from sagadsl import saga
+
+
+def fetch():
+    raise KeyboardInterrupt
+
+
+with saga("nightly", id="n-1") as run:
+    run.step(fetch)()
+"""
+
+
+def test_what_goes_on_with_a_block_is_its_program(tmp_path):
+    """No command has its body: neither ``cancel`` nor ``show`` sends anybody to ``resume``."""
+    place = Place(tmp_path)
+    place.write("nightly.py", BLOCK)
+    place.python("nightly.py")
+    shown = place.sagadsl("show", "n-1").stdout
+    again = f"run its program again, which has its body: {tmp_path / 'nightly.py'}"
+    assert (again in shown, "sagadsl resume" in shown) == (True, False)
+    told = place.sagadsl("cancel", "n-1", "--yes", "--json")
+    assert told.stderr.startswith("n-1 will be cancelled when it is opened again: run its program again: /")
+    assert document(told)["is_block"]
 
 
 # -- exit codes -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from test_cli import ENV, SCRIPT, Place
 from test_documents import judge
 
+from sagadsl.report.words import width
 from tests.terminals import PATIENCE, Terminal
 
 SMALL = {"LINES": "5", "COLUMNS": "40"}
@@ -163,6 +164,16 @@ def test_runs_that_are_more_than_the_terminal_holds_are_cut(place):
     assert terminal.status == 130
     assert len(shown) == 4
     assert max(map(len, shown)) == 39
+
+
+def test_wide_characters_are_cut_where_the_terminal_ends(place):
+    """Each takes two places; a line that went on would wrap, and what is drawn over it miss a line."""
+    place.kill("旅" * 30)
+    terminal = in_a_terminal(place, **SMALL)
+    terminal.read(lambda raw: "旅" in raw and raw.count("\n") >= 1)
+    shown = terminal.interrupt().partition("^C")[0].splitlines()
+    assert any("旅" in line for line in shown)
+    assert max(width(line) for line in shown) <= 39
 
 
 def test_a_run_that_is_longer_than_the_terminal_is_cut_until_it_stays(place):

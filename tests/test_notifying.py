@@ -1,5 +1,7 @@
 """``notify=``: who is told how a run has ended, when, how often, and what becomes of the run if that fails."""
 
+import asyncio
+import functools
 import json
 import logging
 import sqlite3
@@ -114,8 +116,6 @@ async def heard_later(heard, outcome):
 
 def test_an_async_saga_may_tell_an_async_function(make_runtime, ear):
     """In its own event loop."""
-    import asyncio
-    import functools
 
     @saga(notify=functools.partial(heard_later, ear.heard))
     async def trip():
@@ -202,29 +202,32 @@ def test_a_run_that_is_cancelled_tells_so(runtime, ear):
     assert [type(told.error) for told in ear.heard] == [RunCancelledError]
 
 
+class Line:
+    """A connection that nobody provides."""
+
+
 def test_a_run_compensated_without_its_body_tells_too(make_runtime, ear):
-    """What its body would need is not provided; who compensates it has the saga all the same."""
-
-    class Line:
-        """A connection."""
-
-    @step(compensate=None)
-    def book():
-        """Book."""
+    """What its body would need is not provided; who compensates it has the saga all the same. In both colours."""
 
     @saga(notify=ear, key="k")
     def trip(line: Live[Line]):
-        book()
+        sagadsl.now()
         raise KeyboardInterrupt
 
-    runtime = make_runtime()
+    @saga(notify=ear, key="k")
+    async def atrip(line: Live[Line]):
+        trip.plain(line)
+
     with pytest.raises(KeyboardInterrupt):
-        trip.using(runtime=runtime)(Line())
-    again = make_runtime()
-    (run,) = again.runs()
-    trip.using(runtime=again).compensate(run.id)
-    assert [told.run.status for told in ear.heard] == ["compensated"]
-    assert again.find(run.id).notify_owed is False
+        trip.using(runtime=make_runtime())(Line())
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(atrip.using(runtime=make_runtime())(Line()))
+    runtime = make_runtime()
+    newer, older = runtime.runs()
+    trip.using(runtime=runtime).compensate(older.id)
+    asyncio.run(atrip.using(runtime=runtime).compensate(newer.id))
+    assert [told.run.id for told in ear.heard] == [older.id, newer.id]
+    assert [run.notify_owed for run in runtime.runs()] == [False, False]
 
 
 # -- what fails -------------------------------------------------------------------------------------------------------
@@ -481,6 +484,17 @@ def test_whatever_fails_however_often_somebody_is_told_at_last(tries):
     finally:
         logging.getLogger("sagadsl").setLevel(logging.NOTSET)
     assert sorted(heard) == sorted(run.id for run in runtime.runs())
+
+
+def test_a_run_that_owes_the_call_is_a_note_of_doctors(owed):
+    """In a file; what is only in memory is not examined."""
+    runtime, trip, _ = owed
+    if isinstance(runtime.journal(), MemoryJournal):
+        return
+    for count in (1, 0):
+        found = [finding for finding in runtime.upkeep.examined() if finding.check == "notify"]
+        assert len(found) == count
+        trip()
 
 
 # -- seen -------------------------------------------------------------------------------------------------------------

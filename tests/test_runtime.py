@@ -748,6 +748,27 @@ def test_a_saga_of_the_same_name_elsewhere_does_not_go_on_with_a_run(make_runtim
         runtime.find("sync/k").resume()
 
 
+def test_a_run_that_is_refreshed_stays_itself_though_its_key_is_done_afresh(runtime):
+    """It is not its next generation; one that was pruned is none any more."""
+    tries = []
+
+    @saga(key="k", runtime=runtime)
+    def trip():
+        tries.append(1)
+        if len(tries) == 1:
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        trip()
+    (first,) = runtime.runs()
+    trip()
+    again = first.refresh()
+    assert (again.generation, again.status, runtime.runs()[0].generation) == (1, "compensated", 2)
+    runtime.prune(keep=0)
+    with pytest.raises(RunConflictError, match="any more: it was pruned"):
+        first.refresh()
+
+
 def test_generations_and_ids_never_share_idempotency_keys(make_runtime):
     """Whatever characters an id has."""
     row = sagadsl._core.values.RunRow

@@ -209,7 +209,7 @@ class RunInfo:
     *is_live* says whether a living process holds it. *pivot* is the step from which the run can only go forward, once
     it is done. *cancel_requested*: somebody has asked for that, and nobody has acted on it yet. *notify_owed*: it has
     ended, and the saga's ``notify`` is still to be called with that; *notified* is when it was, *notify_error* what it
-    raised when it was called last.
+    raised when it was called last. *is_block*: its body stands in its program, which alone can go on with it.
     """
 
     id: str
@@ -226,6 +226,7 @@ class RunInfo:
     arguments: dict[str, Any] = field(factory=dict)
     result: Any = None
     program: str = ""
+    is_block: bool = False
     owner: str = ""
     is_live: bool = False
     cancel_requested: bool = False

@@ -21,7 +21,15 @@ from sagadsl.cli import exits
 from sagadsl.cli.looking import json_option, write, write_json
 from sagadsl.cli.stores import run_argument, run_to_change, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load_code, target_option
-from sagadsl.report import printable, printable_lines, run_document, short_id, status_words, typed
+from sagadsl.report import (
+    dry_run_document,
+    printable,
+    printable_lines,
+    run_document,
+    short_id,
+    status_words,
+    typed,
+)
 
 
 @click.command()
@@ -73,20 +81,35 @@ def told_after(run: Run, *, as_json: bool) -> Iterator[None]:
 @click.option("--accept", metavar="STEP", multiple=True, help="Let this step stand, which cannot be undone.")
 @target_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
 @store_option
-def compensate(run: str, target: str | None, dry_run: bool, yes: bool, **asked: Any) -> int:  # noqa: FBT001  # flags
+def compensate(
+    run: str,
+    target: str | None,
+    dry_run: bool,  # noqa: FBT001  # a flag
+    yes: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    **asked: Any,
+) -> int:
     """Compensate what a run owes, or carry on doing so; also a completed one, later.
 
     Steps are compensated in reverse order. A compensation that failed is tried again.
     """
     found = stored_run(run)
+    if dry_run:
+        plan = found.compensate(dry_run=True, **asked)
+        write_json(dry_run_document(plan)) if as_json else write(repr(plan))
+        return exits.DONE
+    with told_after(found, as_json=as_json):
+        return gone_back(found, target, asked, yes=yes)
+
+
+def gone_back(found: Run, target: str | None, asked: dict[str, Any], *, yes: bool) -> int:
+    """Compensate a run, once a person has said yes; return the exit code."""
     if found.status is Status.COMPENSATED and asked["to"] is None:
         say(f"{short_id(found.id)} is compensated already; nothing is owed")
         return exits.DONE
     plan = found.compensate(dry_run=True, **asked)
-    if dry_run:
-        write(repr(plan))
-        return exits.DONE
     code = load_code(found, target, "compensate") if found.stack or target is not None else None
     if not (yes or found.is_live or plan.undecided):  # else the library says who has it, or what is to be accepted
         say(f"{short_id(found.id)} is {status_words(found)}")
@@ -105,13 +128,20 @@ def compensate(run: str, target: str | None, dry_run: bool, yes: bool, **asked: 
 @click.command()
 @run_argument()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
 @store_option
-def cancel(run: str, yes: bool) -> int:  # noqa: FBT001  # a flag
+def cancel(run: str, yes: bool, as_json: bool) -> int:  # noqa: FBT001  # flags
     """Have a run stop at its next step, and be compensated.
 
     The process that has it does so, or whoever opens it next. Nothing here waits for that.
     """
     found = stored_run(run)
+    with told_after(found, as_json=as_json):
+        return asked_to_stop(found, yes=yes)
+
+
+def asked_to_stop(found: Run, *, yes: bool) -> int:
+    """Ask that a run be cancelled, once a person has said yes; return the exit code."""
     name = short_id(found.id)
     if found.status is Status.OPEN and not found.cancel_requested and not yes:
         confirm(found, "cancel", f"{name} is {status_words(found)}")
@@ -121,7 +151,9 @@ def cancel(run: str, yes: bool) -> int:  # noqa: FBT001  # a flag
     elif after.is_live:
         say(f"{name} will be cancelled by {printable(after.owner)}, which has it: at its next step")
     else:
-        say(f"{name} will be cancelled when it is opened again: sagadsl resume {typed(found.id)}{store_words()}")
+        on = f"sagadsl resume {typed(found.id)}{store_words()}"
+        on = f"run its program again: {printable(found.program, 400)}" if found.is_block else on
+        say(f"{name} will be cancelled when it is opened again: {on}")
     return exits.DONE
 
 

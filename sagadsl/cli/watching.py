@@ -22,7 +22,7 @@ from sagadsl.cli import exits
 from sagadsl.cli.looking import local_now
 from sagadsl.cli.stores import reading, run_argument, store_option, store_words, stored_run
 from sagadsl.cli.targets import target_words
-from sagadsl.report import SCHEMA, event_data, printable, run_text, runs_text, short_id, short_ids
+from sagadsl.report import SCHEMA, event_data, fitted, printable, run_text, runs_text, short_id, short_ids
 
 PAUSE: Final = 0.1
 """Seconds between two times that SQLite is asked."""
@@ -49,15 +49,11 @@ def watch(run: str | None, as_json: bool) -> int:  # noqa: FBT001  # a flag
     runtime = reading()
     is_drawn = not as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     try:
-        if is_drawn:
-            draw(runtime, chosen)
-        else:
-            tell(runtime, chosen, as_json=as_json)
+        status = draw(runtime, chosen) if is_drawn else tell(runtime, chosen, as_json=as_json)
     except BrokenPipeError:  # whoever read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.DONE
-    assert chosen is not None  # noqa: S101  # without a run it ends with a Ctrl-C
-    return exits.BY_STATUS[chosen.refresh().status]
+    return exits.BY_STATUS[status]
 
 
 def changes(runtime: Runtime, *, looks: bool) -> Iterator[None]:
@@ -74,17 +70,21 @@ def changes(runtime: Runtime, *, looks: bool) -> Iterator[None]:
 # -- a line for each event --------------------------------------------------------------------------------------------
 
 
-def tell(runtime: Runtime, chosen: Run | None, *, as_json: bool) -> None:
-    """Write each event as a line: of one run all of them, else those that are yet to come."""
+def tell(runtime: Runtime, chosen: Run | None, *, as_json: bool) -> Status:
+    """Write each event as a line: of one run all of them, until it is over; else those that are yet to come.
+
+    Return how it stood then: a moment later somebody may have it go on.
+    """
     events = Events(runtime, chosen)
     for _ in changes(runtime, looks=False):
-        is_over = chosen is not None and chosen.refresh().status in OVER  # asked first, so that its last entry is told
+        status = chosen.refresh().status if chosen else None  # asked first, so that its last entry is told
         for run_id, generation, entry in events.new():
             event = event_data(entry, run_id, generation)
             line = json.dumps({"schema": SCHEMA, "event": event}) if as_json else event_line(event)
             print(line, flush=True)
-        if is_over:
-            return
+        if status in OVER:
+            return status
+    raise AssertionError  # pragma: no cover  # changes never end
 
 
 def event_line(event: dict[str, Any]) -> str:
@@ -126,8 +126,11 @@ class Events:
 # -- drawn on a terminal ----------------------------------------------------------------------------------------------
 
 
-def draw(runtime: Runtime, chosen: Run | None) -> None:
-    """Show one run, or those that go on and those that have ended since, and draw them again when they change."""
+def draw(runtime: Runtime, chosen: Run | None) -> Status:
+    """Show one run, or those that go on and those that have ended since, and draw them again when they change.
+
+    Return how the one stood when it was over.
+    """
     shown: set[tuple[str, int]] = set()
     lines, last = 0, None
     for _ in changes(runtime, looks=True):
@@ -138,7 +141,8 @@ def draw(runtime: Runtime, chosen: Run | None) -> None:
             text = one(runs[0]) if chosen else several(runs)
             lines, last = drawn(text, lines, is_whole=is_over), state
         if chosen and runs[0].status in OVER:
-            return
+            return runs[0].status
+    raise AssertionError  # pragma: no cover  # as above
 
 
 def facts(run: Run) -> tuple[Any, ...]:
@@ -169,6 +173,6 @@ def several(runs: list[Run]) -> str:
 def drawn(text: str, before: int, *, is_whole: bool) -> int:
     """Write a text over the lines of the one *before*, cut to the terminal unless it is to stay; return its lines."""
     wide, high = shutil.get_terminal_size()
-    lines = text.split("\n") if is_whole else [line[: wide - 1] for line in text.split("\n")[: high - 1]]
+    lines = text.split("\n") if is_whole else [fitted(line, wide - 1) for line in text.split("\n")[: high - 1]]
     print((BACK.format(before) if before else "") + "\n".join(lines), flush=True)
     return len(lines)

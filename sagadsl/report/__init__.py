@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sagadsl.report.blocks import Box
-    from sagadsl.report.data import SCHEMA, event_data, json_schema, run_data, run_document, runs_document
+    from sagadsl.report.data import (
+        SCHEMA,
+        dry_run_document,
+        event_data,
+        json_schema,
+        run_data,
+        run_document,
+        runs_document,
+    )
     from sagadsl.report.figures import stats_document, stats_text
     from sagadsl.report.graph import Graph, call_of, of_plan, of_run
     from sagadsl.report.html import progress_html, run_html, runs_html, stack_html
@@ -39,6 +47,7 @@ __all__ = [
     "age",
     "call_of",
     "columns",
+    "dry_run_document",
     "end_line",
     "event_data",
     "fitted",
@@ -73,7 +82,7 @@ __all__ = [
 
 _ROOMS = {
     "blocks": {"Box"},
-    "data": {"SCHEMA", "event_data", "json_schema", "run_data", "run_document", "runs_document"},
+    "data": {"SCHEMA", "dry_run_document", "event_data", "json_schema", "run_data", "run_document", "runs_document"},
     "figures": {"stats_document", "stats_text"},
     "graph": {"Graph", "call_of", "of_plan", "of_run"},
     "html": {"progress_html", "run_html", "runs_html", "stack_html"},

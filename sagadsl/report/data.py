@@ -40,6 +40,15 @@ def runs_document(runs: Sequence[RunInfo], store: str) -> dict[str, Any]:
     return {"schema": SCHEMA, "store": store, "runs": [run_data(run, whole=False) for run in runs]}
 
 
+def dry_run_document(plan: Any) -> dict[str, Any]:
+    """Return the document of a `DryRun`: what compensating a run would do."""
+    keys = {name: list(getattr(plan, name)) for name in ("standing", "lapsed", "undecided")}
+    return {
+        "schema": SCHEMA,
+        "dry_run": {"run": plan.run, "to": plan.to, "steps": [step_data(step) for step in plan.steps], **keys},
+    }
+
+
 def run_data(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
     """Return a run as data for ``json.dumps``; without *whole*, what a list needs of it."""
     data: dict[str, Any] = {
@@ -64,6 +73,7 @@ def run_data(run: RunInfo, *, whole: bool = True) -> dict[str, Any]:
         "steps_total": run.steps_total,
     }
     if whole:
+        data["is_block"] = run.is_block
         data["arguments"] = plain(run.arguments)
         data["result"] = plain(run.result)
         data["steps"] = [step_data(step) for step in run.steps]

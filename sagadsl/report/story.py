@@ -102,7 +102,7 @@ def story(
     calls = folded(run.steps, STEPS, lambda step: step.status not in {StepStatus.DONE, Status.COMPLETED}, _as_gap)
     back = folded(compensations(run), COMPENSATIONS, lambda step: step.status != StepStatus.COMPENSATED, _as_gap)
     stack = [] if run.status.is_terminal else [*owed(run.stack)]
-    to_do = folded(stack, OWED, lambda row: bool(row[-1]), lambda few: Gap(f"{len(few):,} more"))
+    to_undo = folded(stack, OWED, lambda row: bool(row[-1]), lambda few: Gap(f"{len(few):,} more"))
     arguments = ", ".join(f"{printable(name, 40)}={printable(repr(v), 40)}" for name, v in run.arguments.items())
     return Story(
         id=printable(run.id, 200),
@@ -114,7 +114,7 @@ def story(
         facts=tuple(_facts(run, now, zone)),
         steps=tuple(each if isinstance(each, Gap) else _line(each, course, limit) for each in calls),
         compensated=tuple(each if isinstance(each, Gap) else _back(each, course, limit) for each in back),
-        owed=tuple(to_do),
+        owed=tuple(to_undo),
         standing=tuple(_standing(run)),
         who=who(run),
         now=tuple(what_now(run, options)),
@@ -372,16 +372,22 @@ def who(run: RunInfo) -> str:
     return "whoever runs it goes on"
 
 
-def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what a person can do next: a word or two, and what to type."""
+def to_do(run: RunInfo, options: str) -> tuple[str, str, str]:
+    """Return what goes on with a run, what compensates it, and what would be called then, as it is typed."""
     if run.program.startswith(SESSION):  # no command line has its functions
         found = f"sagadsl.find({printable(run.id, 200)!r})"
-        on, back = f"run its cell again, or {found}.resume()", f"{found}.compensate()"
-        look = f"{found}.compensate(dry_run=True)"
-    else:
-        name = typed(run.id)
-        on, back = f"sagadsl resume {name}{options}", f"sagadsl compensate {name}{options}"
-        look = f"{back} --dry-run"
+        on = "run its cell again" if run.is_block else f"run its cell again, or {found}.resume()"
+        return on, f"{found}.compensate()", f"{found}.compensate(dry_run=True)"
+    name = typed(run.id)
+    on, back = f"sagadsl resume {name}{options}", f"sagadsl compensate {name}{options}"
+    if run.is_block:
+        on = f"run its program again, which has its body: {printable(run.program, 400)}"
+    return on, back, f"{back} --dry-run"
+
+
+def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
+    """Yield what a person can do next: a word or two, and what to type."""
+    on, back, look = to_do(run, options)
     if run.is_live:
         yield "wait", f"a living process has it: {printable(run.owner)}" if run.owner else "a living process has it"
     elif run.status is Status.COMPLETED:

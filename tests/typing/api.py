@@ -196,7 +196,9 @@ def place_order(item: str, quantity: int) -> Reservation:
     return reserve(item, quantity)
 
 
-@saga(key="{item}", on_failure="pause", on_compensation_failure="continue", durability="power", version="2", notify=print)
+@saga(
+    key="{item}", on_failure="pause", on_compensation_failure="continue", durability="power", version="2", notify=print
+)
 async def aplace_order(item: str) -> float:
     return await charge(item, 2)
 

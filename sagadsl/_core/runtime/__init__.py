@@ -210,6 +210,18 @@ class Runtime(Opening):
         journal = self.journal()
         return self._run(self._row(run_id, journal), journal)
 
+    def refreshed(self, run_id: str, generation: int) -> Run:
+        """Return a run as it is now, whatever has come after it.
+
+        Raises:
+            RunConflictError: It is not there any more.
+        """
+        journal = self.journal()
+        for row in journal.runs(id=run_id):
+            if row.generation == generation:
+                return self._run(row, journal)
+        raise RunConflictError(run_id, f"is not in {journal.name} any more: it was pruned")
+
     def runs(
         self,
         *,

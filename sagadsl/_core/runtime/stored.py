@@ -24,7 +24,6 @@ class Run(ShownRun):
     _runtime: Any = field(repr=False, default=None)
     _journal: Any = field(repr=False, default=None)
     _module: str = field(repr=False, default="")
-    _is_block: bool = field(repr=False, default=False)
     _row: Any = field(repr=False, default=None)
     _outline: Outline | None = field(repr=False, default=None)
 
@@ -124,13 +123,17 @@ class Run(ShownRun):
         return cancelled
 
     def refresh(self) -> Run:
-        """Return the run as the journal has it now."""
-        found: Run = self._runtime.at(self._journal).find(self.id)
+        """Return the run as the journal has it now: this one, even if its key has been done afresh since.
+
+        Raises:
+            RunConflictError: It was pruned.
+        """
+        found: Run = self._runtime.at(self._journal).refreshed(self.id, self.generation)
         return found
 
     def _saga(self, *, needed: bool) -> Any:
         saga = registry.sagas.get((self._module, self.saga))
-        if saga is None and needed and self._is_block:
+        if saga is None and needed and self.is_block:
             msg = f"run {self.id} is a block: its body stands in {self.program}, so run that again and it goes on"
             raise UsageError(msg)
         if saga is None and needed:
