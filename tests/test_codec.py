@@ -25,8 +25,7 @@ import pandas as pd
 import pydantic
 import pytest
 
-import sagadsl._core.codec as room
-from sagadsl._core.codec import LIMIT, Codec, Unstorable
+from sagadsl._core.codec import LIMIT, Codec, Unstorable, plain
 from sagadsl._core.codec.classes import class_name, find_class
 from sagadsl.errors import Fault, UsageError
 
@@ -924,11 +923,11 @@ def test_a_table_is_not_read_where_its_library_is_not_imported(library, monkeypa
 def test_without_the_c_encoder_the_texts_are_the_same(monkeypatch):
     """The shortcut past the standard library's front door is taken only where it gives the same text."""
     value = {"a": [1.5, None, "ü"], "b": {"c": True}}
-    assert room._encode(value) == json.dumps(value, separators=(",", ":"))
+    assert plain.encode(value) == json.dumps(value, separators=(",", ":"))
     for made in (None, lambda *_: lambda *_: ["else"]):
         monkeypatch.setattr(json.encoder, "c_make_encoder", made)
-        assert isinstance(room._made_encoder().__self__, json.JSONEncoder)
-        assert room._made_encoder(sort_keys=True).__self__.sort_keys
+        assert isinstance(plain.made_encoder().__self__, json.JSONEncoder)
+        assert plain.made_encoder(sort_keys=True).__self__.sort_keys
 
 
 # -- digests ----------------------------------------------------------------------------------------------------------

@@ -63,44 +63,41 @@ class Drivers:
     def drive(self, flow: Flow[Any]) -> Any:
         """Run a flow to its end, in a ``def``."""
         send, answers = flow.send, self._answers
-        answer: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                effect = send(answer) if error is None else flow.throw(error)
-            except StopIteration as end:
-                if type(end.value) is not Raise:
-                    return end.value
-                last = end.value.error
-                break
-            error = None
-            try:
-                answer = answers[type(effect)](effect)
-            except BaseException as raised:  # noqa: BLE001  # the flow decides
-                answer, error = None, raised
-        raise last
+        try:
+            effect = send(None)
+            while True:
+                try:
+                    answer = answers[type(effect)](effect)
+                except BaseException as raised:  # noqa: BLE001  # the flow decides
+                    effect = flow.throw(raised)
+                else:
+                    effect = send(answer)
+        except StopIteration as end:
+            if type(end.value) is not Raise:
+                return end.value
+            error: BaseException = end.value.error
+        raise error
 
     async def adrive(self, flow: Flow[Any]) -> Any:
         """Run a flow to its end, in an ``async def``."""
         send, answers = flow.send, self._async_answers
-        answer: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                effect = send(answer) if error is None else flow.throw(error)
-            except StopIteration as end:
-                if type(end.value) is not Raise:
-                    return end.value
-                last = end.value.error
-                break
-            error = None
-            try:
-                answer = answers[type(effect)](effect)
-                if answer is not None:
-                    answer = await answer
-            except BaseException as raised:  # noqa: BLE001  # the flow decides
-                answer, error = None, raised
-        raise last
+        try:
+            effect = send(None)
+            while True:
+                try:
+                    answer = answers[type(effect)](effect)
+                    if answer is not None:
+                        answer = await answer
+                except BaseException as raised:  # noqa: BLE001  # the flow decides
+                    answer = None  # what is not awaited to its end is closed here, before anything else happens
+                    effect = flow.throw(raised)
+                else:
+                    effect = send(answer)
+        except StopIteration as end:
+            if type(end.value) is not Raise:
+                return end.value
+            error: BaseException = end.value.error
+        raise error
 
     def _fly(self, effect: Do) -> Any:
         """Have a call made while its scope knows that it is under way."""

@@ -16,7 +16,7 @@ import attrs
 import wrapt
 from attrs import frozen
 
-from sagadsl._core.codec import Unstorable
+from sagadsl._core.codec import Unstorable, template_of
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, key_of, literal
 from sagadsl._core.effects import Call
@@ -378,7 +378,8 @@ def caller(  # noqa: C901  # the hot path, in one piece
     """Return what happens when a step is called: *here* tells in which scope, *slot_of* which of its calls it is."""
     parameters = spec.parameters
     names, count = parameters.names, len(parameters.names)
-    is_plain = parameters.is_simple and parameters.positional == count and not parameters.live
+    is_plain = parameters.is_simple and parameters.positional == count and not parameters.live and spec.key is None
+    template = template_of(names)
     name, definition, is_async, read_only = spec.name, spec.definition, spec.is_async, spec.read_only
     transaction, stands = spec.transaction, spec.stands
 
@@ -391,18 +392,18 @@ def caller(  # noqa: C901  # the hot path, in one piece
             return wrapped(*args, **kwargs)
         if type(scope) is not Scope or (is_async and not is_async_body(scope)):
             raise misplaced(spec, scope)
-        live = None
-        if is_plain and len(args) == count and not kwargs:  # most calls: nothing to ask the signature
-            stored = dict(zip(names, args))  # noqa: B905  # they are as many; the word costs as much as the rest
-        else:
-            bound = parameters.bind(args if instance is None else (instance, *args), kwargs)
-            stored, live = parameters.split(bound)
+        live = key = None
         run = scope.run
         try:
-            text = run.codec.encode(stored)
+            if is_plain and len(args) == count and not kwargs:  # most calls: nothing to ask the signature
+                text = run.codec.encode_named(template, names, args)
+            else:
+                bound = parameters.bind(args if instance is None else (instance, *args), kwargs)
+                stored, live = parameters.split(bound)
+                text = run.codec.encode(stored)
+                key = None if spec.key is None else key_of(spec.key, stored, name)
         except Unstorable as why:
             raise unstorable_argument(name, why) from None
-        key = None if spec.key is None else key_of(spec.key, stored, name)
         slot = slot_of(scope, name, definition, text, key)
         if stands is not None:
             slot = standing(slot, (spec, live), text, key)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagadsl._core.codec import Codec, Unstorable
+from sagadsl._core.codec import Codec, Unstorable, template_of
 
 ZONES = st.sampled_from(
     [None, UTC, timezone(timedelta(hours=-5)), timezone(timedelta(minutes=7), "X"), ZoneInfo("Europe/Berlin")]
@@ -167,3 +167,32 @@ def test_a_codec_that_changes_keys_refuses_its_own_work():
     """The comparison with the copy stands behind every form."""
     with pytest.raises(Unstorable, match="not the same"):
         Lossy().encode({1: 2})
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.from_regex(r"[^\W\d]\w*", fullmatch=True), LEAVES | VALUES, max_size=4))
+def test_arguments_said_by_their_names_are_said_as_a_dictionary_is(arguments):
+    """What is made once for a step's names gives the text, or the refusal, that a dictionary with them gets."""
+    names, values = tuple(arguments), tuple(arguments.values())
+    assert CODEC.encode_named(template_of(names), names, values) == CODEC.encode(arguments)
+    brief = Codec(limit=len(CODEC.encode(arguments)) - 1)
+    with pytest.raises(Unstorable, match="the limit is"):
+        brief.encode_named(template_of(names), names, values)
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON)
+def test_what_json_says_exactly_is_said_as_with_tags(value):
+    """The short way and the long one agree: on the text, on the copy, and that it shares nothing that can change."""
+    text, copy = CODEC.encode_and_copy(value)
+    long_text, long_copy = CODEC._encode_tagged(value)
+    assert (text, shown(copy)) == (long_text, shown(long_copy))
+    assert not {id(part) for part in parts_of(copy)} & {id(part) for part in parts_of(value)}
+
+
+def parts_of(value):
+    """Return a value's lists and dictionaries, itself among them."""
+    if isinstance(value, list | dict):
+        yield value
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from parts_of(item)

@@ -1,6 +1,6 @@
 """Values as JSON text and back: equal, and of the same type, or a clear refusal.
 
-What JSON can say passes untouched. Everything else is a small object whose first key is a tag::
+What JSON can say passes untouched (``plain``). Everything else is a small object whose first key is a tag::
 
     Decimal("99.90")          {"$decimal": "99.90"}
     (1, 2)                    {"$tuple": [1, 2]}
@@ -10,8 +10,6 @@ so the file can be read without the program, and a restart needs no annotation t
 found by name among imported modules (``classes``), or among those that annotations mentioned (`Codec.know`). A generic
 collection of the user's own (``Registry[str, int]``) goes to cattrs with its annotation; `Codec.register` is for the
 rest.
-
-The default encoder is the standard library's: faster ones write NaN as ``null`` and refuse lone surrogates.
 """
 
 from __future__ import annotations
@@ -41,6 +39,10 @@ from sagadsl._core.codec.classes import (
     take_apart,
 )
 from sagadsl._core.codec.faults import fields_of, first_frame, rebuild, user_frames
+from sagadsl._core.codec.plain import WORDS, copied, template_of
+from sagadsl._core.codec.plain import decode as _decode
+from sagadsl._core.codec.plain import encode as _encode
+from sagadsl._core.codec.plain import encode_sorted as _encode_sorted
 from sagadsl._core.codec.vocabulary import (
     FACTORIES,
     LEAVES,
@@ -55,63 +57,12 @@ from sagadsl._core.codec.vocabulary import (
 from sagadsl._core.values import Noted
 from sagadsl.errors import Fault, UsageError
 
-SCALARS = frozenset({str, int, float, bool, type(None)})
-PLAIN = SCALARS | {list, dict}
+PLAIN = {*WORDS, list, dict}
 SEQUENCES = frozenset({list, tuple, deque})
 MAPPINGS = frozenset({dict, OrderedDict, defaultdict, Counter})
 SETS = frozenset({set, frozenset})
 LIMIT = 16 * 1024 * 1024
 """The largest payload in bytes."""
-
-
-def _made_encoder(*, sort_keys: bool = False) -> Callable[[Any], str]:
-    """Return ``JSONEncoder.encode``, without making the C encoder anew for each value: that takes as long again."""
-    encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False, sort_keys=sort_keys)
-    try:
-        chunks = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # CPython's own, not in its stubs
-            None,
-            encoder.default,
-            json.encoder.encode_basestring_ascii,
-            None,
-            ":",
-            ",",
-            sort_keys,
-            False,  # noqa: FBT003  # it takes no keywords
-            False,  # noqa: FBT003
-        )
-        if "".join(chunks([{"a": 1.5}, None], 0)) != '[{"a":1.5},null]':
-            return encoder.encode
-    except (AttributeError, TypeError):
-        return encoder.encode
-    join = "".join
-    return lambda value: join(chunks(value, 0))
-
-
-_encode, _encode_sorted = _made_encoder(), _made_encoder(sort_keys=True)
-_decode = json.JSONDecoder().raw_decode
-
-
-def _depth(value: Any) -> int:
-    """Return how deep lists and dictionaries are nested in what JSON says exactly: 1, or 2 for more; 0 for all else.
-
-    NaN and infinities aside, which the encoder refuses.
-    """
-    cls, depth = type(value), 1
-    if cls is dict:
-        for key in value:
-            if type(key) is not str or key[:1] == "$":
-                return 0
-        items = value.values()
-    elif cls is list:
-        items = value
-    else:
-        return 1 if cls in SCALARS else 0
-    for item in items:
-        if type(item) not in SCALARS:
-            if not _depth(item):
-                return 0
-            depth = 2
-    return depth
 
 
 class Codec:
@@ -135,8 +86,7 @@ class Codec:
         Raises:
             Unstorable: It would not come back equal and of the same type, or is too large.
         """
-        text, _ = self._plain_text(value)
-        return self._encode_tagged(value)[0] if text is None else text
+        return self.encode_and_copy(value)[0]
 
     def encode_and_copy(self, value: Any) -> tuple[str, Any]:
         """Return *value* as text, and the copy that would come back of it.
@@ -144,27 +94,31 @@ class Codec:
         Raises:
             Unstorable: As for `encode`.
         """
-        text, depth = self._plain_text(value)
-        if text is None:
-            return self._encode_tagged(value)
-        if depth > 1:
-            return text, _decode(text)[0]
-        return text, value if type(value) in SCALARS else value.copy()  # what is in it cannot change
-
-    def _plain_text(self, value: Any) -> tuple[str | None, int]:
-        """Return the text of what JSON can say, and its depth; `None` for anything else."""
+        cls = type(value)
         try:
-            depth = _depth(value)
-            if not depth:
-                return None, 0
-            text = _encode(value)
-        except (ValueError, RecursionError):
-            return None, 0  # NaN, an integer too long for decimal text, a cycle: told apart by the tagged way
+            copy = value if cls in WORDS else copied(value)
+            text = WORDS[cls](value) if cls in WORDS else _encode(value)
+        except (TypeError, ValueError, RecursionError):  # NaN, an integer too long for decimal text, a cycle
+            return self._encode_tagged(value)
         if len(text) > self.limit:
             raise self._too_large(value, text)
-        if "\\ud" in text and _decode(text)[0] != value:
-            return None, 0  # a high and a low surrogate would come back as one character
-        return text, depth
+        if '"$' in text or ("\\ud" in text and _decode(text)[0] != value):
+            return self._encode_tagged(value)  # a key like a tag; two surrogates that would come back as one character
+        return text, copy
+
+    def encode_named(self, template: str, names: tuple[str, ...], values: tuple[Any, ...]) -> str:
+        """Return the text of a dictionary, most often arguments, that has the names of a *template*.
+
+        Raises:
+            Unstorable: As for `encode`.
+        """
+        try:
+            text = template % (*[WORDS[type(value)](value) for value in values],)
+        except (KeyError, ValueError):
+            return self.encode(dict(zip(names, values, strict=True)))
+        if '"$' in text or "\\ud" in text or len(text) > self.limit:
+            return self.encode(dict(zip(names, values, strict=True)))
+        return text
 
     def decode(self, text: str) -> Any:
         """Return the value of *text*.
@@ -599,4 +553,4 @@ CONTAINERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 """How the tags of what has parts are read; the parts are values by then."""
 
-__all__ = ["LIMIT", "Codec", "Unstorable", "first_frame", "user_frames"]
+__all__ = ["LIMIT", "Codec", "Unstorable", "first_frame", "template_of", "user_frames"]
