@@ -10,12 +10,15 @@ import threading
 from queue import SimpleQueue
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import sagadsl
 from sagadsl import CompensationError, CompensationFailed, Retry, aio, saga
 from sagadsl._core.drive import Drivers
 from sagadsl._core.effects import Together
 from sagadsl._core.flow import attempt
+from sagadsl._core.flow.order import front_of, measure
 from sagadsl.plan import Plan
 
 mood = contextvars.ContextVar("mood", default="plain")
@@ -622,3 +625,57 @@ def test_a_driver_that_leaves_compensations_out_does_not_end_the_run(make_runtim
     with pytest.raises(ValueError, match="no"):
         trip.using(runtime=make_runtime())()
     assert world == ["act", "-act"]
+
+
+# -- what may come, found at once -----------------------------------------------------------------------------------
+
+
+class Past:
+    """A call, or a child with calls, of which no more is known than where it began and ended."""
+
+    def __init__(self, place=0, outcome=0, slots=()):
+        self.place, self.outcome = place, outcome
+        self.child = Past.Scope(slots) if slots else None
+
+    class Scope:
+        """What holds calls."""
+
+        def __init__(self, slots):
+            self.slots = slots
+
+    def calls(self):
+        """Yield the calls in it."""
+        for slot in self.child.slots if self.child else ():
+            yield from slot.calls() if slot.child else [slot]
+
+
+CALLS = st.builds(Past, st.integers(1, 9), st.integers(0, 12))
+PARTS = st.recursive(CALLS, lambda inner: st.builds(Past, slots=st.lists(inner, min_size=1, max_size=4)), max_leaves=12)
+
+
+def foremost(scope, left, spans):
+    """Yield what may be compensated now, as the rule says it: what no other call began after that is *left*, too."""
+    parts = [slot for slot in scope.slots if slot in left or left.intersection(slot.calls())]
+    for slot in parts:
+        if spans[slot][1] >= max(spans[part][0] for part in parts):
+            yield from [slot] if slot.child is None else foremost(slot.child, left, spans)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=4), st.data())
+def test_what_may_be_compensated_is_found_as_the_rule_says_however_it_goes_on(parts, data):
+    """Whichever of those that are under way ends first: what has begun by then is what the rule lets begin."""
+    root = Past(slots=parts)
+    scope, spans = root.child, {}
+    measure(scope, spans)
+    left = {slot for slot in root.calls() if data.draw(st.booleans())}
+    front, fronts = front_of(scope, left)
+    begun = set(front.ready())
+    while left:
+        assert begun == set(foremost(scope, left, spans))
+        slot = data.draw(st.sampled_from([slot for slot in root.calls() if slot in begun]))
+        begun.discard(slot)
+        left.discard(slot)
+        following = fronts[slot].after(slot)
+        assert not begun & set(following)
+        begun |= set(following)
+    assert not begun

@@ -11,7 +11,8 @@ the reverse order of intents over all, one by one, is one of the orders that it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from math import inf
 
 from sagadsl._core.effects import Flow, Together
@@ -28,20 +29,23 @@ def abreast(
     Raises:
         RuntimeError: The driver, an engine's, does not know how.
     """
-    spans: dict[Slot, Span] = {}
-    measure(scope, spans)
-    left, begun = set(owed), set[Slot]()
+    left = set(owed)
+    front, fronts = front_of(scope, left)
+    ended: deque[Slot] = deque()
+    ready = front.ready()
 
     def one(slot: Slot) -> Flow[None]:
         yield from compensate(slot)
         left.discard(slot)
+        ended.append(slot)
 
     def following() -> list[Flow[None]]:
-        if is_stuck():
-            return []
-        slots = [slot for slot in foremost(scope, left, spans) if slot not in begun]
-        begun.update(slots)
-        return [one(slot) for slot in sorted(slots, key=lambda slot: -slot.place)]
+        while ended:
+            slot = ended.popleft()
+            ready.extend(fronts[slot].after(slot))
+        slots = [] if is_stuck() else sorted(ready, key=lambda slot: -slot.place)
+        ready.clear()
+        return [one(slot) for slot in slots]
 
     yield Together(scope, following)
     if left and not is_stuck():
@@ -60,15 +64,55 @@ def measure(scope: Scope, spans: dict[Slot, Span]) -> Span:
     return min((begun for begun, _ in inside), default=inf), max((ended for _, ended in inside), default=0)
 
 
-def foremost(scope: Scope, left: set[Slot], spans: dict[Slot, Span]) -> Iterator[Slot]:
-    """Yield those of the calls *left* in *scope* that nothing has to precede: no other began after they had ended."""
-    parts = [slot for slot in scope.slots if is_left(slot, left)]
-    last = max((spans[slot][0] for slot in parts), default=0)
-    for slot in parts:
-        if spans[slot][1] >= last:
-            yield from [slot] if slot.child is None else foremost(slot.child, left, spans)
+class Front:
+    """The calls of one scope that are still to be compensated, and which of them nothing has to precede any more.
+
+    That is so of each that had not ended when the last of those left began. The last gets ever earlier, so nobody who
+    may come has to be told so twice, and each is looked at once: however many there are, what follows one that ends
+    is found at once.
+    """
+
+    __slots__ = ("by_begin", "by_end", "gone", "inner", "outer", "spans")
+
+    def __init__(self, parts: list[Slot], spans: dict[Slot, Span], inner: dict[Slot, Front]) -> None:
+        self.by_begin = sorted(parts, key=lambda slot: spans[slot][0])
+        self.by_end = sorted(parts, key=lambda slot: spans[slot][1])
+        self.spans, self.inner, self.gone = spans, inner, set[Slot]()
+        self.outer: tuple[Front, Slot] | None = None
+        for slot, front in inner.items():
+            front.outer = self, slot
+
+    def ready(self) -> list[Slot]:
+        """Return the calls that may be compensated now and that were not returned before."""
+        while self.by_begin and self.by_begin[-1] in self.gone:
+            self.by_begin.pop()
+        found: list[Slot] = []
+        while self.by_end and self.spans[self.by_end[-1]][1] >= self.spans[self.by_begin[-1]][0]:
+            slot = self.by_end.pop()
+            found += self.inner[slot].ready() if slot in self.inner else [slot]
+        return found
+
+    def after(self, slot: Slot) -> list[Slot]:
+        """Take in that a call here, or all that is inside it, is compensated; return the calls that follow."""
+        self.gone.add(slot)
+        found = self.ready()
+        if not found and self.outer is not None and not self.by_begin:
+            outer, around = self.outer
+            return outer.after(around)
+        return found
 
 
-def is_left(slot: Slot, left: set[Slot]) -> bool:
-    """Tell whether a call, or one inside a child, is among those *left*."""
-    return slot in left or (slot.child is not None and any(is_left(each, left) for each in slot.child.slots))
+def front_of(scope: Scope, owed: set[Slot]) -> tuple[Front, dict[Slot, Front]]:
+    """Return the front of a scope, and for each call *owed* in it, or in a child, the front that it stands in."""
+    spans: dict[Slot, Span] = {}
+    measure(scope, spans)
+    fronts: dict[Slot, Front] = {}
+
+    def made(scope: Scope) -> Front:
+        inner = {slot: made(slot.child) for slot in scope.slots if slot.child is not None}
+        inner = {slot: front for slot, front in inner.items() if front.by_begin}
+        front = Front([slot for slot in scope.slots if slot in owed or slot in inner], spans, inner)
+        fronts.update(dict.fromkeys((slot for slot in scope.slots if slot in owed), front))
+        return front
+
+    return made(scope), fronts
