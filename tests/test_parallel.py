@@ -8,12 +8,13 @@ import functools
 import random
 import sqlite3
 import threading
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 
 import sagadsl
 from sagadsl import PIVOT, Completed, SuspendedError, UsageError, aio
+from sagadsl._core.scope import Scope, Slot
 
 mood = contextvars.ContextVar("mood", default="plain")
 
@@ -706,3 +707,25 @@ def test_the_order_of_compensation_is_the_same_in_a_hundred_runs(colour, paralle
     for number in range(100):
         run(number)
     assert orders == {("c", "b", "a")}
+
+
+def test_calls_that_begin_at_the_same_time_stand_in_the_order_of_their_entries():
+    """Another thread's call may come between any two moves of one: here each time, right after it has been added."""
+
+    class Crowded(list):
+        """The calls of a scope where the next one comes as soon as one is added."""
+
+        def append(self, slot):
+            super().append(slot)
+            if coming:
+                begin(coming.pop(0))
+
+    def begin(seq):
+        slot = Slot(scope, f"step#{seq}", "step", "{}", "{}")
+        slot.apply(sagadsl.Entry(1, seq, sagadsl.Kind.INTENT, 1, slot.key, None, 1, 0, "step", "{}", "{}", None))
+
+    for order in permutations(range(1, 5)):
+        scope, coming = Scope(None, None, "trip", ""), list(order[1:])
+        scope.slots = Crowded()
+        begin(order[0])
+        assert [slot.seq for slot in scope.slots] == [1, 2, 3, 4]

@@ -352,15 +352,13 @@ def entry_of_slot(slot: Slot, effect: Record, at: int) -> Entry:
     Raises:
         Stop: No table allows it there. A file must never hold what cannot be read again.
     """
-    kind, scope = effect.kind, slot.scope
+    kind, scope, number, result = effect.kind, slot.scope, effect.attempt, effect.result
     if slot.child is None and (slot.status, kind) not in STEPS:
         raise scope.run.halt(illegal(scope.run, slot.key, slot.status, kind))
     if slot.seq:
-        return Entry(
-            0, 0, kind, scope.seq, slot.key, slot.seq, effect.attempt, at, None, slot.redefinition, None, effect.result
-        )
-    began = slot.name, slot.definition, slot.arguments
-    return Entry(0, 0, kind, scope.seq, slot.key, None, effect.attempt, at, *began, effect.result)
+        return Entry(0, 0, kind, scope.seq, slot.key, slot.seq, number, at, None, slot.redefinition, None, result)
+    name, of, told = slot.name, slot.definition, slot.arguments
+    return Entry(0, 0, kind, scope.seq, slot.key, None, number, at, name, of, told, result)
 
 
 def entry_of_scope(scope: Scope, effect: Record, at: int) -> Entry:

@@ -133,7 +133,7 @@ def past_of(scope: Scope) -> Past:
             text = canonical[slot.arguments] = scope.run.codec.canonical(slot.arguments)
             buckets.setdefault((base, text), deque()).append(slot)
     recorded = tuple(slot.local_key for slot in order)
-    return Past(recorded, order, buckets, keyed, canonical, not scope.overlapped)
+    return Past(recorded, order, buckets=buckets, keyed=keyed, canonical=canonical, is_strict=not scope.overlapped)
 
 
 def is_called_again(slot: Slot, past: Past) -> bool:

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import cache
 from operator import attrgetter
 from threading import RLock
 from typing import Any
-
-from attrs import define, field
 
 from sagadsl._core.codec import Codec
 from sagadsl._core.definition import SagaSpec, StepSpec
@@ -72,7 +70,6 @@ def is_unkept(entry: Entry) -> bool:
     return kind == f"{NotStorableError.__module__}:{NotStorableError.__qualname__}"
 
 
-@define(eq=False, repr=False)
 class OpenRun:
     """What all scopes of one run share while this process owns it.
 
@@ -84,29 +81,37 @@ class OpenRun:
     *watched* are those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends.
     """
 
-    row: RunRow
-    journal: Journal
-    log: Log
-    codec: Codec
-    clock: Callable[[], int]
-    jitter: Callable[[], float]
-    drivers: tuple[Callable[..., Any], Callable[..., Any]]
-    step_of: Callable[[Slot], StepSpec | None]
-    redefined: Callable[[Slot], tuple[str, ...]]
-    full: frozenset[Kind]
-    observers: tuple[Callable[[Entry], None], ...] = ()
-    watched: tuple[Any, ...] = ()
-    opening: Entry | None = None
-    pending: list[Entry] = field(factory=list)
-    is_new: bool = True
-    notifies: bool = False
-    stop: BaseException | None = None
-    cut: list[tuple[Slot, BaseException]] = field(factory=list)
-    copies: dict[int, tuple[BaseException, BaseException, Slot]] = field(factory=dict)
-    unstorable: dict[Slot, Any] = field(factory=dict)
-    ahead: dict[Slot, None] = field(factory=dict)
-    thread: int = 0
-    guard: Any = field(factory=RLock)
+    def __init__(
+        self,
+        *,
+        row: RunRow,
+        journal: Journal,
+        log: Log,
+        codec: Codec,
+        clock: Callable[[], int],
+        jitter: Callable[[], float],
+        drivers: tuple[Callable[..., Any], Callable[..., Any]],
+        step_of: Callable[[Slot], StepSpec | None],
+        redefined: Callable[[Slot], tuple[str, ...]],
+        full: frozenset[Kind],
+        observers: tuple[Callable[[Entry], None], ...] = (),
+        notifies: bool = False,
+    ) -> None:
+        self.row, self.journal, self.log, self.codec = row, journal, log, codec
+        self.clock, self.jitter, self.drivers = clock, jitter, drivers
+        self.step_of, self.redefined = step_of, redefined
+        self.full, self.observers, self.notifies = full, observers, notifies
+        self.watched: tuple[Any, ...] = ()
+        self.opening: Entry | None = None
+        self.pending: list[Entry] = []
+        self.is_new = True
+        self.stop: BaseException | None = None
+        self.cut: list[tuple[Slot, BaseException]] = []
+        self.copies: dict[int, tuple[BaseException, BaseException, Slot]] = {}
+        self.unstorable: dict[Slot, Any] = {}
+        self.ahead: dict[Slot, None] = {}
+        self.thread = 0
+        self.guard = RLock()
 
     @property
     def id(self) -> str:
@@ -156,7 +161,6 @@ class OpenRun:
         return found
 
 
-@define(eq=False, repr=False)
 class Slot:
     """One call of a step, or of a child saga (then *child* is its scope).
 
@@ -174,31 +178,17 @@ class Slot:
     brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
     """
 
-    scope: Scope
-    key: str
-    name: str
-    definition: str
-    arguments: str
-    seq: int = 0
-    status: StepStatus | None = None
-    attempts: int = 0
-    failures: int = 0
-    done: bool = False
+    __slots__ = (
+        *("__dict__", "again", "arguments", "attempts", "child", "compensated", "compensating"),
+        *("compensation_attempts", "compensation_fault", "definition", "done", "ended", "fault", "key", "live", "name"),
+        *("outcome", "redefinition", "result", "scope", "seq", "spec", "started", "status"),
+    )
+    failures: int = 0  # from here on what seldom happens to a call, and stands in the class until it does
     uncertain: bool = False
-    result: str | None = None
-    fault: str | None = None
     wait: tuple[int, float] | None = None
-    outcome: int = 0
-    started: int = 0
-    ended: int = 0
-    compensation_attempts: int = 0
     compensation_failures: int = 0
-    compensation_fault: str | None = None
     compensation_wait: tuple[int, float] | None = None
-    compensated: int = 0
-    compensating: tuple[int, int, int] = (0, 0, 0)
     retried: list[str] | None = None
-    again: bool = False
     cut: bool = False
     unkept: bool = False
     comes_again: bool = False
@@ -208,12 +198,25 @@ class Slot:
     forgotten: bool = False
     let_stand: bool = False
     skipped: str | None = None
-    redefinition: str | None = None
-    child: Scope | None = None
-    spec: StepSpec | None = None
-    live: dict[str, Any] | None = None
 
-    def apply(self, entry: Entry) -> None:  # noqa: C901  # a branch for each kind
+    def __init__(
+        self, scope: Scope, key: str, name: str, definition: str, arguments: str, child: Scope | None = None
+    ) -> None:
+        self.scope, self.key, self.name, self.child = scope, key, name, child
+        self.definition, self.arguments = definition, arguments
+        self.seq = self.attempts = self.outcome = self.started = self.ended = 0
+        self.compensated = self.compensation_attempts = 0
+        self.compensating: tuple[int, int, int] = (0, 0, 0)
+        self.status: StepStatus | None = None
+        self.done = self.again = False
+        self.result: str | None = None
+        self.fault: str | None = None
+        self.compensation_fault: str | None = None
+        self.redefinition: str | None = None
+        self.spec: StepSpec | None = None
+        self.live: dict[str, Any] | None = None
+
+    def apply(self, entry: Entry) -> None:  # noqa: C901, PLR0912  # a branch for each kind
         """Take in an entry about this call, just written or read back."""
         kind = entry.kind
         if not self.seq:
@@ -234,11 +237,13 @@ class Slot:
             self.uncertain = True
         if kind is INTENT:
             self.attempts += 1
-            self.entered_again = self.entered_again if self.fault is None else entry.seq
-            self.fault, self.again, self.cut = None, False, False
+            if self.fault is not None:
+                self.entered_again, self.fault, self.cut = entry.seq, None, False
+            self.again = False
         elif kind is BACK_INTENT:
             self.compensation_attempts += 1
-            self.compensating = (*(self.compensating if self.compensating[0] else (entry.seq, entry.at))[:2], 0)
+            seq, at, _ = self.compensating
+            self.compensating = (seq, at, 0) if seq else (entry.seq, entry.at, 0)
         elif kind is Kind.COMPENSATION_SKIPPED:
             self.skipped = entry.result
         elif kind is BACK_DONE:
@@ -253,7 +258,8 @@ class Slot:
         self.seq, self.started = entry.seq, entry.at
         slots = self.scope.slots
         slots.append(self)
-        if len(slots) > 1 and slots[-2].seq > entry.seq:  # branches come back from the journal in any order
+        last = slots[-2:]  # one look: another thread may append at any moment, and looks too when it has
+        if last[-1] is not self or last[0].seq > entry.seq:  # branches come back from the journal in any order
             slots.sort(key=BY_SEQ)
 
     def _apply_failure(self, kind: Kind, entry: Entry, *, cut_off: bool) -> None:
@@ -362,7 +368,6 @@ class Slot:
         return self.run.step_of(self)
 
 
-@define(eq=False, repr=False)
 class Past:
     """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
 
@@ -371,17 +376,22 @@ class Past:
     what is called is added.
     """
 
-    recorded: tuple[str, ...]
-    order: dict[Slot, None]
-    buckets: dict[tuple[str, str], deque[Slot]]
-    keyed: dict[str, deque[Slot]]
-    canonical: dict[str, str]
-    is_strict: bool
-    called: list[str] = field(factory=list)
-    is_free: bool = False
+    def __init__(
+        self,
+        recorded: tuple[str, ...] = (),
+        order: Iterable[Slot] = (),
+        *,
+        buckets: dict[tuple[str, str], deque[Slot]] | None = None,
+        keyed: dict[str, deque[Slot]] | None = None,
+        canonical: dict[str, str] | None = None,
+        is_strict: bool = False,
+    ) -> None:
+        self.recorded, self.order, self.is_strict = recorded, dict.fromkeys(order), is_strict
+        self.buckets, self.keyed, self.canonical = buckets or {}, keyed or {}, canonical or {}
+        self.called: list[str] = []
+        self.is_free = False
 
 
-@define(eq=False, repr=False)
 class Scope:
     """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal.
 
@@ -389,36 +399,31 @@ class Scope:
     saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last.
     """
 
-    run: OpenRun
-    spec: SagaSpec | None
-    name: str
-    path: str
-    parent: Scope | None = None
-    slot: Slot | None = None
-    seq: int = 0
-    status: Status | None = None
-    completed: bool = False
-    result: str | None = None
-    cause: str | None = None
-    fault: str | None = None
-    paused_by: tuple[int, ...] = ()
-    until: int = 0
-    started: int = 0
-    ended: int = 0
-    notified: int = 0
-    notify_fault: str | None = None
-    slots: list[Slot] = field(factory=list)
-    past: Past | None = None
-    counts: dict[str, int] = field(factory=dict)
-    overlapped: bool = False
-    left: bool = False
-    closing: bool = False
-    flying: set[Any] = field(factory=set)
-    landed: Callable[[], Any] | None = None
-    prefix: str = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.prefix = f"{self.path}/" if self.path else ""
+    def __init__(
+        self,
+        run: OpenRun,
+        spec: SagaSpec | None,
+        name: str,
+        path: str,
+        parent: Scope | None = None,
+        slot: Slot | None = None,
+    ) -> None:
+        self.run, self.spec, self.name, self.path = run, spec, name, path
+        self.parent, self.slot = parent, slot
+        self.prefix = f"{path}/" if path else ""
+        self.seq = self.started = self.ended = self.until = self.notified = 0
+        self.status: Status | None = None
+        self.completed = self.overlapped = self.left = self.closing = False
+        self.result: str | None = None
+        self.cause: str | None = None
+        self.fault: str | None = None
+        self.notify_fault: str | None = None
+        self.paused_by: tuple[int, ...] = ()
+        self.slots: list[Slot] = []
+        self.past: Past | None = None
+        self.counts: dict[str, int] = {}
+        self.flying: set[Any] = set()
+        self.landed: Callable[[], Any] | None = None
 
     def apply(self, entry: Entry) -> None:
         """Take in an entry about this scope, just written or read back."""
@@ -585,7 +590,7 @@ class Scope:
     def free(self) -> None:
         """Let calls come by hand."""
         if self.past is None:
-            self.past = Past((), {}, {}, {}, {}, is_strict=False)
+            self.past = Past()
         self.past.is_free = True
 
     def admit(self, slot: Slot) -> None:
