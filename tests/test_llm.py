@@ -7,10 +7,11 @@ import pickle
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import attrs
 import pydantic
+import pydantic.dataclasses
 import pytest
 
 import sagadsl
@@ -42,6 +43,19 @@ class Card(TypedDict):
 
 class Sheet(pydantic.BaseModel):
     rows: int
+
+
+@pydantic.dataclasses.dataclass
+class Shelf:
+    sheets: Annotated[int, pydantic.Field(gt=0)]
+
+
+@dataclass
+class Even:
+    number: int
+
+    def __post_init__(self) -> None:
+        assert self.number % 2 == 0, "that is odd"
 
 
 class Cut(BaseException):
@@ -159,12 +173,25 @@ def test_a_step_returns_the_answer_and_a_finished_run_has_where_it_comes_from(ma
         (Point, '{"x": 3}', Point(3)),
         (Card, '{"name": "Ada", "age": 3}', {"name": "Ada", "age": 3}),
         (Sheet, '{"rows": 3}', Sheet(rows=3)),
+        (Shelf, '{"sheets": 3}', Shelf(3)),
         (list[Point], '[{"x": 1}]', [Point(1)]),
+        (list[Sheet], '[{"rows": 3}]', [Sheet(rows=3)]),
         (Literal["yes", "no"], '"yes"', "yes"),
         (str, "as it is", "as it is"),
         (None, "as it is", "as it is"),
     ],
-    ids=["attrs", "dataclass", "typed dict", "pydantic", "list", "literal", "str", "text"],
+    ids=[
+        "attrs",
+        "dataclass",
+        "typed dict",
+        "pydantic",
+        "its dataclass",
+        "list",
+        "list of pydantic",
+        "literal",
+        "str",
+        "text",
+    ],
 )
 def test_an_answer_is_an_instance_of_what_is_asked_for(returns, text, value, make_step, ask_in):
     """The schema goes with the request, and what comes back is checked here; it is stored like any result."""
@@ -221,6 +248,25 @@ def test_an_answer_of_another_shape_goes_back_with_the_complaint(make_step, ask_
     assert [each.get("text") for each in answer.tries] == ["not JSON", wrong, None]
     assert "days" in answer.tries[1]["complaint"]
     assert answer.tokens == 30 + 8 + len(wrong) + len(PLAN)
+    assert run.steps[0].attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("returns", "wrong", "why", "right"),
+    [
+        (Shelf, '{"sheets": 0}', "greater than 0", '{"sheets": 1}'),
+        (list[Sheet], '[{"rows": "many"}]', "valid integer", '[{"rows": 1}]'),
+        (Even, '{"number": 3}', "that is odd", '{"number": 4}'),
+        (list[Any], "[" * 100_000, "recursion", "[]"),
+    ],
+    ids=["pydantic's dataclass", "list of pydantic", "assertion", "depth"],
+)
+def test_the_checks_of_a_class_are_made_however_they_refuse(returns, wrong, why, right, make_step, ask_in):
+    """It is a complaint for the model, and no failure of the step."""
+    model = Scripted(wrong, right)
+    outcome, run = ask_in(make_step(model, returns=returns))
+    assert outcome.value == run.steps[0].result
+    assert why in llm.answers(run)[0].tries[0]["complaint"]
     assert run.steps[0].attempts == 1
 
 
@@ -751,6 +797,8 @@ def test_vectors_are_stored_the_same_on_any_machine(monkeypatch):
         (lambda: LLM("m").step(on_change="ask"), "choose one of 'keep', 'rerun', 'fail'"),
         (lambda: LLM("m").step(repair=-1), "0 or more"),
         (lambda: LLM("m").step(returns=threading.Lock), "JSON cannot describe it"),
+        (lambda: LLM("m").step(returns=list[threading.Lock]), "JSON cannot describe it"),
+        (lambda: LLM("m").step(returns=attrs.make_class("Later", {"x": attrs.field(type="Nowhere")})), "'Nowhere'"),
         (lambda: LLM("m").step(3), "decorates a function that returns the prompt"),
         (lambda: Timeouts(between=0), "more than zero"),
     ],

@@ -1,11 +1,12 @@
 """What an answer must be: the JSON schema that is sent, and the check that is made here, whatever the server promised.
 
-msgspec describes and reads attrs classes, dataclasses, typed dictionaries, enums, literals and collections of them; a
-pydantic model does so itself.
+msgspec describes and reads attrs classes, dataclasses, typed dictionaries, enums, literals and collections of them;
+pydantic does so with models and dataclasses of its own, and with what holds such models.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -13,6 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from sagadsl import UsageError
+
+REFUSED = (TypeError, RuntimeError, NameError)
+"""How msgspec and pydantic refuse what JSON cannot describe."""
+NOT_IT = (ValueError, AssertionError, RecursionError)
+"""How they, and the checks of a class, refuse an answer."""
 
 
 class UnfitError(Exception):
@@ -42,30 +48,37 @@ def shape_of(returns: Any) -> Shape:
     """
     if returns is None or returns is str:
         return TEXT
-    pydantic: Any = sys.modules.get("pydantic")
-    if pydantic is not None and isinstance(returns, type) and issubclass(returns, pydantic.BaseModel):
-        model: Any = returns
-        return Shape(model.model_json_schema(), _reader(model.model_validate_json, pydantic.ValidationError))
+    if hasattr(returns, "__pydantic_validator__"):  # a model of its, or a dataclass
+        return _by_pydantic(returns)
     try:
         import msgspec  # noqa: PLC0415  # an extra's
     except ImportError as error:
         msg = "returns= needs msgspec, which comes with: pip install 'sagadsl[llm]'"
         raise UsageError(msg) from error
     try:
-        schema, decoder = msgspec.json.schema(returns), msgspec.json.Decoder(returns)
-    except (TypeError, RuntimeError) as error:
+        return Shape(msgspec.json.schema(returns), _reader(msgspec.json.Decoder(returns).decode))
+    except REFUSED as error:
+        with contextlib.suppress(*REFUSED):
+            if "pydantic" in sys.modules:  # else none of its models can be inside
+                return _by_pydantic(returns)
         what = str(error).strip().splitlines()[-1]
         msg = f"returns={returns!r}: JSON cannot describe it: {what}; return an attrs class, a dataclass or a TypedDict"
         raise UsageError(msg) from error
-    return Shape(schema, _reader(decoder.decode, ValueError))
 
 
-def _reader(load: Callable[[str], Any], refused: type[Exception]) -> Callable[[str], Any]:
+def _by_pydantic(returns: Any) -> Shape:
+    import pydantic  # noqa: PLC0415  # the program uses it
+
+    adapter: Any = pydantic.TypeAdapter(returns)
+    return Shape(adapter.json_schema(), _reader(adapter.validate_json))
+
+
+def _reader(load: Callable[[str], Any]) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
             return load(text)
-        except refused as error:
-            raise UnfitError(str(error)) from error
+        except NOT_IT as error:
+            raise UnfitError(str(error) or type(error).__name__) from error
 
     return read
 
