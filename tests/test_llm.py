@@ -724,6 +724,41 @@ def test_who_is_interrupted_while_waiting_gives_up_the_turn():
     assert entered == ["a", "c"]
 
 
+def test_a_call_in_a_thread_has_its_turn_until_it_ends_though_nobody_waits(caplog):
+    """A thread cannot be stopped: the next call is not made beside it, and how it ends concerns nobody."""
+    entered, go_on = threading.Event(), threading.Event()
+    most, now = [0], [0]
+
+    class Slow(Scripted):
+        def ask(self, request, heard):
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            entered.set()
+            go_on.wait(10)
+            now[0] -= 1
+            return super().ask(request, heard)
+
+    @LLM(Slow(llm.TransportError("parrot", "cut"), "fine"), limit=1).step
+    async def ask(topic: str) -> str:
+        return topic
+
+    async def main():
+        first = asyncio.create_task(ask("a"))
+        await asyncio.to_thread(entered.wait, 10)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        entered.clear()
+        second = asyncio.create_task(ask("b"))
+        assert not await asyncio.to_thread(entered.wait, 0.2)
+        go_on.set()
+        return await second
+
+    assert asyncio.run(main()) == "fine"
+    assert most == [1]
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("made", [Scripted, Awaited])
 def test_asynchronous_steps_await_a_model_or_run_it_in_a_thread(made, make_runtime):
     """A provider may have one colour."""
@@ -770,6 +805,39 @@ def test_embeddings_are_a_step_that_is_not_paid_twice(make_runtime, tmp_path):
         seen[0][2]
     (step,) = make_runtime().runs()[0].steps
     assert (step.key, step.note["embedding"]["digest"]) == ("embed", "d1")
+
+
+def test_embeddings_use_the_tokens_of_a_run_too(runtime):
+    """They are calls like others."""
+    assistant = LLM(Scripted("four"), token_budget=20, options={"seed": 1})
+    ask = assistant.step(lambda_less)
+
+    @sagadsl.saga(runtime=runtime)
+    def research():
+        ask("cats")
+        assistant.embed(["a"] * 6)
+        assistant.embed(["b"])
+
+    outcome = research.outcome()
+    assert isinstance(outcome.error, llm.TokenBudgetError)
+    assert "has used 20 tokens" in str(outcome.error)
+    assert len(assistant.model.asked) == 2
+
+
+@pytest.mark.parametrize("rows", [[[1.0]], [[1.0], [2.0], [3.0]], [[1.0, 2.0], [1.0]]])
+def test_what_comes_must_be_as_many_vectors_of_one_length(rows):
+    """Anything else would be taken for the vectors of other texts."""
+    model = Scripted()
+    model.embed = lambda texts, timeouts: (rows, 2)
+    with pytest.raises(llm.TransportError, match="2 texts were to be vectors of one length"):
+        LLM(model).embed(["a", "b"])
+
+
+def test_one_text_is_no_list_of_texts(colour):
+    """Its letters would be."""
+    assistant = LLM(Scripted())
+    with pytest.raises(UsageError, match=r"embed\(\['cats'\]\)"):
+        colour.run(assistant.aembed("cats") if colour.is_async else assistant.embed("cats"))
 
 
 def test_no_vectors_have_no_dimensions():

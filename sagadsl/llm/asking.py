@@ -7,12 +7,13 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_type_hints
 
 from attrs import frozen
 
 from sagadsl import Live, ReplayError, current
-from sagadsl.llm.conversation import Finding, Question
+from sagadsl.llm.conversation import Finding, Question, converse
 from sagadsl.llm.errors import LLMError
 from sagadsl.llm.provenance import NOTE
 from sagadsl.llm.shapes import Shape, digest_of
@@ -40,7 +41,7 @@ class Asking:
                 __tracebackhide__ = True
                 question = self.question(await body(*args, **kwargs))
                 with Telling(self.terms, question):
-                    return self.told(question, await self.terms.atalk(question))
+                    return self.told(question, await self.terms.acarry(partial(converse, question)))
 
         else:
 
@@ -48,7 +49,7 @@ class Asking:
                 __tracebackhide__ = True
                 question = self.question(body(*args, **kwargs))
                 with Telling(self.terms, question):
-                    return self.told(question, self.terms.talk(question))
+                    return self.told(question, self.terms.carry(partial(converse, question)))
 
         functools.update_wrapper(asks, body)
         asks.prompt = body

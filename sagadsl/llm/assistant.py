@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 import sagadsl
@@ -16,10 +17,9 @@ from sagadsl import Retry, Step, UsageError, current
 from sagadsl.llm.asking import Asking, Standing
 from sagadsl.llm.conversation import Finding
 from sagadsl.llm.conversation import embed as embedding
-from sagadsl.llm.drivers import adrive, drive
 from sagadsl.llm.errors import is_final
 from sagadsl.llm.ollama import Ollama
-from sagadsl.llm.provenance import archive
+from sagadsl.llm.provenance import EMBEDDING, archive
 from sagadsl.llm.shapes import shape_of
 from sagadsl.llm.terms import Terms
 from sagadsl.llm.values import Model, Progress, Prompt, Timeouts, Vectors
@@ -229,30 +229,38 @@ class LLM:
         """Return a vector for each text; in a saga, a step that only looks, recorded and not paid twice.
 
         Raises:
+            UsageError: It is one text, and no list of them.
             LLMError: The model is not there, or makes no embeddings.
         """
-        return self._embed(self.model.name, list(texts))
+        return self._embed(self.model.name, _listed(texts))
 
     async def aembed(self, texts: Sequence[str]) -> Vectors:
         """Return a vector for each text, in an ``async def``; see `embed`."""
-        return await self._aembed(self.model.name, list(texts))
+        return await self._aembed(self.model.name, _listed(texts))
 
     @sagadsl.step(name="embed", read_only=True, retries=Retry(RETRIES, give_up_on=is_final))
     def _embed(self, model: str, texts: list[str]) -> Vectors:
-        return self._embedded(model, drive(embedding(texts, self._terms.timeouts), self.model, self._terms.limit))
+        self._terms.allow()
+        return self._embedded(self._terms.carry(partial(embedding, model, texts, self._terms.timeouts)))
 
     @sagadsl.step(name="aembed", read_only=True, retries=Retry(RETRIES, give_up_on=is_final))
     async def _aembed(self, model: str, texts: list[str]) -> Vectors:
-        return self._embedded(
-            model, await adrive(embedding(texts, self._terms.timeouts), self.model, self._terms.limit)
-        )
+        self._terms.allow()
+        return self._embedded(await self._terms.acarry(partial(embedding, model, texts, self._terms.timeouts)))
 
-    def _embedded(self, model: str, found: tuple[Finding, int]) -> Vectors:
+    def _embedded(self, found: tuple[Finding, int]) -> Vectors:
         finding, tokens = found
-        told = {"model": model, "digest": finding.digest, "tries": [{"prompt_tokens": tokens, "tokens": 0}]}
-        current().note({"embedding": told})
+        tries = [{"prompt_tokens": tokens, "tokens": 0}]
+        current().note({EMBEDDING: {"model": self.model.name, "digest": finding.digest, "tries": tries}})
         vectors: Vectors = finding.value
         return vectors
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        msg = f"embed() takes a list of texts, and gives a vector for each: embed([{texts[:40]!r}])"
+        raise UsageError(msg)
+    return list(texts)
 
 
 def _sparing(retries: int | Retry) -> Retry:

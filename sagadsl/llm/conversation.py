@@ -1,4 +1,4 @@
-"""What one attempt of a step says to its model, and does with what comes back: pure, so that both colours share it.
+"""What one attempt of a step says to its model, and does with what comes back: written once for both colours.
 
 There are two budgets, and a rule that is neither. What went wrong on the way (`TransportError`) is the step's to try
 again. An answer that is not what was asked for goes back to the model with the complaint, *repair* times. One that was
@@ -7,25 +7,18 @@ cut at ``num_predict`` is asked for once more with twice as much: to try that ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
 
-from sagadsl.llm.errors import InvalidAnswerError, LLMError, TruncatedError
+from sagadsl.llm.errors import InvalidAnswerError, LLMError, TransportError, TruncatedError
 from sagadsl.llm.shapes import Shape, UnfitError
 from sagadsl.llm.values import Message, Reply, Request, Timeouts, Vectors
 
-
-@frozen
-class Do:
-    """Have a method of the model called; the answer is what it returns, or its exception is thrown in."""
-
-    method: str
-    args: tuple[Any, ...] = ()
-
-
-Talk = Generator[Do, Any, Any]
+Call = Callable[..., Awaitable[Any]]
+"""``await call("ask", request, heard)`` has a method of the model called, whatever its colour."""
+Talk = Callable[[Call], Coroutine[Any, Any, Any]]
 
 
 @define(eq=False, kw_only=True)
@@ -56,18 +49,18 @@ class Finding:
     digest: str
 
 
-def converse(question: Question) -> Talk:
+async def converse(question: Question, call: Call) -> Finding:
     """Ask until there is an answer of the right shape; return the `Finding`.
 
     Raises:
         LLMError: There is none.
     """
-    digest = yield Do("inspect")
+    digest = await call("inspect")
     messages, options = list(question.messages), dict(question.options)
     repairs, is_raised = question.repair, False
     while True:
         question.allow()
-        reply = yield from one_call(question, messages, options)
+        reply = await one_call(question, call, messages, options)
         told = question.tries[-1]
         if reply.is_cut:
             told["complaint"] = f"cut after {reply.tokens} tokens"
@@ -88,7 +81,7 @@ def converse(question: Question) -> Talk:
             messages = [*question.messages, *complaint(reply.text, why)]
 
 
-def one_call(question: Question, messages: list[Message], options: Mapping[str, Any]) -> Generator[Do, Any, Reply]:
+async def one_call(question: Question, call: Call, messages: list[Message], options: Mapping[str, Any]) -> Reply:
     """Make one call, and note what it cost and said, whatever came of it."""
     pieces: list[str] = []
 
@@ -105,7 +98,7 @@ def one_call(question: Question, messages: list[Message], options: Mapping[str, 
     )
     question.tries.append(told)
     try:
-        reply: Reply = yield Do("ask", (sent, heard))
+        reply: Reply = await call("ask", sent, heard)
     except LLMError as error:
         told |= {"complaint": error.reason, "text": "".join(pieces)}
         raise
@@ -133,12 +126,15 @@ def truncated(question: Question, options: Mapping[str, Any]) -> TruncatedError:
     return TruncatedError(question.model, reason)
 
 
-def embed(texts: list[str], timeouts: Timeouts) -> Talk:
+async def embed(model: str, texts: list[str], timeouts: Timeouts, call: Call) -> tuple[Finding, int]:
     """Have texts turned into vectors; return a `Finding` whose value is `Vectors`, and the tokens read.
 
     Raises:
-        LLMError: It cannot be done.
+        LLMError: It cannot be done, or what came are not as many vectors of one length.
     """
-    digest = yield Do("inspect")
-    rows, tokens = yield Do("embed", (texts, timeouts))
+    digest = await call("inspect")
+    rows, tokens = await call("embed", texts, timeouts)
+    sizes = [len(row) for row in rows]
+    if len(sizes) != len(texts) or len(set(sizes)) > 1:
+        raise TransportError(model, f"{len(texts)} texts were to be vectors of one length; what came has {sizes!r:.60}")
     return Finding(Vectors.of(rows), "", digest), tokens

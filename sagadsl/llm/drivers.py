@@ -1,4 +1,7 @@
-"""Having a model called: the two functions that act, mirrors of each other, each call in its turn at the server."""
+"""Having a model called, each call in its turn at the server, by a conversation that is written once for both colours.
+
+A conversation awaits its calls. In a ``def`` each is over when it is awaited, so that the conversation runs through.
+"""
 
 from __future__ import annotations
 
@@ -13,38 +16,28 @@ from sagadsl.llm.values import Model
 def drive(talk: Talk, model: Model, limit: int) -> Any:
     """Carry a conversation to its end, in a ``def``."""
     queue = queue_at(model.server)
-    answer: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            wanted = talk.send(answer) if error is None else talk.throw(error)
-        except StopIteration as end:
-            return end.value
-        answer = error = None
-        try:
-            with queue.turn(limit):
-                answer = getattr(model, wanted.method)(*wanted.args)
-        except Exception as raised:  # noqa: BLE001  # the conversation decides
-            error = raised
+
+    async def call(method: str, *args: Any) -> Any:
+        with queue.turn(limit):
+            return getattr(model, method)(*args)
+
+    try:
+        talk(call).send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError  # pragma: no cover  # it awaits nothing else
 
 
 async def adrive(talk: Talk, model: Model, limit: int) -> Any:
     """Carry a conversation to its end, in an ``async def``."""
     queue = queue_at(model.server)
-    answer: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            wanted = talk.send(answer) if error is None else talk.throw(error)
-        except StopIteration as end:
-            return end.value
-        answer = error = None
-        try:
-            async with queue.aturn(limit):
-                awaited = getattr(model, f"a{wanted.method}", None)
-                if awaited is None:
-                    answer = await asyncio.to_thread(getattr(model, wanted.method), *wanted.args)
-                else:
-                    answer = await awaited(*wanted.args)
-        except Exception as raised:  # noqa: BLE001  # the conversation decides
-            error = raised
+
+    async def call(method: str, *args: Any) -> Any:
+        async with queue.aturn(limit) as turn:
+            awaited = getattr(model, f"a{method}", None)
+            if awaited is not None:
+                return await awaited(*args)
+            turn.work = asyncio.ensure_future(asyncio.to_thread(getattr(model, method), *args))
+            return await asyncio.shield(turn.work)
+
+    return await talk(call)

@@ -17,8 +17,8 @@ import sagadsl
 from sagadsl import Current, Fault, RunInfo, StepInfo
 from sagadsl.llm.shapes import digest_of
 
-NOTE = "llm"
-"""Under which name a step notes its provenance."""
+NOTE, EMBEDDING = "llm", "embedding"
+"""Under which name a step notes its provenance, and one that gives vectors."""
 
 
 def archive(result: Any = None) -> None:
@@ -79,6 +79,13 @@ def tries_of(step: StepInfo) -> tuple[dict[str, Any], ...] | None:
     if isinstance(step.note, dict) and NOTE in step.note:
         return tuple(step.note[NOTE]["tries"])
     return None if step.error is None else _tries_in(step.error)
+
+
+def tokens_in(step: StepInfo) -> int | None:
+    """Count the tokens that a step has on record, `None` where there is nothing of a model."""
+    told = step.note.get(EMBEDDING) if isinstance(step.note, dict) else None
+    tries = tries_of(step) if told is None else told["tries"]
+    return None if tries is None else tokens_of(tries)
 
 
 def earlier_tries(here: Current) -> list[dict[str, Any]]:

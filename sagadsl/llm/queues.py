@@ -1,6 +1,6 @@
 """Turns at a server: never more calls at once than a limit allows, in threads and tasks alike, first come first served.
 
-A turn lasts for the call alone: who waits between two attempts, or repairs a prompt, holds none.
+A turn lasts for the call alone, but for all of that: who waits between two attempts, or repairs a prompt, holds none.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from threading import Event, Lock
+from typing import Any
 
 from attrs import define
 
 
 @define(eq=False)
 class Ticket:
-    """One who waits: *wake* is called when it is *granted* its turn."""
+    """One who waits: *wake* is called when it is *granted* its turn.
+
+    *work*, if any, takes the turn for as long as it goes on: a thread does so when nobody waits for it any more.
+    """
 
     limit: int
     wake: Callable[[], object]
     granted: bool = False
+    work: asyncio.Future[Any] | None = None
 
 
 class Queue:
@@ -45,16 +50,24 @@ class Queue:
             self._leave(ticket)
 
     @contextlib.asynccontextmanager
-    async def aturn(self, limit: int) -> AsyncGenerator[None]:
+    async def aturn(self, limit: int) -> AsyncGenerator[Ticket]:
         """Hold a turn, in an ``async def``."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         ticket = Ticket(limit, lambda: loop.call_soon_threadsafe(ready.set))
         try:
             self._join(ticket)
             await ready.wait()
-            yield
+            yield ticket
         finally:
-            self._leave(ticket)
+            if ticket.work is None or ticket.work.done():
+                self._leave(ticket)
+            else:
+                ticket.work.add_done_callback(lambda work: self._abandoned(ticket, work))
+
+    def _abandoned(self, ticket: Ticket, work: asyncio.Future[Any]) -> None:
+        if not work.cancelled():
+            work.exception()  # nobody else asks for it, and asyncio would complain
+        self._leave(ticket)
 
     def _join(self, ticket: Ticket) -> None:
         with self._lock:

@@ -10,10 +10,10 @@ from typing import Any
 from attrs import define, field
 
 from sagadsl import Current, UsageError, current
-from sagadsl.llm.conversation import Question, converse
+from sagadsl.llm.conversation import Talk
 from sagadsl.llm.drivers import adrive, drive
 from sagadsl.llm.errors import TokenBudgetError
-from sagadsl.llm.provenance import earlier_tries, tokens_of, tries_of
+from sagadsl.llm.provenance import earlier_tries, tokens_in, tokens_of
 from sagadsl.llm.shapes import digest_of
 from sagadsl.llm.values import Message, Model, Progress, Prompt, Timeouts
 
@@ -74,10 +74,10 @@ class Terms:
         run = current().run if self.token_budget is not None else None
         if run is None or self.token_budget is None:
             return
-        recorded = sum(tokens_of(tries_of(step) or ()) for step in run.steps)
-        keys = {step.idempotency_key for step in run.steps if tries_of(step) is None}
+        recorded = {step.idempotency_key: tokens_in(step) for step in run.steps}
         with self.guard:
-            spent = recorded + sum(tokens_of(tries) for key, tries in self.calls.items() if key in keys)
+            under_way = {key: tokens_of(tries) for key, tries in self.calls.items() if recorded.get(key, 0) is None}
+        spent = sum(filter(None, recorded.values())) + sum(under_way.values())
         if spent >= self.token_budget:
             reason = (
                 f"run {run.id} has used {spent} tokens, and token_budget={self.token_budget} allows no further call"
@@ -104,10 +104,10 @@ class Terms:
         told = {"messages": [dict(each) for each in messages]} if self.keep_prompts else {}
         return told | {"messages_digest": digest_of(messages)}
 
-    def talk(self, question: Question) -> Any:
-        """Ask, in a ``def``."""
-        return drive(converse(question), self.model, self.limit)
+    def carry(self, talk: Talk) -> Any:
+        """Carry a conversation to its end, in a ``def``."""
+        return drive(talk, self.model, self.limit)
 
-    async def atalk(self, question: Question) -> Any:
-        """Ask, in an ``async def``."""
-        return await adrive(converse(question), self.model, self.limit)
+    async def acarry(self, talk: Talk) -> Any:
+        """Carry a conversation to its end, in an ``async def``."""
+        return await adrive(talk, self.model, self.limit)
