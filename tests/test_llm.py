@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import sys
 import threading
@@ -328,6 +329,14 @@ def test_an_answer_cut_at_its_limit_is_asked_for_once_more_with_twice_as_much(ma
         assert "raise num_ctx in options=" in str(outcome.error)
 
 
+def test_an_option_that_is_none_is_not_set(make_step, ask_in):
+    """So a step can do without one of its `LLM`."""
+    model = Scripted("no", "[1]")
+    ask_in(make_step(model, returns=list[int], settings={"options": {"seed": 7, "top_k": 1}}, options={"seed": None}))
+    assert model.asked[0].options == {"seed": model.asked[0].options["seed"], "top_k": 1}
+    assert model.asked[0].options["seed"] != 7
+
+
 def test_a_run_stops_asking_when_its_tokens_are_used_up(make_step, ask_in, make_runtime, colour):
     """A call under way is never cut."""
     model = Scripted("four words of text", "and more", "and more")
@@ -578,6 +587,29 @@ def test_a_failure_archives_what_was_paid_for(make_step, ask_in):
         "ValueError: dull",
     )
     assert answer.messages == ({"role": "user", "content": "Plan cats."},)
+
+
+def test_the_reason_is_that_of_the_saga_that_failed_or_that_it_was_asked_for(runtime):
+    """A parent may go on; what it then got is compensated later, for another reason."""
+    step = LLM(Scripted("a plan", "a report")).step(lambda_less)
+
+    @sagadsl.saga
+    def child():
+        step("cats")
+        raise ValueError("dull")
+
+    @sagadsl.saga(runtime=runtime)
+    def research():
+        with contextlib.suppress(ValueError):
+            child()
+        return step("dogs")
+
+    research()
+    assert [(answer.step, answer.reason) for answer in llm.archived(runtime.runs())] == [
+        ("child/lambda_less", "ValueError: dull")
+    ]
+    runtime.runs()[0].compensate()
+    assert [answer.reason for answer in llm.archived(runtime.runs())] == ["ValueError: dull", "request"]
 
 
 def test_what_is_discarded_is_a_tombstone(make_step, ask_in):
@@ -864,6 +896,9 @@ def test_vectors_are_stored_the_same_on_any_machine(monkeypatch):
         (lambda: LLM("m", limit=0), "at least one call"),
         (lambda: LLM("m").step(on_change="ask"), "choose one of 'keep', 'rerun', 'fail'"),
         (lambda: LLM("m").step(repair=-1), "0 or more"),
+        (lambda: LLM("m", options={"stop": object()}), "options= are sent as JSON: Object of type"),
+        (lambda: LLM("m").step(options={"stop": {"a"}}), "options= are sent as JSON: Object of type"),
+        (lambda: LLM("m").step(options={"seed": "7"}), "options: seed= is a whole number"),
         (lambda: LLM("m").step(returns=threading.Lock), "JSON cannot describe it"),
         (lambda: LLM("m").step(returns=list[threading.Lock]), "JSON cannot describe it"),
         (lambda: LLM("m").step(returns=attrs.make_class("Later", {"x": attrs.field(type="Nowhere")})), "'Nowhere'"),

@@ -8,6 +8,7 @@ compensation, replay. An `LLM` is no argument and nothing of it is stored, so ne
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
@@ -95,7 +96,7 @@ class LLM:
         self._terms = Terms(
             model=model,
             system=system,
-            options=dict(options or {}),
+            options=_sendable(options or {}),
             limit=limit,
             timeouts=timeouts or Timeouts(),
             token_budget=token_budget,
@@ -200,7 +201,11 @@ class LLM:
             raise UsageError(msg)
         terms = self._terms
         asking = Asking(
-            terms, shape_of(returns), {**terms.options, **(options or {})}, repair, timeouts or terms.timeouts
+            terms,
+            shape_of(returns),
+            _sendable({**terms.options, **(options or {})}),
+            repair,
+            timeouts or terms.timeouts,
         )
 
         def make(body: Any) -> Any:
@@ -254,6 +259,25 @@ class LLM:
         current().note({EMBEDDING: {"model": self.model.name, "digest": finding.digest, "tries": tries}})
         vectors: Vectors = finding.value
         return vectors
+
+
+def _sendable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options without those that are `None`, which is as if they were not given.
+
+    Raises:
+        UsageError: They cannot be sent, or not be raised.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        json.dumps(given)
+    except (TypeError, ValueError) as error:
+        msg = f"options= are sent as JSON: {error}"
+        raise UsageError(msg) from error
+    for name in {"seed", "num_predict"} & given.keys():
+        if not isinstance(given[name], int):
+            msg = f"options: {name}= is a whole number, not {given[name]!r:.80}"
+            raise UsageError(msg)
+    return given
 
 
 def _listed(texts: Sequence[str]) -> list[str]:

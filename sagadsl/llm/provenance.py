@@ -46,7 +46,8 @@ class Answer:
     *state* is ``"given"``, after compensation ``"archived"``, ``"discarded"``, ``"kept"`` or ``"compensated"`` (by a
     function of yours), and ``"failed"`` where no usable answer came. *value* is what the step returned, *text* what it
     was read from. *tries* are all calls made for it as plain data (seed, tokens, and of a failed one its text and the
-    complaint), *tokens* what they cost together. *reason* is why the saga, or the step, failed.
+    complaint), *tokens* what they cost together. *reason* is why the step failed or was compensated: what its saga
+    failed with, or ``"request"``, ``"cancel"``.
     """
 
     run: str
@@ -118,7 +119,7 @@ def archived(runs: Iterable[RunInfo] | None = None) -> list[Answer]:
 
 
 def _answers(run: RunInfo) -> Iterator[Answer]:
-    reason = "" if run.error is None else str(run.error)
+    failed = {step.key: step.error for step in run.steps if step.saga and step.error is not None}
     for step in run.steps:
         tries = tries_of(step)
         if tries is None:
@@ -149,6 +150,12 @@ def _answers(run: RunInfo) -> Iterator[Answer]:
             text="" if is_gone else told["text"],
             text_digest=digest_of(told["text"]),
             tries=tuple({**each, "text": ""} for each in tries) if is_gone else tries,
-            reason="" if state == "given" else reason,
+            reason="" if state == "given" else str(_cause(step.key, failed) or run.error or run.cause),
             at=step.ended,
         )
+
+
+def _cause(key: str, failed: dict[str, Fault]) -> Fault | None:
+    """Return why the innermost saga around a step failed that did: its parent may have gone on."""
+    around = key.rpartition("/")[0]
+    return failed.get(around) or (_cause(around, failed) if around else None)
