@@ -470,6 +470,32 @@ def test_what_changed_since_is_said_and_the_answer_kept(changed, what, story, co
         assert f"{what} changed since its answer was recorded; the record stands" in told[0]
 
 
+def test_a_coroutine_function_that_awaits_nothing_is_called_to_know_its_prompt(make_runtime, caplog):
+    """Most build their prompt as others do."""
+
+    def play(model, *, cut, how=""):
+        @LLM(model).step(name="ask")
+        async def ask(topic: str) -> str:
+            return f"Plan {topic}{how}."
+
+        @sagadsl.saga(name="research", runtime=make_runtime())
+        async def research():
+            plan = await ask("cats")
+            if cut:
+                raise Cut
+            return plan
+
+        return asyncio.run(research())
+
+    with pytest.raises(Cut):
+        play(Scripted("plan"), cut=True)
+    with pytest.raises(Cut):
+        play(Scripted(), cut=True)
+    assert "changed since" not in caplog.text
+    assert play(Scripted(), cut=False, how=" well") == "plan"
+    assert "ask: the prompt changed since its answer was recorded; the record stands" in caplog.text
+
+
 def test_what_changed_since_can_be_asked_anew(story, caplog):
     """With a key what follows from it is asked anew too; a third process finds all of it on record."""
     turn = iter("ababab")

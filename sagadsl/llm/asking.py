@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import inspect
@@ -114,7 +115,7 @@ class Standing:
         self.asking, self.body, self.on_change = asking, body, on_change
         names = list(inspect.signature(body).parameters)
         has_live = bool(live) or names[:1] in (["self"], ["cls"]) or any(map(_is_live, _resolved(body).values()))
-        self.is_blind = has_live or inspect.iscoroutinefunction(body)
+        self.is_blind = has_live or _awaits(body)
 
     def stands(self, note: Any, **arguments: Any) -> bool:
         """Tell whether the answer on record comes back.
@@ -150,7 +151,7 @@ class Standing:
     def _is_other_prompt(self, recorded: str, arguments: dict[str, Any]) -> bool:
         bound = inspect.BoundArguments(inspect.signature(self.body), arguments)
         try:
-            prompt = self.body(*bound.args, **bound.kwargs)
+            prompt = _run_through(self.body(*bound.args, **bound.kwargs))
         except Exception:
             if self.on_change != "keep":
                 raise
@@ -164,6 +165,22 @@ def _is_live(annotation: Any) -> bool:
     if isinstance(annotation, str):
         return annotation.startswith(("Live[", "sagadsl.Live["))
     return any(mark in getattr(annotation, "__metadata__", ()) for mark in LIVE)
+
+
+def _awaits(body: Callable[..., Any]) -> bool:
+    """Tell whether a body waits for anything: to know its prompt takes a loop then."""
+    return any(each.opname == "SEND" for each in dis.get_instructions(body))
+
+
+def _run_through(made: Any) -> Any:
+    """Return what a body gives, which awaits nothing if it is a coroutine function."""
+    if not inspect.iscoroutine(made):
+        return made
+    try:
+        made.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError  # pragma: no cover  # it awaits nothing
 
 
 def seed_of(key: str) -> int:

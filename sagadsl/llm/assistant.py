@@ -187,7 +187,7 @@ class LLM:
             timeouts: Over those of the `LLM`.
             on_change: What follows where model, prompt, options or schema are others than those on record: ``"keep"``
                 the answer and warn, ``"rerun"`` the call, or ``"fail"``. The body is called to know. It is not where
-                it is a coroutine function or has live arguments; then its prompt counts as unchanged.
+                it awaits something or has live arguments; then its prompt counts as unchanged.
             key: As for `sagadsl.step`, as are *name*, *title* and *live*.
 
         Raises:
