@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
+from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload, runtime_checkable
 
 import sagadsl
 from sagadsl import Retry, Step, UsageError, current
@@ -50,6 +50,21 @@ class Maker(Protocol[T]):
     def __call__(self, body: Callable[P, Coroutine[Any, Any, Prompt]], /) -> LLMStep[P, Coroutine[Any, Any, T]]: ...
     @overload
     def __call__(self, body: Callable[P, Prompt], /) -> LLMStep[P, T]: ...
+
+
+class Told(TypedDict, total=False):
+    """What `LLM.step` takes beside ``returns=``, of which the step's type follows."""
+
+    options: Mapping[str, Any] | None
+    repair: int
+    compensate: Any
+    retries: int | Retry
+    timeouts: Timeouts | None
+    on_change: str
+    key: str | Callable[..., Any] | None
+    name: str | None
+    title: str | None
+    live: tuple[str, ...]
 
 
 class LLM:
@@ -127,38 +142,9 @@ class LLM:
     @overload
     def step(self, body: Callable[P, Prompt], /) -> LLMStep[P, str]: ...
     @overload
-    def step(
-        self,
-        /,
-        *,
-        options: Mapping[str, Any] | None = ...,
-        repair: int = ...,
-        compensate: Any = ...,
-        retries: int | Retry = ...,
-        timeouts: Timeouts | None = ...,
-        on_change: str = ...,
-        key: str | Callable[..., Any] | None = ...,
-        name: str | None = ...,
-        title: str | None = ...,
-        live: tuple[str, ...] = ...,
-    ) -> Maker[str]: ...
+    def step(self, /, **told: Unpack[Told]) -> Maker[str]: ...
     @overload
-    def step(
-        self,
-        /,
-        *,
-        returns: type[R],
-        options: Mapping[str, Any] | None = ...,
-        repair: int = ...,
-        compensate: Any = ...,
-        retries: int | Retry = ...,
-        timeouts: Timeouts | None = ...,
-        on_change: str = ...,
-        key: str | Callable[..., Any] | None = ...,
-        name: str | None = ...,
-        title: str | None = ...,
-        live: tuple[str, ...] = ...,
-    ) -> Maker[R]: ...
+    def step(self, /, *, returns: type[R], **told: Unpack[Told]) -> Maker[R]: ...
     def step(  # noqa: D417  # the overloads name them
         self,
         body: Any = None,
@@ -177,6 +163,8 @@ class LLM:
         live: tuple[str, ...] = (),
     ) -> Any:
         """Make a step of a function that returns the prompt: a text, or messages. The step returns the answer.
+
+        What it notes beside that (`StepInfo.note`) is where the answer comes from, in place of any note of the body's.
 
         Args:
             returns: The class of the answer: attrs, a dataclass, a TypedDict, pydantic; omitted, it is text.

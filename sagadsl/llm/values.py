@@ -31,8 +31,8 @@ def _seconds(value: float | timedelta | None) -> float | None:
 class Timeouts:
     """How long a call may take, in seconds (or `timedelta`); `None` is for ever.
 
-    *connect* to the server, *first* until the first token (a server may have to load the model), *between* two tokens,
-    *total* for the whole answer, which is looked at whenever a token comes.
+    *connect* to the server, *first* until the answer begins, which Ollama lets it with the first token (it may have to
+    load the model), *between* two tokens, *total* for the whole answer, which is looked at whenever a token comes.
     """
 
     connect: float | None = field(default=5.0, converter=_seconds)
