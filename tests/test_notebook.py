@@ -135,6 +135,19 @@ def test_the_extension_makes_failures_pause_and_says_so(notebook):
     assert notebook.world == ["collect", "count", "count", "collect", "count", "discard"]
 
 
+def test_a_block_and_a_run_by_hand_that_fail_show_the_users_lines_alone(notebook):
+    """As a saga does: none of ours, and the way on."""
+    notebook.run("%load_ext sagadsl.notebook", *STUDY)
+    for cell in (
+        "with saga('block'):\n    count(collect('red'))",
+        "async with saga('async block'):\n    count(collect('red'))",
+        "run = saga('hand')\nrun.step(count)(run.step(collect)('red'))",
+    ):
+        error = notebook.run(cell).error
+        assert "return path.read_text().kount()" in error, cell
+        assert error.count("sagadsl/") == 0, error
+
+
 WALK = """
 import asyncio, time
 
@@ -268,6 +281,7 @@ def test_the_stop_button_reaches_a_saga_wherever_its_cell_is(notebook):
     for call, raised in STOPPED.items():
         shown = notebook.run(call, stop_at="inside")
         assert raised in shown.error, call
+        assert "sagadsl/_" not in shown.error, call  # the user's lines alone
         assert (
             notebook.run("it = sagadsl.runs()[0]; print(it.status, it.is_interrupted, len(it.stack))").text
             == "open True 1\n"

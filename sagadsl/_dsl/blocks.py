@@ -185,7 +185,7 @@ class Block:
             running.interrupted(scope, error)
             if scope.run.stop is not None:
                 self._let_go()
-        return error
+        return error.with_traceback(user_frames(error))
 
     def _here(self) -> Scope | Call | None:
         """Return where a step of this run is called.
@@ -252,6 +252,7 @@ class Block:
     # -- as a block -------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        __tracebackhide__ = True
         scope = self._begin(is_async=False)
         if scope.slot is not None:
             scope.run.drivers[0](descend(scope.slot))
@@ -261,6 +262,7 @@ class Block:
         return self
 
     def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
+        __tracebackhide__ = True
         scope = self._end()
         try:
             ended = running.leave(scope, self._calling, None, error)
@@ -269,6 +271,7 @@ class Block:
         return self._come_out(scope, ended, error)
 
     async def __aenter__(self) -> Self:
+        __tracebackhide__ = True
         scope = self._begin(is_async=True)
         if scope.slot is not None:
             await scope.run.drivers[1](descend(scope.slot))
@@ -278,6 +281,7 @@ class Block:
         return self
 
     async def __aexit__(self, cls: object, error: BaseException | None, traceback: object) -> bool:
+        __tracebackhide__ = True
         scope = self._end()
         try:
             ended = await running.aleave(scope, self._calling, None, error)
@@ -333,6 +337,7 @@ class Block:
 
     def _come_out(self, scope: Scope, ended: Ended | BaseException, error: BaseException | None) -> bool:
         """Let come out of a block what comes out of a saga; tell whether *error*, its body's, is done with."""
+        __tracebackhide__ = True
         coming = ended if isinstance(ended, BaseException) else ended.error
         context = None if coming is None else coming.__context__
         try:

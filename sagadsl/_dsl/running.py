@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from sagadsl._core import threads
-from sagadsl._core.codec import Unstorable
+from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.drive import asettled, cancellations, is_in_thread, when_settled
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
@@ -266,6 +266,7 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
     run = scope.run
     if isinstance(error, Exception):
         return error
+    error.with_traceback(user_frames(error))
     scope.closing = True
     if scope.slot is not None and scope.status is not Status.COMPENSATING:
         run.cut.append((scope.slot, error))
