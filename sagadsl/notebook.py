@@ -148,12 +148,14 @@ class Magic:
         try:
             asked = vars(self._parser.parse_args(words(line)))
             of = [found(asked.pop("name"))] if "name" in asked else []
+            act = asked.pop("act")
+            given = act(*of, **{name: value for name, value in asked.items() if value not in (None, False, [])})
         except Told:
             return None
         except SagaError as error:
+            if hasattr(error, "__notes__"):  # it comes out of a run, whose steps are looked for in the traceback
+                raise
             raise Refused(str(error)) from None
-        act = asked.pop("act")
-        given = act(*of, **{name: value for name, value in asked.items() if value not in (None, False, [])})
         if inspect.isawaitable(given):
             print("what this gives is to be awaited: await _", file=sys.stderr)
         return given

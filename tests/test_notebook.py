@@ -233,6 +233,8 @@ def test_the_magic_gives_objects(notebook):
         "dance": "invalid choice: 'dance'",
         "list --status=odd": "choose from 'open', 'paused'",
         "show 'half": "No closing quotation",
+        "cancel @last": "is compensated",
+        "compensate @last --to count": "is compensated as a whole",
     }.items():
         shown = notebook.run(f"%saga {line}")
         assert told in shown.text, line
