@@ -108,7 +108,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
 
 def skipping(slot: Slot) -> dict[str, Any]:
     """Return who gave its compensation up, and why."""
-    told = json.loads(slot.skipped or "{}")
+    told = {} if slot.skipped is None else json.loads(slot.skipped)
     return {f"skipped_{name}": str(told.get(name, "")) for name in ("by", "why")}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from attrs import define, field, frozen
 
@@ -148,9 +148,12 @@ class RunRow:
         return escaped if self.generation == 1 else f"{escaped}~{self.generation}"
 
 
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
 def as_time(microseconds: int) -> datetime:
     """Turn microseconds since 1970 into an aware time, in UTC."""
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 class Noted:

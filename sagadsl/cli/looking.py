@@ -51,8 +51,7 @@ def list_runs(
         lines = ",\n    ".join(map(json.dumps, document.pop("runs")))  # a run a line, for grep, and ten times as fast
         write(f'{json.dumps(document, indent=2)[:-2]},\n  "runs": [\n    {lines}\n  ]\n}}')
     elif runs:
-        others = runs if not (status or saga or since or limit) else runtime.runs()
-        write(runs_text(runs, local_now(), short_ids(run.id for run in others)))
+        write(runs_text(runs, local_now(), short_ids(row.id for row in runtime.journal().runs())))
     else:
         click.echo(f"no {'such ' if status or saga or since else ''}run in {store_path()}", err=True)
 

@@ -100,7 +100,7 @@ def stored_run(name: str) -> Run:
     """
     runtime = reading()
     if name == LAST:
-        newest = next(iter(runtime.runs()), None)
+        newest = next(iter(runtime.runs(limit=1)), None)
         if newest is None:
             raise RunConflictError(
                 LAST, f"there is no run in {store_path()} yet; a program that calls a saga makes one"

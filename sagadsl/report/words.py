@@ -143,8 +143,10 @@ def why(run: RunInfo) -> str:
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield rows of cells as lines whose columns stand under each other."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    line = "  ".join(f"{{:{wide}}}" for wide in widths).format
     for row in rows:
-        yield "  ".join(map(_padded, row, widths)).rstrip()
+        shown = line(*row)
+        yield (shown if shown.isascii() else "  ".join(map(_padded, row, widths))).rstrip()
 
 
 def _padded(text: str, wide: int) -> str:

@@ -17,7 +17,7 @@ from sagadsl._core.describe import describe, legible, outline, stored_arguments
 from sagadsl._core.flow import Ended, leave_to_a_person, settle
 from sagadsl._core.history import interruptions
 from sagadsl._core.journal import Journal, Letter, Outline
-from sagadsl._core.observers import detach
+from sagadsl._core.observers import detach, kept_in
 from sagadsl._core.ownership import Tenure, claim, owner, told_owner
 from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
@@ -272,8 +272,8 @@ class Runtime(Opening):
             for entry in found.entries:
                 root.apply(entry)
             facts = outline(root, self.codec) | self._facts_of(row, found.entries)
-        others = {"parent": None, "is_live": False, "_runtime": self, "_journal": journal, "_row": row}
-        return Run.outlined(found, facts | others)
+        facts |= {"parent": None, "is_live": False, "cancel_requested": False}
+        return Run.outlined(found, facts | {"_runtime": self, "_journal": journal, "_row": row})
 
     def as_listed(self, row: RunRow, seq: int) -> Run:
         """Return a run as it was when this was its last entry."""
@@ -286,6 +286,7 @@ class Runtime(Opening):
         is_live = journal.is_held(row.lock)
         with legible(journal, row.id):
             facts = describe(scope, self.codec) | self._facts_of(row, entries)
+            facts["kept"] = kept_in(entries[0])
             told_of_saga = facts_of(entries[0].definition or "{}")
             module, is_block = told_of_saga.get("module", ""), "block" in told_of_saga
             facts["arguments"] = stored_arguments(entries[0].arguments, self.codec)

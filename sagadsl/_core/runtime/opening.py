@@ -366,6 +366,7 @@ class Opening:
             assert opening is not None  # noqa: S101  # a run has entries, or is being opened
             with legible(run.journal, run.id):
                 facts = describe(scope, self.codec) | self._facts_of(run.row, [opening, *run.pending])
+                facts["kept"] = kept_in(opening)
                 arguments = stored_arguments(opening.arguments, self.codec)
                 attach(run, watchers, RunInfo(**facts, arguments=arguments, is_live=True))
 
@@ -437,8 +438,14 @@ class Opening:
 
     def _facts_of(self, row: RunRow, entries: list[Entry]) -> dict[str, Any]:
         owner = process_of(owner_of(entries))
-        told = {"kept": kept_in(entries[0]), "notify_owed": row.untold is not None}
-        return {"id": row.id, "generation": row.generation, "program": row.program, "owner": owner, **told}
+        owed = row.untold is not None
+        return {
+            "id": row.id,
+            "generation": row.generation,
+            "program": row.program,
+            "owner": owner,
+            "notify_owed": owed,
+        }
 
     def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:
         recorded = self._arguments(asked.journal, row)[1]

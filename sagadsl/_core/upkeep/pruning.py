@@ -30,6 +30,8 @@ Limit = int | timedelta
 Keep = Limit | Mapping[str, Limit]
 """One limit for all that has ended, or one for each status."""
 
+NOTICES: Final = frozenset({Kind.NOTIFIED, Kind.NOTIFY_ERROR})
+"""What is said of a run that has ended, and is not its own last word."""
 STATUSES: Final = (Status.COMPLETED, Status.COMPENSATED)
 
 
@@ -100,8 +102,8 @@ def expendable(journal: Journal, ended: list[RunRow], keep: list[tuple[str | Non
 def of_status(journal: Journal, rows: list[RunRow], status: str) -> list[RunRow]:
     """Return those runs whose last word of themselves is this; what cannot be read of is none."""
     outlines = journal.outlines([row.number for row in rows])
-    kind = Kind(status)
-    return [row for row in rows if row.number in outlines and outlines[row.number].entries[-1].kind is kind]
+    words = {number: [e.kind for e in found.entries if e.kind not in NOTICES] for number, found in outlines.items()}
+    return [row for row in rows if words.get(row.number, [None])[-1] is Kind(status)]
 
 
 def with_earlier(ended: list[RunRow], chosen: list[RunRow]) -> list[RunRow]:
