@@ -148,6 +148,17 @@ def test_a_block_and_a_run_by_hand_that_fail_show_the_users_lines_alone(notebook
         assert error.count("sagadsl/") == 0, error
 
 
+def test_a_handle_that_is_open_says_how_to_go_on(notebook):
+    """It stands in the cell before, and the process that has the run is this kernel: there is nothing to wait for."""
+    notebook.run("%load_ext sagadsl.notebook", STUDY[0], "run = saga('hand')", "run.step(collect)('red')")
+    shown = notebook.run("run")
+    assert "by its handle, where it was begun: step(...), then complete() or compensate()" in shown.text
+    assert "by its handle" in shown.html
+    assert notebook.run("run.step(collect)('red').name").text.endswith("'raw.txt'\n")
+    assert "completed" in notebook.run("run.complete()", "run").text
+    assert notebook.world == ["collect"]
+
+
 WALK = """
 import asyncio, time
 

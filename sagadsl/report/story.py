@@ -388,7 +388,9 @@ def to_do(run: RunInfo, options: str) -> tuple[str, str, str]:
 def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
     """Yield what a person can do next: a word or two, and what to type."""
     on, back, look = to_do(run, options)
-    if run.is_live:
+    if run.is_live and run.is_block and run.program.startswith(SESSION):  # nothing but its handle need be under way
+        yield "go on", "by its handle, where it was begun: step(...), then complete() or compensate()"
+    elif run.is_live:
         yield "wait", f"a living process has it: {printable(run.owner)}" if run.owner else "a living process has it"
     elif run.status is Status.COMPLETED:
         yield "nothing", "it is completed"
