@@ -294,6 +294,25 @@ def test_an_error_shows_where_the_step_is_called_and_not_the_way_to_the_server(a
     assert "site-packages" not in shown
 
 
+def test_an_interruption_shows_where_the_step_is_called_and_not_the_way_to_the_server(wire):
+    """It came somewhere in the client of the client."""
+    wire.script[:] = [talks_for_ever]
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    @LLM(MODEL, host=wire.url, progress=stop).step
+    def ask(topic: str) -> str:
+        return topic
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        ask("cats")
+    frames = [frame.filename for frame in traceback.extract_tb(stopped.tb)]
+    assert frames[0] == __file__
+    assert [frame for frame in frames if "site-packages" in frame or frame.endswith("llm/ollama.py")] == []
+    assert wire.gone.wait(10)
+
+
 @pytest.mark.parametrize(
     ("act", "timeouts"),
     [

@@ -101,11 +101,10 @@ class Telling:
         """Begin to ask."""
 
     def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> None:
-        """Have an error tell where the step is called, and not the way through here: its text says what is wrong."""
+        """Have an error tell of them."""
         self.terms.forget(current())
         if isinstance(error, LLMError):
             error.tries = tuple(self.question.tries)
-            error.__traceback__ = None
 
 
 class Standing:

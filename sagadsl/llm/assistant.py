@@ -233,11 +233,13 @@ class LLM:
 
     @sagadsl.step(name="embed", read_only=True, retries=Retry(RETRIES, give_up_on=is_final))
     def _embed(self, model: str, texts: list[str]) -> Vectors:
+        __tracebackhide__ = True
         self._terms.allow()
         return self._embedded(self._terms.carry(partial(embedding, model, texts, self._terms.timeouts)))
 
     @sagadsl.step(name="aembed", read_only=True, retries=Retry(RETRIES, give_up_on=is_final))
     async def _aembed(self, model: str, texts: list[str]) -> Vectors:
+        __tracebackhide__ = True
         self._terms.allow()
         return self._embedded(await self._terms.acarry(partial(embedding, model, texts, self._terms.timeouts)))
 

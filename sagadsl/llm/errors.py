@@ -41,3 +41,18 @@ class TokenBudgetError(LLMError):
 def is_final(error: BaseException) -> bool:
     """Tell whether the same call would come to the same end."""
     return isinstance(error, LLMError) and not isinstance(error, TransportError)
+
+
+class Short:
+    """Within it a model is called. What comes out shows where it was asked, and not the way to the server.
+
+    The text of an error says what is wrong, and an interruption may come anywhere on the way.
+    """
+
+    def __enter__(self) -> None:
+        """Begin to ask."""
+
+    def __exit__(self, cls: object, error: BaseException | None, traceback: object) -> None:
+        """Forget the way."""
+        if error is not None and (isinstance(error, LLMError) or not isinstance(error, Exception)):
+            error.__traceback__ = None

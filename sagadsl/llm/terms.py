@@ -12,7 +12,7 @@ from attrs import define, field
 from sagadsl import Current, UsageError, current
 from sagadsl.llm.conversation import Talk
 from sagadsl.llm.drivers import adrive, drive
-from sagadsl.llm.errors import TokenBudgetError
+from sagadsl.llm.errors import Short, TokenBudgetError
 from sagadsl.llm.provenance import earlier_tries, tokens_in, tokens_of
 from sagadsl.llm.shapes import digest_of
 from sagadsl.llm.values import Message, Model, Progress, Prompt, Timeouts
@@ -106,8 +106,12 @@ class Terms:
 
     def carry(self, talk: Talk) -> Any:
         """Carry a conversation to its end, in a ``def``."""
-        return drive(talk, self.model, self.limit)
+        __tracebackhide__ = True
+        with Short():
+            return drive(talk, self.model, self.limit)
 
     async def acarry(self, talk: Talk) -> Any:
         """Carry a conversation to its end, in an ``async def``."""
-        return await adrive(talk, self.model, self.limit)
+        __tracebackhide__ = True
+        with Short():
+            return await adrive(talk, self.model, self.limit)
