@@ -14,23 +14,16 @@ from sagadsl._core.parameters import Live
 from sagadsl._core.provided import PROVIDED as _PROVIDED
 from sagadsl._core.retry import Retry
 from sagadsl._core.runtime import CODEC as _CODEC
-from sagadsl._core.runtime import Run, Runtime
+from sagadsl._core.runtime import Runtime
 from sagadsl._core.runtime import default_runtime as _default
 from sagadsl._core.values import (
     Cause,
-    Compensated,
-    CompensationFailed,
-    Completed,
     Entry,
     Kind,
     Landed,
     NotLanded,
-    Outcome,
-    RunInfo,
     Status,
-    StepInfo,
     StepStatus,
-    Suspended,
     Unknown,
 )
 from sagadsl._dsl.branches import parallel
@@ -39,7 +32,7 @@ from sagadsl._dsl.recorded import now, random, uuid4
 from sagadsl._dsl.resuming import resume_all
 from sagadsl._dsl.saga import saga
 from sagadsl._dsl.sagas import Saga
-from sagadsl._dsl.steps import Current, Step, current, step
+from sagadsl._dsl.steps import Step, step
 from sagadsl.errors import (
     CompensationError,
     Fault,
@@ -60,11 +53,21 @@ from sagadsl.errors import (
 if _typing.TYPE_CHECKING:
     from sagadsl._core.figures import Stats
     from sagadsl._core.runtime.rehearsal import DryRun
+    from sagadsl._core.runtime.stored import Run
+    from sagadsl._core.values.outcomes import Compensated, CompensationFailed, Completed, Outcome, Suspended
+    from sagadsl._core.values.seen import RunInfo, StepInfo
     from sagadsl._dsl.archive import archive
+    from sagadsl._dsl.current import Current, current
     from sagadsl._dsl.script import main
 else:
     _LATER = {
+        **dict.fromkeys(
+            ("Compensated", "CompensationFailed", "Completed", "Outcome", "Suspended"), "sagadsl._core.values.outcomes"
+        ),
+        **dict.fromkeys(("Current", "current"), "sagadsl._dsl.current"),
+        **dict.fromkeys(("RunInfo", "StepInfo"), "sagadsl._core.values.seen"),
         "DryRun": "sagadsl._core.runtime.rehearsal",
+        "Run": "sagadsl._core.runtime.stored",
         "Stats": "sagadsl._core.figures",
         "archive": "sagadsl._dsl.archive",
         "main": "sagadsl._dsl.script",

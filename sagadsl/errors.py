@@ -8,7 +8,6 @@ on leaves the user's body.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from inspect import get_annotations
@@ -57,14 +56,21 @@ def to_type(verb: str, run: str, store: str = "", accept: Sequence[str] = ()) ->
         runs = f"sagadsl.Runtime({store!r})" if elsewhere(store) else "sagadsl"
         options = f"accept={[*accept]}" if accept else ""
         return f"{runs}.find({run!r})" + ("" if verb == "show" else f".{verb}({options})")
-    options = "".join(f" --accept {shlex.quote(key)}" for key in accept)
-    return f"sagadsl {verb} {shlex.quote(run)}{elsewhere(store)}{options}"
+    options = "".join(f" --accept {quoted(key)}" for key in accept)
+    return f"sagadsl {verb} {quoted(run)}{elsewhere(store)}{options}"
+
+
+def quoted(word: str) -> str:
+    """Return a word as a shell takes it."""
+    from shlex import quote  # noqa: PLC0415  # when something is said to people
+
+    return quote(word)
 
 
 def elsewhere(store: str) -> str:
     """Return what a command needs in order to look into the journal *store*: nothing, where it would look anyway."""
     looked_in = str(Path(os.environ.get("SAGADSL_DB") or "sagadsl.db").absolute())
-    return f" --db {shlex.quote(store)}" if Path(store).is_absolute() and store != looked_in else ""
+    return f" --db {quoted(store)}" if Path(store).is_absolute() and store != looked_in else ""
 
 
 def to_run_again() -> str:

@@ -25,6 +25,7 @@ import pandas as pd
 import pydantic
 import pytest
 
+from sagadsl._core import digests
 from sagadsl._core.codec import LIMIT, Codec, Unstorable, plain
 from sagadsl._core.codec.classes import class_name, find_class
 from sagadsl.errors import Fault, UsageError
@@ -928,6 +929,17 @@ def test_without_the_c_encoder_the_texts_are_the_same(monkeypatch):
         monkeypatch.setattr(json.encoder, "c_make_encoder", made)
         assert isinstance(plain.made_encoder().__self__, json.JSONEncoder)
         assert plain.made_encoder(sort_keys=True).__self__.sort_keys
+
+
+def test_without_the_c_module_the_digests_are_the_same(monkeypatch):
+    """What is taken past ``hashlib`` is what ``hashlib`` has."""
+    shortcut = digests.blake2b
+    monkeypatch.setitem(sys.modules, "_blake2", None)
+    try:
+        assert importlib.reload(digests).blake2b(b"x", digest_size=8).digest() == shortcut(b"x", digest_size=8).digest()
+    finally:
+        monkeypatch.undo()
+        importlib.reload(digests)
 
 
 # -- digests ----------------------------------------------------------------------------------------------------------

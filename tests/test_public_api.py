@@ -180,6 +180,26 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+LOOKING = {"sagadsl._core.values.seen", "sagadsl._core.values.outcomes", "sagadsl._core.shown", "sagadsl._dsl.current"}
+
+
+def test_a_program_that_only_runs_sagas_imports_nothing_to_look_at_them(tmp_path):
+    """What runs look like, and how they ended, is imported by whoever asks."""
+    code = f"""
+import sys, sagadsl
+@sagadsl.step
+def work(): return 1
+@sagadsl.saga(store="sagas.db")
+def trip(): return work()
+trip()
+print(sorted({LOOKING!r} & {{*sys.modules}}))
+sagadsl.Runtime("sagas.db").runs()[0].steps, sagadsl.current(), sagadsl.Completed
+print(sorted({LOOKING!r} & {{*sys.modules}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", str(sorted(LOOKING))]
+
+
 def test_importing_the_package_writes_nothing_and_opens_nothing(tmp_path):
     """No store before something is first run."""
     subprocess.run([sys.executable, "-c", "import sagadsl"], cwd=tmp_path, check=True)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagadsl._core.state import OWED, SCOPE_KINDS, SCOPES, STEPS, fold
-from sagadsl._core.values import Cause, Kind, RunInfo, RunRow, Status, StepStatus, as_time
+from sagadsl._core.values import Cause, Kind, RunRow, Status, StepStatus, as_time
+from sagadsl._core.values.seen import RunInfo
 
 STEP_KINDS = frozenset(kind for _, kind in STEPS)
 NOT_YET = {Status.WAITING}

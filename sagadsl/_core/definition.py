@@ -9,8 +9,9 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
+from sagadsl._core.facts import Facts
 from sagadsl._core.parameters import AsGiven, Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import NEVER, Retry, as_retry
 from sagadsl._core.session import body_of
@@ -75,8 +76,7 @@ class Compensation:
             raise UsageError(msg)
 
 
-@define(eq=False, repr=False)
-class StepSpec:
+class StepSpec(Facts):
     """A step as decorated. *definition* is what the journal keeps of it with each call: what is owed, and by whom."""
 
     function: Callable[..., Any]
@@ -99,9 +99,9 @@ class StepSpec:
     stands: Callable[..., bool] | None = None
     titled: bool = False
     transaction: str | None = None
-    definition: str = ""
 
-    def __attrs_post_init__(self) -> None:
+    def __init__(self, *values: Any, **named: Any) -> None:
+        super().__init__(*values, **named)
         facts: dict[str, Any] = {"module": self.module}
         if self.compensation is not None:
             facts |= self._owed(self.compensation)
@@ -144,8 +144,7 @@ class StepSpec:
         return (args if function is plain_function(self.function) else args[1:]), kwargs
 
 
-@define(eq=False, repr=False)
-class SagaSpec:
+class SagaSpec(Facts):
     """A saga as decorated; a block has no *function*, its body stands where it is used."""
 
     function: Callable[..., Any] | None
@@ -165,9 +164,9 @@ class SagaSpec:
     version: str | None = None
     notify: Callable[[Any], Any] | None = None
     runtime: Any = None
-    definition: str = ""
 
-    def __attrs_post_init__(self) -> None:
+    def __init__(self, *values: Any, **named: Any) -> None:
+        super().__init__(*values, **named)
         facts: dict[str, Any] = {"module": self.module, "program": self.program}
         if self.function is None:
             facts["block"] = True

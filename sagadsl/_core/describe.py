@@ -6,14 +6,16 @@ Reading for people never fails on a value: what this program cannot make again i
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sagadsl._core.codec import Codec
 from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.shown import Stack
-from sagadsl._core.values import Cause, Status, StepInfo, StepStatus, as_time
+from sagadsl._core.values import Cause, Status, StepStatus, as_time
 from sagadsl.errors import CompensationError, Fault, JournalError, SagaError
+
+if TYPE_CHECKING:
+    from sagadsl._core.values.seen import StepInfo
 
 TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 
@@ -42,6 +44,8 @@ class legible:  # noqa: N801  # read as a word: with legible(...)
 
 def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
     """Return what is to be said of a scope and the calls in it."""
+    from sagadsl._core.shown import Stack  # noqa: PLC0415  # when somebody looks
+
     pivot = scope.pivot()
     slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
     return outline(scope, codec) | {
@@ -75,6 +79,8 @@ def outline(scope: Scope, codec: Codec) -> dict[str, Any]:
 
 def step_info(slot: Slot, codec: Codec) -> StepInfo:
     """Return what is to be said of one call."""
+    from sagadsl._core.values.seen import StepInfo  # noqa: PLC0415  # when somebody looks
+
     child = slot.child
     _, begun, over = slot.compensating
     ended = slot.ended if child is None else child.ended if child.status in TERMINAL else 0

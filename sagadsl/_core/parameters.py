@@ -14,8 +14,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Annotated, Any, Final, TypeVar
 
-from attrs import define
-
+from sagadsl._core.facts import Facts
 from sagadsl.errors import UsageError
 
 T = TypeVar("T")
@@ -72,8 +71,7 @@ def _is_live(annotation: Any) -> bool:
     return LIVE in getattr(annotation, "__metadata__", ())
 
 
-@define(eq=False, repr=False)
-class Parameters:
+class Parameters(Facts):
     """How a function is called, taken apart once so that a call costs no more than a dictionary.
 
     *names* are all parameters in order, *stored* those that are written down; *function* is how errors name it.

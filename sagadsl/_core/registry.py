@@ -42,7 +42,7 @@ class Registry:
             return spec
         receiver = _receiver(slot, function)
         back = attrs.evolve(back, function=function)
-        return None if receiver is None else attrs.evolve(spec, compensation=back, receiver=receiver)
+        return None if receiver is None else spec.changed(compensation=back, receiver=receiver)
 
     def redefined(self, slot: Slot) -> tuple[str, ...]:
         """Return which functions of a call a session has defined anew since: the step's own, its compensation."""
@@ -75,7 +75,7 @@ class Registry:
             "receiver": receiver,
         }
         if spec is not None:
-            return attrs.evolve(spec, **back)
+            return spec.changed(**back)
         names = _parameters(slot, function)
         return StepSpec(function, slot.name, slot.name, facts["module"], is_async=False, parameters=names, **back)
 
@@ -100,7 +100,7 @@ def _parameters(slot: Slot, function: Callable[..., Any]) -> Parameters:
     """Return what is on record of a step's parameters; what is live is known by what compensates it."""
     live = slot.facts.get("live", ())
     names = (*slot.run.codec.decode(slot.arguments), *live)
-    return attrs.evolve(Parameters.named(names, live), annotations=annotations_of(function))
+    return Parameters.named(names, live).changed(annotations=annotations_of(function))
 
 
 def _place(facts: dict[str, Any]) -> tuple[str, str]:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attrs import define
-
+from sagadsl._core.facts import Facts
 from sagadsl._core.values import Kind
 from sagadsl.errors import UsageError
 
@@ -54,8 +53,7 @@ def checked_progress(value: Any) -> Any:
     return value if callable(value) else checked_choice("progress", value)
 
 
-@define(eq=False, repr=False, kw_only=True)
-class Options:
+class Options(Facts):
     """What ``using()`` settles for one call; `None` leaves it to the saga, then to the runtime."""
 
     id: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from sagadsl._core.values import RunInfo, StepInfo
+from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.errors import elsewhere
 
 if TYPE_CHECKING:

@@ -31,12 +31,11 @@ from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended, descend
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.parameters import Parameters
-from sagadsl._core.runtime import Run
 from sagadsl._core.runtime.deciding import Asking, Request, need_functions, request_compensation
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.session import SESSION, program_at
 from sagadsl._core.settings import Options, checked_choice
-from sagadsl._core.values import Status, StepInfo, StepStatus
+from sagadsl._core.values import Status, StepStatus
 from sagadsl._dsl import running, sagas, steps, unended
 from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.options import known_options
@@ -44,6 +43,10 @@ from sagadsl._dsl.outcomes import as_call
 from sagadsl._dsl.running import Calling
 from sagadsl._dsl.undecorated import StepOptions, as_compensation, as_step
 from sagadsl.errors import Fault, ReplayError, Stop, UsageError
+
+if TYPE_CHECKING:
+    from sagadsl._core.runtime.stored import Run
+    from sagadsl._core.values.seen import StepInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -483,7 +486,7 @@ class Block:
         """Open the run that is meant, or, where this handle had one, that one again."""
         calling = self._calling
         if self._last is not None:
-            calling = attrs.evolve(calling, options=attrs.evolve(self._options, id=self._last.run.id, steal=False))
+            calling = attrs.evolve(calling, options=self._options.changed(id=self._last.run.id, steal=False))
         elif self._spec.program.startswith(SESSION):
             self._replace_earlier()
         opened = calling.open({})
@@ -537,6 +540,8 @@ class Block:
     @property
     def info(self) -> Run:
         """The run as the journal has it now; of a block inside a saga, that part of its run."""
+        from sagadsl._core.runtime.stored import Run  # noqa: PLC0415  # when somebody looks
+
         scope = self._last or self._opened()
         run = scope.run
         if scope.parent is None and not run.is_new:

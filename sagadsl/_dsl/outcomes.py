@@ -8,16 +8,17 @@ outcome lives as long as the exception does, on any class of exception, frozen o
 from __future__ import annotations
 
 import logging
-from typing import Any, Self
-
-import attrs
+from typing import TYPE_CHECKING, Any, Self
 
 from sagadsl._core.codec.faults import add_note
 from sagadsl._core.flow import Ended
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun
-from sagadsl._core.values import Compensated, CompensationFailed, Completed, Outcome, Status, StepStatus, Suspended
+from sagadsl._core.values import Status, StepStatus
 from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError, to_type
+
+if TYPE_CHECKING:
+    from sagadsl._core.values.outcomes import Compensated, Completed, Outcome
 
 log = logging.getLogger("sagadsl")
 
@@ -41,7 +42,7 @@ class Told(str):
 
     def outcome(self, error: BaseException) -> Any:
         """Return how the run ended that left this note on *error*."""
-        ended = error if self._ended is None else attrs.evolve(self._ended, error=error)
+        ended = error if self._ended is None else self._ended.changed(error=error)
         return as_outcome(self._runtime, self._run, ended)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,7 +86,7 @@ def as_call(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException)
         raise on_request(run)
     text = told(run, ended)
     is_usage = isinstance(error, UsageError)
-    add_note(error, text if is_usage else Told(text, runtime, run, attrs.evolve(ended, error=None)))
+    add_note(error, text if is_usage else Told(text, runtime, run, ended.changed(error=None)))
     raise error
 
 
@@ -115,6 +116,8 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
             return ended_as(runtime, run, ended)
         if ended.error is not None and not isinstance(ended.error, UsageError):
             return ended_as(runtime, run, ended)
+    from sagadsl._core.values.outcomes import CompensationFailed, Suspended  # noqa: PLC0415  # when somebody asks
+
     if isinstance(ended, CompensationError):
         why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
         cause = ended.__cause__ or why
@@ -129,6 +132,8 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
 
 def ended_as(runtime: Runtime, run: OpenRun, ended: Ended) -> Completed[Any] | Compensated:
     """Return the outcome of a run that has ended, whatever made it compensate."""
+    from sagadsl._core.values.outcomes import Compensated, Completed  # noqa: PLC0415  # when somebody asks
+
     if ended.status is Status.COMPLETED:
         return Completed(ended.value, run=runtime.info(run))
     error = ended.error or on_request(run)

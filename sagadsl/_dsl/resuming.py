@@ -12,31 +12,35 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from sagadsl._core.definition import SagaSpec, as_seconds
 from sagadsl._core.drive import cancellations
 from sagadsl._core.registry import registry
-from sagadsl._core.runtime import Run, Runtime
+from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import CURRENT
-from sagadsl._core.values import Completed, Outcome, RunRow
+from sagadsl._core.values import RunRow
 from sagadsl._dsl.notifying import telling_again
 from sagadsl._dsl.outcomes import as_outcome, outcome
 from sagadsl._dsl.running import runtime_of
 from sagadsl._dsl.sagas import BoundSaga, Saga, SagaFunction
 from sagadsl.errors import RunLockedError, UsageError
 
+if TYPE_CHECKING:
+    from sagadsl._core.runtime.stored import Run
+    from sagadsl._core.values.outcomes import Outcome
+
 log = logging.getLogger("sagadsl")
 
 ENOUGH = 5
 """How often a run may be interrupted at one step before a person is to look."""
 
-Outcomes = tuple[Outcome[Any], ...]
+Outcomes = tuple["Outcome[Any]", ...]
 Tell = Callable[[str, BaseException], None]
 """Say why a run did not go on."""
 Resume = Callable[[], Any]
 """Goes on with a run: its value, or a coroutine of it."""
-Going = Generator[tuple[Resume, bool], Any, Outcome[Any] | None]
+Going = Generator[tuple[Resume, bool], Any, "Outcome[Any] | None"]
 """The rules of going on with one run: asks once, at most, to have it resumed (the flag: it is to be awaited)."""
 
 
@@ -251,6 +255,8 @@ def go_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Going:
         if stopped is not None:
             held: Outcome[Any] = as_outcome(runtime, None, stopped)
             return held
+        from sagadsl._core.values.outcomes import Completed  # noqa: PLC0415  # when somebody asks
+
         value = yield lambda: saga.resume(run_id), place_of(saga)[1]._self_spec.is_async  # noqa: SLF001
         return Completed(value, run=runtime.find(run_id))
     except RunLockedError:  # somebody was faster

@@ -22,7 +22,6 @@ from typing import (
     runtime_checkable,
 )
 
-import attrs
 import wrapt
 
 from sagadsl._core.codec.classes import module_name
@@ -30,11 +29,10 @@ from sagadsl._core.definition import SagaSpec
 from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.provided import Source
 from sagadsl._core.registry import registry
-from sagadsl._core.runtime import CODEC, Opened, Run, Runtime
+from sagadsl._core.runtime import CODEC, Opened, Runtime
 from sagadsl._core.runtime.deciding import Asking, Request
 from sagadsl._core.session import program_at
 from sagadsl._core.settings import Options, checked_choice
-from sagadsl._core.values import Outcome
 from sagadsl._dsl.drawn import Drawn
 from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.notifying import checked_notify, then_tell
@@ -46,6 +44,8 @@ from sagadsl.errors import UsageError
 
 if TYPE_CHECKING:
     from sagadsl._core.runtime.rehearsal import DryRun
+    from sagadsl._core.runtime.stored import Run
+    from sagadsl._core.values.outcomes import Outcome
     from sagadsl.report import Graph
 
 P = ParamSpec("P")
@@ -185,7 +185,7 @@ class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `
         known_options(f"{self._self_spec.name}.using()", options, USING)
         for name in CHOICES & options.keys():
             checked_choice(name, options[name])
-        return SagaFunction(self.__wrapped__, self._self_spec, attrs.evolve(self._self_options, **options))
+        return SagaFunction(self.__wrapped__, self._self_spec, self._self_options.changed(**options))
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
@@ -222,7 +222,7 @@ class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `
 
 CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure", "compensate_order"})
 OPTIONS = CHOICES | {"name", "title", "key", "live", "store", "version", "notify", "runtime"}
-USING = frozenset(a.name for a in attrs.fields(Options))
+USING = frozenset(Options._names)  # noqa: SLF001  # of our own
 
 
 def decorate(target: Any, options: dict[str, Any]) -> Any:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypedDict
 
-import attrs
-
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import Compensation, SagaSpec, StepSpec, checked_name
 from sagadsl._core.parameters import AsGiven, Parameters
@@ -60,7 +58,7 @@ def as_step(owner: str, function: Any, options: dict[str, Any], calling: Callabl
     whole: Any = function._self_parent if isinstance(function, steps.BoundStep) else function  # noqa: SLF001  # ours
     spec = steps.respecified(whole._self_spec, {n: options[n] for n in steps.USING & options.keys()})  # noqa: SLF001
     if options.get("name") is not None:
-        spec = attrs.evolve(spec, name=checked_name(options["name"], f"{spec.name}: name=", "/#:"))
+        spec = spec.changed(name=checked_name(options["name"], f"{spec.name}: name=", "/#:"))
     for option in options.keys() - steps.USING - {"name"}:
         msg = f"{spec.name} is decorated: say {option}= there"
         raise UsageError(msg)

@@ -17,7 +17,8 @@ from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
 
-from sagadsl._core.values import Entry, Kind, RunInfo, StepInfo, as_time
+from sagadsl._core.values import Entry, Kind, as_time
+from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.errors import Fault
 
 SCHEMA: Final = 1

@@ -8,7 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from sagadsl._core.values import RunInfo, StepInfo, StepStatus
+from sagadsl._core.values import StepStatus
+from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.report.blocks import LABEL, Block, Box, Call, Drawing, Fork, Mesh, More, joined
 from sagadsl.report.story import TONES, Gap, folded, run_tone, step_tone, step_words
 from sagadsl.report.words import printable, span, status_words

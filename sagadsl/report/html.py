@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, tzinfo
 
-from sagadsl._core.values import RunInfo, StepInfo
+from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.report.story import Gap, Line, Story, owed, run_tone, story
 from sagadsl.report.style import GLYPHS, PAGE, STYLE
 from sagadsl.report.text import HEADINGS, runs_rows

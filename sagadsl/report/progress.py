@@ -9,7 +9,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-from sagadsl._core.values import RunInfo, StepInfo, StepStatus
+from sagadsl._core.values import StepStatus
+from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.report.words import SIGNS, printable, short_id, span, status_sign, status_words, width
 
 UNDER_WAY = {StepStatus.ENTERED: ">", StepStatus.RETRYING: "~", StepStatus.COMPENSATING: "<"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, tzinfo
 
-from sagadsl._core.values import RunInfo
+from sagadsl._core.values.seen import RunInfo
 from sagadsl.errors import UsageError
 from sagadsl.report.data import run_document
 from sagadsl.report.graph import of_run

@@ -17,7 +17,8 @@ from typing import TypeVar
 from attrs import frozen
 
 from sagadsl._core.session import SESSION
-from sagadsl._core.values import RunInfo, Status, StepInfo, StepStatus
+from sagadsl._core.values import Status, StepStatus
+from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.report.words import CUT, SIGNS, age, printable, span, status_sign, status_words, typed
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 
-from sagadsl._core.values import RunInfo, StepInfo
+from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.report.story import Gap, Line, Story, ago, owed, story
 from sagadsl.report.words import columns, printable, short_id, short_ids, status_sign, status_words, why
 

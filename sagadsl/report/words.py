@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from sagadsl._core.values import RunInfo, Status, StepStatus
+from sagadsl._core.values import Status, StepStatus
+from sagadsl._core.values.seen import RunInfo
 
 SIGNS: dict[str, str] = {
     StepStatus.ENTERED: "?",

@@ -54,6 +54,7 @@ from sagadsl._core.codec.vocabulary import (
     late_leaf,
     same_leaf,
 )
+from sagadsl._core.digests import blake2b
 from sagadsl._core.values import Noted
 from sagadsl.errors import Fault, UsageError
 
@@ -248,8 +249,6 @@ class Codec:
 
     def identity(self, text: str) -> str:
         """Return the digest of the canonical text: what tells calls with other arguments apart."""
-        from hashlib import blake2b  # noqa: PLC0415  # with OpenSSL behind it, a millisecond of every import
-
         return blake2b(self.canonical(text).encode(), digest_size=16).hexdigest()
 
     def artifacts(self, value: Any) -> list[Artifact]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from attrs import define
-
 from sagadsl._core.codec import user_frames
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Record
+from sagadsl._core.facts import Facts
 from sagadsl._core.flow.doubt import UNKNOWN, probe_call, what_is_known
 from sagadsl._core.flow.order import abreast
 from sagadsl._core.flow.record import give_up
@@ -30,8 +29,7 @@ from sagadsl.errors import (
 K = Kind
 
 
-@define(eq=False, repr=False)
-class Ended:
+class Ended(Facts):
     """How a saga was left: its *status*, the *value* or *error* that comes out, and what became of its steps."""
 
     status: Status

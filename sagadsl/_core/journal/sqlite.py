@@ -19,11 +19,11 @@ import struct
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 from threading import get_ident, main_thread
 from typing import Any, Final, TypeVar
 
+from sagadsl._core.digests import blake2b
 from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
 from sagadsl._core.journal.file import File, explained
 from sagadsl._core.journal.locks import locks_of

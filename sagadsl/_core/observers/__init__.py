@@ -13,11 +13,14 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sagadsl._core.scope import OpenRun
-from sagadsl._core.values import Entry, RunInfo
+from sagadsl._core.values import Entry
 from sagadsl.errors import Fault, UsageError
+
+if TYPE_CHECKING:
+    from sagadsl._core.values.seen import RunInfo
 
 log = logging.getLogger("sagadsl")
 
@@ -35,7 +38,7 @@ class Watcher(Protocol):
 
 
 Observer = Callable[[Entry], None] | Watcher
-Draw = Callable[[RunInfo], object]
+Draw = Callable[["RunInfo"], object]
 """What draws a run each time it has changed; it is given all that is known but for arguments and results."""
 
 

@@ -6,10 +6,13 @@ No handler is installed, and where there is none, or none would take a warning, 
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sagadsl._core.observers import fault_in
-from sagadsl._core.values import Entry, Kind, RunInfo
+from sagadsl._core.values import Entry, Kind
+
+if TYPE_CHECKING:
+    from sagadsl._core.values.seen import RunInfo
 
 log = logging.getLogger("sagadsl")
 

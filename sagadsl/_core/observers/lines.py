@@ -20,7 +20,8 @@ import attrs
 from sagadsl._core.observers import Draw, fault_in
 from sagadsl._core.scope import facts_of
 from sagadsl._core.state import SCOPES, STEPS
-from sagadsl._core.values import Entry, Kind, RunInfo, Status, StepInfo, StepStatus, as_time
+from sagadsl._core.values import Entry, Kind, Status, StepStatus, as_time
+from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.report import end_line, fitted, is_under_way, printable, short_id, step_line
 
 COLOURS: Final = {"+": 32, "x": 31, "!": 31, "?": 33, "~": 33, "=": 33, "-": 36, "<": 36, ">": 34}

@@ -7,10 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from sagadsl._core.observers import Draw
-from sagadsl._core.values import RunInfo
 
 if TYPE_CHECKING:
     from sagadsl._core.observers.lines import Following
+    from sagadsl._core.values.seen import RunInfo
 
 
 class Progress:

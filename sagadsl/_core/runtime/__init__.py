@@ -22,13 +22,11 @@ from sagadsl._core.ownership import Tenure, claim, owner, told_owner
 from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.opening import CODEC, TERMINAL, Opening, open_runs, unstorable_argument
-from sagadsl._core.runtime.stored import Run
 from sagadsl._core.scope import OpenRun, Scope, Slot, facts_of
 from sagadsl._core.settings import (
     NO_OPTIONS,
     Options,
 )
-from sagadsl._core.shown import Runs
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
 from sagadsl.errors import (
@@ -42,9 +40,10 @@ from sagadsl.errors import (
 if TYPE_CHECKING:
     from sagadsl._core.figures import Stats
     from sagadsl._core.runtime.rehearsal import DryRun
+    from sagadsl._core.runtime.stored import Run
     from sagadsl._core.upkeep import Upkeep
 
-__all__ = ["CODEC", "Opened", "Run", "Runtime", "default_runtime", "unstorable_argument"]
+__all__ = ["CODEC", "Opened", "Runtime", "default_runtime", "unstorable_argument"]
 
 log = logging.getLogger("sagadsl")
 
@@ -250,6 +249,8 @@ class Runtime(Opening):
             for run in self._listed(rows, journal)
             if status is None or run.status == status or (status == "interrupted" and run.is_interrupted)
         )
+        from sagadsl._core.shown import Runs  # noqa: PLC0415  # when somebody looks
+
         return Runs(islice(found, limit))
 
     def _listed(self, rows: list[RunRow], journal: Journal) -> Iterator[Run]:
@@ -267,6 +268,8 @@ class Runtime(Opening):
                     continue
 
     def _outlined(self, row: RunRow, found: Outline, journal: Journal) -> Run:
+        from sagadsl._core.runtime.stored import Run  # noqa: PLC0415  # when somebody looks
+
         root = Scope(None, None, row.saga, "")  # type: ignore[arg-type]  # nobody asks it for its run
         with legible(journal, row.id):
             for entry in found.entries:
@@ -280,6 +283,8 @@ class Runtime(Opening):
         return self._run(row, self.journal(), seq)
 
     def _run(self, row: RunRow, journal: Journal, seq: int | None = None, entries: list[Entry] | None = None) -> Run:
+        from sagadsl._core.runtime.stored import Run  # noqa: PLC0415  # when somebody looks
+
         entries = journal.entries(row.number)[:seq] if entries is None else entries
         scope = self._load(None, row, journal, entries=entries)
         open_runs.discard(scope.run)

@@ -11,9 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable
-from typing import TypedDict
-
-from attrs import field, frozen
+from typing import TYPE_CHECKING, TypedDict
 
 from sagadsl._core.describe import legible
 from sagadsl._core.drive import obey
@@ -22,8 +20,11 @@ from sagadsl._core.ownership import owner
 from sagadsl._core.provided import Provided
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.supply import lacking
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, Status, StepStatus
+from sagadsl._core.values import Cause, Entry, Kind, Status, StepStatus
 from sagadsl.errors import RunCancelledError, RunConflictError, Stop, UsageError, to_type
+
+if TYPE_CHECKING:
+    from sagadsl._core.values.seen import RunInfo
 
 log = logging.getLogger("sagadsl")
 
@@ -35,7 +36,6 @@ def _names(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
 class Request:
     """What a person asks of a compensation: how far back (*to* a step), what may stand (*accept*), what is let be.
 
@@ -43,13 +43,16 @@ class Request:
         UsageError: It makes no sense.
     """
 
-    to: str | None = None
-    accept: tuple[str, ...] = field(default=(), converter=_names)
-    skip: str | None = None
-    why: str = ""
-    by: str = ""
-
-    def __attrs_post_init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        to: str | None = None,
+        accept: Iterable[str] = (),
+        skip: str | None = None,
+        why: str = "",
+        by: str = "",
+    ) -> None:
+        self.to, self.accept, self.skip, self.why, self.by = to, _names(accept), skip, why, by
         if self.skip is not None and not self.why:
             msg = f"compensate(skip={self.skip!r}) takes why=, for whoever looks at the run later"
             raise UsageError(msg)

@@ -41,7 +41,7 @@ from sagadsl._core.settings import (
     checked_progress,
     default_store,
 )
-from sagadsl._core.values import Cause, Entry, Kind, RunInfo, RunRow, Status
+from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
 from sagadsl.errors import (
     JournalError,
     NotStorableError,
@@ -332,12 +332,12 @@ class Opening:
 
     def _warn_of_interrupted(self, asked: Asked) -> None:
         """Say what a keyless saga cannot know: whether it is done again while another of its program is unfinished."""
-        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
-
         if asked.spec.program.startswith(SESSION):
             return  # nobody runs its cells from the top
         for row in asked.journal.runs(unfinished=True):
             if row.program == asked.spec.program and not asked.journal.is_held(row.lock):
+                from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+
                 log.warning(
                     "%s of this program was interrupted, and another run of %s starts. A script that runs several "
                     "sagas calls them from one parent saga, or gives each a key: then what is done is not done again.",
@@ -362,6 +362,8 @@ class Opening:
         """Have those asked who look at runs one by one: this process opens this one, or goes on with it."""
         watchers = [*(each for each in (EVENTS, self._progress) if each.looks()), *self._watchers]
         if watchers:
+            from sagadsl._core.values.seen import RunInfo  # noqa: PLC0415  # when somebody looks
+
             run, opening = scope.run, scope.run.opening
             assert opening is not None  # noqa: S101  # a run has entries, or is being opened
             with legible(run.journal, run.id):

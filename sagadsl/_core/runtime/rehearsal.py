@@ -10,7 +10,7 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.describe import step_info
 from sagadsl._core.runtime.deciding import Request, decide, is_to_compensate, slots_of
 from sagadsl._core.scope import Scope
-from sagadsl._core.values import StepInfo
+from sagadsl._core.values.seen import StepInfo
 
 
 @frozen(kw_only=True, repr=False)
