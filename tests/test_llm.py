@@ -68,12 +68,14 @@ class Scripted:
 
     def __init__(self, *script: Any, name: str = "parrot") -> None:
         self.name, self.server, self.script, self.asked = name, "nowhere", list(script), []
-        self.digest = "d1"
+        self.digest, self.given = "d1", []
 
-    def inspect(self) -> str:
+    def inspect(self, timeouts) -> str:
+        self.given.append(timeouts)
         return self.digest
 
     def ask(self, request, heard):
+        self.given.append(request.timeouts)
         self.asked.append(request)
         said = self.script.pop(0)
         if isinstance(said, BaseException):
@@ -85,6 +87,7 @@ class Scripted:
         return reply
 
     def embed(self, texts, timeouts):
+        self.given.append(timeouts)
         self.asked.append(tuple(texts))
         return [[len(text), 0.5] for text in texts], len(texts)
 
@@ -92,8 +95,8 @@ class Scripted:
 class Awaited(Scripted):
     """The same, for those who await."""
 
-    async def ainspect(self):
-        return self.inspect()
+    async def ainspect(self, timeouts):
+        return self.inspect(timeouts)
 
     async def aask(self, request, heard):
         await asyncio.sleep(0)
@@ -403,6 +406,17 @@ def test_what_earlier_processes_did_for_a_step_counts_and_is_on_record(make_runt
         play("a plan", Cut(), topics=("cats", "dogs"))
     outcome = play("four words", token_budget=16)
     assert isinstance(outcome.error, llm.TokenBudgetError)
+
+
+def test_each_call_of_a_model_is_given_the_timeouts_it_has(make_step, ask_in):
+    """Those of the step, else of the `LLM`: also the question whether the model is there, which comes first."""
+    model, slow, quick = Scripted("fine", "fine"), Timeouts(connect=60), Timeouts(connect=1)
+    ask_in(make_step(model, settings={"timeouts": slow}, timeouts=quick))
+    assistant = LLM(model, timeouts=slow)
+    assistant.check()
+    assistant.embed(["cats"])
+    ask_in(make_step(model, settings={"timeouts": slow}))
+    assert model.given == [quick] * 2 + [slow] * 5
 
 
 # -- on record --------------------------------------------------------------------------------------------------------

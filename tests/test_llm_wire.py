@@ -332,6 +332,20 @@ def test_a_call_that_takes_too_long_is_ended_and_the_server_is_left(act, timeout
     assert wire.gone.wait(10)
 
 
+def test_a_server_that_cannot_be_reached_is_waited_for_as_long_as_is_said(ask):
+    """Its queue is full: nothing comes back, as from a machine that is not there."""
+    with socket.socket() as full, contextlib.ExitStack() as queue:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(2):
+            waits = queue.enter_context(socket.socket())
+            waits.setblocking(False)
+            waits.connect_ex(full.getsockname())
+        host = f"127.0.0.1:{full.getsockname()[1]}"
+        outcome, _ = ask(host=host, timeouts=Timeouts(connect=0.05), retries=0)
+        assert f"no server answers at {host}" in str(outcome.error)
+
+
 def test_a_slow_first_token_is_not_measured_by_the_time_between_tokens(ask, wire):
     """A server may have to load the model first: the short timeout counts from the first token on."""
     asked = threading.Event()

@@ -133,7 +133,7 @@ class LLM:
         Raises:
             LLMError: It would not; the message ends with the command to type.
         """
-        return self.model.inspect()
+        return self.model.inspect(self._terms.timeouts)
 
     # -- steps ------------------------------------------------------------------------------------------------------
 

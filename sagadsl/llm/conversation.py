@@ -55,7 +55,7 @@ async def converse(question: Question, call: Call) -> Finding:
     Raises:
         LLMError: There is none.
     """
-    digest = await call("inspect")
+    digest = await call("inspect", question.timeouts)
     messages, options = list(question.messages), dict(question.options)
     repairs, is_raised = question.repair, False
     while True:
@@ -132,7 +132,7 @@ async def embed(model: str, texts: list[str], timeouts: Timeouts, call: Call) ->
     Raises:
         LLMError: It cannot be done, or what came are not as many vectors of one length.
     """
-    digest = await call("inspect")
+    digest = await call("inspect", timeouts)
     rows, tokens = await call("embed", texts, timeouts)
     sizes = [len(row) for row in rows]
     if len(sizes) != len(texts) or len(set(sizes)) > 1:

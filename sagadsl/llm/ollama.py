@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sagadsl import SagaError, UsageError
 from sagadsl.llm.errors import LLMError, RefusedError, TransportError
@@ -27,6 +27,8 @@ BUSY = frozenset({408, 429})
 LOCKED = frozenset({401, 403, 407})
 MISSING = 404
 PORTS = {"http": 80, "https": 443}
+LOOKING = 30.0
+"""Seconds that a server may take to say which models it has."""
 SECRET = 8
 """How long a word of a header must be to be told from what anybody says."""
 
@@ -47,15 +49,15 @@ class Ollama:
         self.server, who = _address(self._host or "")
         self._headers = who | dict(headers or {})
 
-    def inspect(self) -> str:
+    def inspect(self, timeouts: Timeouts) -> str:
         """Return the digest of the model."""
-        with Translating(self), _client(_library().Client, self, Timeouts(first=30.0)) as client:
+        with Translating(self), _client(_library().Client, self, _at_once(timeouts)) as client:
             return self._digest_among(client.list().models)
 
-    async def ainspect(self) -> str:
+    async def ainspect(self, timeouts: Timeouts) -> str:
         """Return the digest of the model."""
         with Translating(self):
-            async with _client(_library().AsyncClient, self, Timeouts(first=30.0)) as client:
+            async with _client(_library().AsyncClient, self, _at_once(timeouts)) as client:
                 return self._digest_among((await client.list()).models)
 
     def ask(self, request: Request, heard: Heard) -> Reply:
@@ -285,6 +287,11 @@ def _client(made: Any, model: Ollama, timeouts: Timeouts) -> Any:
         verify=_certificates(),
         event_hooks={"response": [abegun if made.__name__.startswith("Async") else begun]},
     )
+
+
+def _at_once(timeouts: Timeouts) -> Timeouts:
+    """Return how long an answer may take for which no model is loaded."""
+    return evolve(timeouts, first=_shorter(timeouts.first, LOOKING))
 
 
 def _shorter(one: float | None, other: float | None) -> float | None:

@@ -80,7 +80,7 @@ class Model(Protocol):
     def server(self) -> str:
         """Where the limit on simultaneous calls counts."""
 
-    def inspect(self) -> str:
+    def inspect(self, timeouts: Timeouts) -> str:
         """Return what tells this version of the model from others (a digest), once it is there and would answer."""
 
     def ask(self, request: Request, heard: Heard) -> Reply:

@@ -113,6 +113,16 @@ def test_what_is_missing_is_told_before_anything_is_done(variables, command, run
     assert counter.begun == []
 
 
+def test_a_folder_that_cannot_be_used_is_told_in_a_line(run, tmp_path, counter):
+    """Before anything is asked."""
+    (tmp_path / "work").write_text("a file")
+    code, shown, told = run()
+    assert (code, shown) == (2, "")
+    assert told.startswith("work cannot be written to: ")
+    assert told.count("\n") == 1
+    assert counter.begun == []
+
+
 def test_the_models_are_those_of_the_guide_by_default():
     """Without a word about models it is llama3.2 and nomic-embed-text."""
     code = (

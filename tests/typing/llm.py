@@ -30,7 +30,7 @@ class Parrot:
     name = "parrot"
     server = "here"
 
-    def inspect(self) -> str:
+    def inspect(self, timeouts: Timeouts) -> str:
         return "digest"
 
     def ask(self, request: Request, heard: Callable[[str], None]) -> Reply:

@@ -17,7 +17,7 @@ from sagadsl.llm import answers
 PROGRAM = "python -m sagadsl.examples.research"
 JOURNAL = "sagadsl.db"
 TOPIC = "transformer models in natural language processing"
-INTERRUPTED = 130
+UNUSABLE, INTERRUPTED = 2, 130
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     except SagaError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"{desk.folder} cannot be written to: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
     except KeyboardInterrupt:
         return INTERRUPTED
     print(told(outcome))
