@@ -26,12 +26,15 @@ numbers = itertools.count()
 
 
 class Disk(apsw.VFS):
-    """The disk. *operations* is what was noted; *answers* replaces statements, which makes a mutant."""
+    """The disk. *operations* is what was noted; *answers* replaces statements, which makes a mutant.
+
+    *turn* is called after each operation: a slow disk may let others in.
+    """
 
     def __init__(self, answers=None):
         self.name = f"disk-{next(numbers)}"
         self.operations, self.answers = [], answers or {}
-        self.autocheckpoint = None
+        self.autocheckpoint, self.turn = None, lambda: None
         self.calls = {"write": 0, "sync": 0, "read": 0}
         self.mend()
         super().__init__(self.name, "")
@@ -99,6 +102,7 @@ class File(apsw.VFSFile):
     def note(self, *operation):
         if self.is_tracked:
             self.disk.operations.append(operation)
+            self.disk.turn()
 
     def xRead(self, amount, offset):  # noqa: N802
         self.count("read")

@@ -6,6 +6,7 @@ An effect is ``+`` and the step's key, what compensates it ``-`` and the same ke
 import asyncio
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -204,6 +205,18 @@ async def gathered():
     return made
 
 
+def both(order):
+    return [work(order), work("then")]
+
+
+@saga(key="k")
+def threaded():
+    """Each branch in a thread of its own: they write together."""
+    made = sagadsl.parallel(*(partial(both, order) for order in ("one", "two", "three")))
+    end()
+    return made
+
+
 PROGRAMS = {
     "sync": (sync, {"work", "work#2", "work#3"}, 0, ["a", "b", "a"]),
     "coloured": (coloured, {"awork", "awork#2", "awork#3"}, 0, ["a", "b", "a"]),
@@ -222,6 +235,12 @@ PROGRAMS = {
         {"pay", "pay#2", "ship", "ship#2"},
         0,
         ["one for money of one", "two for money of two"],
+    ),
+    "threaded": (
+        threaded,
+        {f"parallel/{branch}/{step}" for branch in (1, 2, 3) for step in ("work", "work#2")},
+        0,
+        [["one", "then"], ["two", "then"], ["three", "then"]],
     ),
 }
 """Each saga, the keys of what it does, how often more than once without being killed, and what it returns."""

@@ -1,8 +1,9 @@
 """The power fails at every moment of a workload, and each durability level keeps its promise.
 
-The workload runs once, on a disk that notes what SQLite writes and syncs. After each operation the machine may lose its
-power: that gives crash images, of which each is opened by the library through the other SQLite, compared with what was
-acknowledged before that moment, and taken to an end. The judge of that is the world: the effects that had happened.
+The workload, in part two threads that write together, runs once, on a disk that notes what SQLite writes and syncs.
+After each operation the machine may lose its power: that gives crash images, of which each is opened by the library
+through the other SQLite, compared with what was acknowledged before that moment, and taken to an end. The judge of that
+is the world: the effects that had happened.
 
 A seeded sample is judged; with SAGADSL_SWEEP=all every image is, some 2,000 a level, and SAGADSL_SWEEP=<number> repeats
 a sample.
@@ -10,7 +11,9 @@ a sample.
 
 import os
 import random
+import time
 from collections import Counter
+from threading import Thread, current_thread
 
 import pytest
 
@@ -34,31 +37,46 @@ class Recording:
     def __init__(self, folder, level, answers=None):
         self.disk = Disk(answers)
         self.disk.autocheckpoint = 12
+        self.disk.turn = lambda: [time.sleep(0) for _ in range(20)]  # who waits for the other thread's write is there
+        self.shared = []  # by how many each transaction of the threads was shared
         folder.mkdir()
         self.path = folder / "sagas.db"
-        for run, cut in (("good", None), ("bad", None), ("cut", "hotel"), ("cut", None)):
-            Stage.happened = lambda effect, run=run: self.disk.mark("effect", run, effect)
+        for runs, cut in ((("good", "bad"), None), (("cut",), "hotel"), (("cut",), None)):
+            Stage.happened = lambda effect: self.disk.mark("effect", current_thread().name, effect)
             Stage.cut = cut
-            self.play(level, run)
+            self.play(level, runs)
         reader = SqliteJournal(self.path, connect=self.disk.connect)
         self.history = {row.id: [facts(e) for e in reader.entries(row.number)] for row in reader.runs()}
         reader.close()
         assert {run: len(entries) > 8 for run, entries in self.history.items()} == dict.fromkeys(SAGAS, True)
 
-    def play(self, level, run):
-        """Run a saga in what is a process of its own: another connection, closed in the end."""
+    def play(self, level, runs):
+        """Run sagas, each in a thread of its name, in what is a process of its own: another connection, then closed."""
         journal = SqliteJournal(self.path, connect=self.disk.connect)
+        write = journal._together.write
+        journal._together.write = lambda tickets: (self.shared.append(len(tickets)), write(tickets))
         runtime = sagadsl.Runtime(
             store=journal,
             durability=level,
-            observers=(lambda entry: self.disk.mark("acknowledged", run, entry.seq, entry.kind),),
+            observers=(lambda entry: self.disk.mark("acknowledged", current_thread().name, entry.seq, entry.kind),),
             sleep=lambda _: None,
         )
-        try:
-            assert play(runtime, run) == {"good": 4, "bad": "broken", "cut": 4}[run]
-        except Cut:
-            assert run == "cut"
-        self.disk.mark("ended", run)
+        came = {}
+
+        def body():
+            run = current_thread().name
+            try:
+                came[run] = play(runtime, run)
+            except Cut:
+                came[run] = "cut off"
+            self.disk.mark("ended", run)
+
+        threads = [Thread(target=body, name=run) for run in runs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(came[run] in ({"good": 4, "bad": "broken", "cut": 4}[run], "cut off") for run in runs), came
         journal.close()
 
     def moments(self, seed):
@@ -155,6 +173,7 @@ def sweep(recording, promise, folder, sample=None, enough=None):
 def test_a_level_keeps_its_promise_whenever_the_power_fails(level, tmp_path):
     """Sound always; *power* forgets no intent and no end, *power-strict* nothing; after SIGKILL no level forgets."""
     recording = Recording(tmp_path / "recorded", level)
+    assert max(recording.shared) > 1
     judged, wrong = sweep(recording, level, tmp_path, None if SWEEP == "all" else SAMPLE)
     print(f"{level}: {sum(judged.values())} images {dict(judged)}, SAGADSL_SWEEP={SWEEP}")
     assert wrong == {}, f"SAGADSL_SWEEP={SWEEP}"

@@ -140,6 +140,30 @@ def test_the_making_of_the_journal_can_be_killed_anywhere(runners):
     assert runners.wrong(cases, 40) == {}
 
 
+# -- threads ----------------------------------------------------------------------------------------------------------
+
+CROWD = {"program": "threaded", "crowd": 20, "wide": 3}
+"""At each point the others are let in; a kill may cut off a step in each of the threads."""
+
+
+def shared(points):
+    """Return how many entries the fullest transaction had, of those that opened no run."""
+    statements = [point[7:] for point in points if point.startswith("before ")]
+    transactions = " ".join(each.replace(" ", "_") for each in statements).split("begin_immediate")[1:]
+    written = [each.partition(" commit")[0].split() for each in transactions if " commit" in each]
+    return max(each.count("insert_into_entries") for each in written if "insert_into_run" not in each)
+
+
+@pytest.mark.parametrize("verb", ["call", "compensate"])
+@pytest.mark.parametrize("fail", [False, True])
+def test_threads_that_write_together_are_killed_anywhere(runners, verb, fail):
+    """Nobody begins, and nobody is told of a result, before what all of them wrote is on record."""
+    points = max((runners.play(CROWD | {"fail": fail, "count": 1}) for _ in range(5)), key=shared)
+    assert shared(points) > 2  # two are what one thread writes: that its branch begins, and its first step
+    cases = [CROWD | {"cuts": [at / len(points)], "verb": verb, "fail": fail} for at in range(len(points))]
+    assert runners.wrong(cases, 12) == {}
+
+
 # -- owners -----------------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +217,13 @@ def test_identity_by_occurrence_alone_is_caught(runners):
     """Branches that come in another order after the restart get each other's results."""
     cases = at_steps(runners, "gathered", verb="call")
     assert caught(runners, cases, "identify_by_occurrence", "completed")
+
+
+def test_telling_threads_too_early_that_all_is_written_is_caught(runners):
+    """Killed before the shared transaction ends, an effect is there of which nobody knows."""
+    told = {"verb": "compensate", "mutant": "wake_early"}
+    plays = (runners.play(CROWD | told | {"cuts": [at / 60]})[1] for at in range(60))
+    assert any("entered without an intent" in said for all_said in plays for said in all_said)
 
 
 def test_owning_without_a_lock_is_caught(runners):
