@@ -143,7 +143,7 @@ def why(run: RunInfo) -> str:
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield rows of cells as lines whose columns stand under each other."""
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len if "".join(column).isascii() else width, column)) for column in zip(*rows, strict=True)]
     line = "  ".join(f"{{:{wide}}}" for wide in widths).format
     for row in rows:
         shown = line(*row)

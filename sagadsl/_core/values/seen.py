@@ -6,12 +6,15 @@ A program that only runs sagas never looks, so nobody imports this at once.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from attrs import field, frozen
 
 from sagadsl._core.values import Cause, Status, StepStatus
 from sagadsl.errors import Fault
+
+GOING_ON: Final = frozenset({Status.OPEN, Status.COMPENSATING})
+"""Where a run stands that somebody is at, or was."""
 
 
 @frozen(kw_only=True)
@@ -109,4 +112,4 @@ class RunInfo:
     @property
     def is_interrupted(self) -> bool:
         """Unfinished, and no living process holds it."""
-        return self.status in {Status.OPEN, Status.COMPENSATING} and not self.is_live
+        return self.status in GOING_ON and not self.is_live
