@@ -99,10 +99,10 @@ class TwoJournals(RuleBasedStateMachine):
         if pair[0].number:
             self.written("append", pair, told, full=full)
 
-    @rule(pair=logs, told=entries(3), finished=st.none() | st.booleans())
-    def commit(self, pair, told, finished):
+    @rule(pair=logs, told=entries(3), finished=st.none() | st.booleans(), untold=st.none() | st.booleans())
+    def commit(self, pair, told, finished, untold):
         if pair[0].number:
-            self.written("commit", pair, told, full=False, finished=finished)
+            self.written("commit", pair, told, full=False, finished=finished, untold=untold)
 
     @rule(target=logs, pair=logs, back=st.integers(0, 2))
     def fall_behind(self, pair, back):
@@ -130,6 +130,7 @@ class TwoJournals(RuleBasedStateMachine):
         saga=st.none() | WORDS,
         digest=st.none() | WORDS,
         unfinished=st.booleans(),
+        untold=st.booleans(),
     )
     def find(self, **wanted):
         found = [[attrs.astuple(r) for r in j.runs(**wanted)] for j in (self.file, self.memory)]

@@ -38,7 +38,7 @@ INSERT_UNLESS_UNREAD: Final = (
     "insert into entries select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 "
     "where not exists (select 1 from letters where number = ?1 and seq is null)"
 )
-COUNTED: Final = """select number, max(seq), count(name) - sum(kind = 'opened'),
+COUNTED: Final = """select number, max(seq), sum(name is not null and kind <> 'opened'),
     case when sum(case kind when 'intent' then 0 when 'done' then 0 when 'cancelled' then 1
             else kind between 'compensation_' and 'compensation_z' end) = 0 then sum(kind = 'done') else
         (select count(*) from entries done where done.number = entries.number and done.kind = 'done'
@@ -47,7 +47,7 @@ COUNTED: Final = """select number, max(seq), count(name) - sum(kind = 'opened'),
     from entries where number between ? and ? group by number"""
 ROOTS: Final = """select number, seq, kind, scope, step, ref, attempt, at, name, null, null,
     case kind when 'completed' then null else result end
-    from entries where number between ? and ? and ref is null and scope <= 1 and (name is null or seq = 1)
+    from entries where number between ? and ? and (seq = 1 or (scope = 1 and ref is null and name is null))
     order by number, seq"""
 REMOVE: Final = """delete from run where number in (select value from json_each(?)) and finished is not null
     and untold is null returning number"""
