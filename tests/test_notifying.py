@@ -259,6 +259,43 @@ def test_a_notify_that_fails_changes_nothing_and_is_called_again(colour, runtime
     assert runtime.find(run.id).notify_error is None
 
 
+def test_a_call_does_not_try_all_that_is_owed_while_it_fails(colour, runtime, ear, caplog):
+    """A server that is away for an hour costs a call one try more, however many are owed; `resume_all` does each."""
+    ear.fails = 100
+
+    @colour.saga(notify=ear)
+    def trip():
+        return 1
+        yield
+
+    trip = trip.using(runtime=runtime)
+    for tried in (1, 2, 2):
+        before = len(ear.heard)
+        colour.call(trip)
+        assert len(ear.heard) - before == tried
+    ear.fails = 0
+    sagadsl.resume_all([trip])
+    assert [run.notify_owed for run in runtime.runs()] == [False] * 3
+
+
+def test_a_damaged_run_that_is_owed_the_call_keeps_nobody_from_another_one(runtime, ear, caplog):
+    """It is said; the run with the same arguments goes on."""
+    ear.fails = 1
+
+    @saga(notify=ear, runtime=runtime)
+    def trip():
+        return 1
+
+    trip()
+    (run,) = runtime.runs()
+    with closing(sqlite3.connect(runtime.journal().path)) as database, database:
+        database.execute("update entries set result = '2' where kind = 'completed'")
+    assert trip() == 1
+    assert sagadsl.resume_all([trip]) == ()
+    assert caplog.text.count(f"{run.id} was not told of: ") == 2
+    assert [told.value for told in ear.heard] == [1, 1]
+
+
 def test_a_failure_is_put_on_record_once_however_often_it_comes(runtime, ear, caplog):
     """A journal does not grow with each try."""
     ear.fails = 3

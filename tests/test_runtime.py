@@ -763,7 +763,7 @@ def test_a_run_that_is_refreshed_stays_itself_though_its_key_is_done_afresh(runt
     (first,) = runtime.runs()
     trip()
     again = first.refresh()
-    assert (again.generation, again.status, runtime.runs()[0].generation) == (1, "compensated", 2)
+    assert (again.generation, again.status, runtime.runs()[0].refresh().generation) == (1, "compensated", 2)
     runtime.prune(keep=0)
     with pytest.raises(RunConflictError, match="any more: it was pruned"):
         first.refresh()

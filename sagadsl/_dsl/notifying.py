@@ -27,7 +27,7 @@ from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun, Scope
 from sagadsl._core.values import Kind, RunRow, Status
 from sagadsl._dsl.outcomes import ended_as
-from sagadsl.errors import Stop, UsageError
+from sagadsl.errors import SagaError, Stop, UsageError
 
 log = logging.getLogger("sagadsl")
 
@@ -72,7 +72,11 @@ def telling_again(spec: SagaSpec, runtime: Runtime, row: RunRow) -> Telling:
     """Tell how a run has ended of which an earlier process has told nobody, or that failed to be told of."""
     tenure = Tenure()
     try:
-        scope = runtime.untold(spec, row, tenure)
+        try:
+            scope = runtime.untold(spec, row, tenure)
+        except SagaError as error:
+            log.warning("%s was not told of: %s", row.id, str(error), extra={"run": row.id})
+            return False
         return scope is None or (yield from telling(spec, runtime, scope))
     finally:
         tenure.end()
