@@ -187,7 +187,7 @@ def resuming_line(scope: Scope, now: int) -> str:
     from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
 
     slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None and not slot.forgotten]
-    ages = age(max(0, now - max([scope.started, *(max(s.started, s.ended) for s in slots)])) / 1e6)
+    ages = age(max(0, now - max([scope.started, *(slot.ended or slot.started for slot in slots)])) / 1e6)
     line = f"resuming {short_id(scope.run.id)}, "
     line += (
         ("paused" if scope.cause == Cause.REQUEST else "paused by a failure")

@@ -6,7 +6,7 @@ needs beside the state: which calls overlapped, which failure paused the run, an
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from itertools import takewhile
 
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
@@ -34,7 +34,8 @@ def restore(run: OpenRun, entries: list[Entry]) -> Scope:
     for entry in entries:
         reader.read(entry)
     pasts = {scope: past_of(scope) for scope in reader.scopes.values()}
-    run.ahead = {slot: None for slot in reader.slots.values() if is_called_again(slot, pasts[slot.scope])}
+    orders = {scope: past.order for scope, past in pasts.items() if runs_again(scope)}
+    run.ahead = OrderedDict.fromkeys(slot for slot in reader.slots.values() if slot in orders.get(slot.scope, ()))
     for scope, past in pasts.items():
         scope.past = past if past.order or run.ahead else None
     return next(iter(reader.scopes.values()))
@@ -99,7 +100,8 @@ class Reader:
         while slot is not None:
             scope = slot.scope
             others = self.busy[scope]
-            scope.overlapped = scope.overlapped or bool(others - {slot})
+            if len(others) > (slot in others):
+                scope.overlapped = True
             if slot.child is None and slot.status not in UNDER_WAY:
                 others.discard(slot)
             else:
@@ -115,7 +117,7 @@ def slot_of(scope: Scope, entry: Entry, child: Scope | None = None) -> Slot:
 
 def past_of(scope: Scope) -> Past:
     """Return what is recorded of a scope as its past, to be called again, and let new keys follow the recorded ones."""
-    order: dict[Slot, None] = {}
+    order: list[Slot] = []
     buckets: dict[tuple[str, str], deque[Slot]] = {}
     keyed: dict[str, deque[Slot]] = {}
     canonical: dict[str, str] = {}
@@ -126,19 +128,18 @@ def past_of(scope: Scope) -> Past:
         scope.counts[base] = max(scope.counts.get(base, 0), int(occurrence))
         if slot.forgotten or (slot.again and slot.child is not None):
             continue  # it is run afresh
-        order[slot] = None
+        order.append(slot)
         if base.startswith(f"{slot.name}:"):
             keyed.setdefault(base, deque()).append(slot)
         else:
             text = canonical[slot.arguments] = scope.run.codec.canonical(slot.arguments)
             buckets.setdefault((base, text), deque()).append(slot)
-    recorded = tuple(slot.local_key for slot in order)
-    return Past(recorded, order, buckets=buckets, keyed=keyed, canonical=canonical, is_strict=not scope.overlapped)
+    return Past(order, buckets=buckets, keyed=keyed, canonical=canonical, is_strict=not scope.overlapped)
 
 
-def is_called_again(slot: Slot, past: Past) -> bool:
-    """Tell whether a body that runs over the record makes a call again."""
-    return slot in past.order and not any(scope.has_failed for scope in slot.scope.chain())
+def runs_again(scope: Scope) -> bool:
+    """Tell whether the body of a scope runs over its record again, when that of the run does."""
+    return not any(each.has_failed for each in scope.chain())
 
 
 def interruptions(entries: list[Entry]) -> int:

@@ -12,7 +12,7 @@ calls never overlapped they must also come in the recorded order.
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import cache
@@ -38,6 +38,7 @@ ENTERED, OPEN = StepStatus.ENTERED, Status.OPEN
 ENDS = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.LEFT})
 SAYS_NOTHING = frozenset({Kind.TAKEN, Kind.REFUSED})
 """What is said of a run and changes nothing about it."""
+GOING_ON = frozenset({Status.OPEN, Status.COMPLETED})
 SETTLED = frozenset({StepStatus.COMPENSATED, StepStatus.SKIPPED})
 CUT_OFF = frozenset({INTENT, BACK_INTENT, Kind.COMPENSATION_ERROR})
 """What can follow an intent only if the attempt had no end."""
@@ -109,7 +110,7 @@ class OpenRun:
         self.cut: list[tuple[Slot, BaseException]] = []
         self.copies: dict[int, tuple[BaseException, BaseException, Slot]] = {}
         self.unstorable: dict[Slot, Any] = {}
-        self.ahead: dict[Slot, None] = {}
+        self.ahead: OrderedDict[Slot, None] = OrderedDict()
         self.thread = 0
         self.guard = RLock()
 
@@ -368,6 +369,11 @@ class Slot:
         return self.run.step_of(self)
 
 
+def keys_of(slots: Iterable[Slot]) -> tuple[str, ...]:
+    """Return the keys of calls as seen from inside their scope."""
+    return tuple(slot.local_key for slot in slots)
+
+
 class Past:
     """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
 
@@ -378,7 +384,6 @@ class Past:
 
     def __init__(
         self,
-        recorded: tuple[str, ...] = (),
         order: Iterable[Slot] = (),
         *,
         buckets: dict[tuple[str, str], deque[Slot]] | None = None,
@@ -386,9 +391,10 @@ class Past:
         canonical: dict[str, str] | None = None,
         is_strict: bool = False,
     ) -> None:
-        self.recorded, self.order, self.is_strict = recorded, dict.fromkeys(order), is_strict
+        self.recorded, self.is_strict = tuple(order), is_strict
+        self.order = OrderedDict.fromkeys(self.recorded)  # a dict that loses its first is slow to find the next
         self.buckets, self.keyed, self.canonical = buckets or {}, keyed or {}, canonical or {}
-        self.called: list[str] = []
+        self.called: list[Slot] = []
         self.is_free = False
 
 
@@ -475,8 +481,12 @@ class Scope:
     @property
     def is_forward(self) -> bool:
         """The body runs, or runs again, to do what it does: nothing around it compensates, or is just being left."""
-        going_on = (Status.OPEN, Status.COMPLETED)
-        return all(each.status in going_on and not each.closing for each in self.chain())
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.closing or scope.status not in GOING_ON:
+                return False
+            scope = scope.parent
+        return True
 
     @property
     def has_failed(self) -> bool:
@@ -605,7 +615,7 @@ class Scope:
         self.run.ahead.pop(slot, None)
         if not self.is_forward:
             return  # compensating: the body only runs to bind what it calls
-        past.called.append(slot.local_key)
+        past.called.append(slot)
         expected = self.expected(slot)
         if expected is not slot:
             raise self.run.halt(self._diverged(slot, expected))
@@ -622,7 +632,9 @@ class Scope:
     def expected(self, slot: Slot) -> Slot:
         """Return the recorded call that comes next; *slot* itself where any may come."""
         past = self.past
-        if past is None or past.is_free or not past.is_strict or slot.is_free or not self.is_forward:
+        if past is None or past.is_free or not past.is_strict or next(iter(past.order), slot) is slot:
+            return slot
+        if slot.is_free or not self.is_forward:
             return slot
         return next((each for each in past.order if not each.is_free), slot)
 
@@ -657,11 +669,11 @@ class Scope:
         if not self.past.is_strict and all(slot.cut for slot in self.past.order):
             return None  # what was cut off beside others may be cut off before it is called
         reason = f"it ended before {', '.join(slot.local_key for slot in self.past.order)}"
-        return ReplayError(self.run.id, self.path, self.past.recorded, tuple(self.past.called), reason)
+        return ReplayError(self.run.id, self.path, keys_of(self.past.recorded), keys_of(self.past.called), reason)
 
     def beyond(self, slot: Slot) -> ReplayError:
         """Return what is wrong with a call that a scope whose end is on record does not have."""
-        recorded = tuple(each.local_key for each in self.slots)
+        recorded = keys_of(self.slots)
         reason = f"{slot.name} is called, and it completed without"
         return ReplayError(self.run.id, self.path, recorded, (*recorded, slot.local_key), reason)
 
@@ -672,7 +684,7 @@ class Scope:
             reason = f"{slot.name} is called with {slot.arguments:.200}, recorded is {expected.arguments:.200}"
         else:
             reason = f"{slot.name} is called where {expected.local_key} is recorded"
-        called = past.called
+        called = keys_of(past.called)
         if slot.name == expected.name:
-            called = [*called[:-1], f"{slot.name} (other arguments)"]
-        return ReplayError(self.run.id, self.path, past.recorded, tuple(called), reason)
+            called = (*called[:-1], f"{slot.name} (other arguments)")
+        return ReplayError(self.run.id, self.path, keys_of(past.recorded), called, reason)

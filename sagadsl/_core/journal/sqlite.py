@@ -267,9 +267,8 @@ class SqliteJournal:
         rows = self._read("select * from entries where number = ? order by seq", (number,))
         found = []
         for values in rows:
-            *fields, digest = values
-            entry = Entry(*fields)
-            if not has_shape(values, ENTRY) or digest != _digest(entry.arguments, entry.result):
+            entry = Entry(*values[:-1])
+            if not has_shape(values, ENTRY) or values[-1] != _digest(entry.arguments, entry.result):
                 raise JournalError(self.name, f"entry {entry.seq} of run number {number} is damaged: restore a backup")
             if entry.kind not in KINDS:
                 reason = f"entry {entry.seq} of run number {number} is a {entry.kind!r}, unknown here: upgrade sagadsl"
