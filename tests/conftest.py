@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import sagadsl
+from sagadsl._dsl import unended
 
 
 class World:
@@ -162,14 +163,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make_runtime(tmp_path: Path, clock: Clock) -> Callable[..., sagadsl.Runtime]:
+def make_runtime(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., sagadsl.Runtime]]:
     """Give a maker of runtimes on one file, with virtual time: a second one is what a restarted process has."""
 
     def make(**options: Any) -> sagadsl.Runtime:
         given = {"store": tmp_path / "sagas.db", "clock": clock.now, "sleep": clock.sleep, "asleep": clock.asleep}
         return sagadsl.Runtime(**given | {"jitter": lambda: 0.0} | options)
 
-    return make
+    yield make
+    unended._unended.clear()  # what a test leaves open by hand is not to be told of when pytest ends
 
 
 @pytest.fixture
