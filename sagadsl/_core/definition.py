@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import Enum
+from string import Formatter
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -195,21 +196,45 @@ def key_of(key: str | Callable[..., Any], arguments: dict[str, Any], title: str)
         try:
             text = key.format_map(arguments)
         except (KeyError, IndexError, AttributeError, ValueError) as error:
-            fields = ", ".join(f"{{{name}}}" for name in arguments) or "none, for it has no stored arguments"
-            msg = (
-                f"{title}: key={key!r} must be a template of plain {{argument}} fields ({error!r}); there are: {fields}"
-            )
-            raise UsageError(msg) from error
+            raise _no_template(key, arguments, title, repr(error)) from error
     checked_name(text, f"{title}: key")
     return text.replace("%", "%25").replace("#", "%23").replace("/", "%2F")  # "#" and "/" structure a full key
 
 
-def checked_name(text: str, what: str, forbidden: str = "") -> str:
+def checked_key(key: Any, names: tuple[str, ...], title: str) -> Any:
+    """Return what a decorator is given as ``key=``, if it can be one for a function with these stored arguments.
+
+    Raises:
+        UsageError: It is neither text nor a function, or a field of it is no argument that is stored.
+    """
+    if key is None or callable(key):
+        return key
+    try:
+        fields = [name for _, name, _, _ in Formatter().parse(key) if name is not None]
+    except (TypeError, ValueError) as error:
+        raise _no_template(key, names, title, str(error)) from error
+    for name in fields:
+        if name.partition(".")[0].partition("[")[0] not in names:
+            raise _no_template(key, names, title, f"{{{name}}} is no stored argument")
+    return key
+
+
+def _no_template(key: Any, names: Iterable[str], title: str, why: str) -> UsageError:
+    fields = ", ".join(f"{{{name}}}" for name in names) or "none, for it has no stored arguments"
+    return UsageError(
+        f"{title}: key={key!r} must be a template of plain {{argument}} fields ({why}); there are: {fields}"
+    )
+
+
+def checked_name(text: Any, what: str, forbidden: str = "") -> str:
     """Return a name or key that can stand in identities, files and on a terminal.
 
     Raises:
-        UsageError: It is empty, longer than 200 characters, or has characters that cannot be printed.
+        UsageError: It is no text, is empty, longer than 200 characters, or has characters that cannot be printed.
     """
+    if not isinstance(text, str):
+        msg = f"{what} must be a text, not {text!r:.60}; write str(...) around it"
+        raise UsageError(msg)
     if not text or len(text) > 200 or not text.isprintable() or any(c in text for c in forbidden):  # noqa: PLR2004
         also = f" and none of {' '.join(forbidden)}" if forbidden else ""
         msg = f"{what} must have 1 to 200 printable characters{also}, not {text[:60]!r}"

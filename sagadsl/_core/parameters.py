@@ -98,6 +98,9 @@ class Parameters(Facts):
         signature = inspect.signature(function)
         annotations = annotations_of(function)
         parameters = signature.parameters
+        if isinstance(live, str):
+            msg = f"{function.__qualname__}: live={live!r} is a text, not names; write live=({live!r},)"
+            raise UsageError(msg)
         chosen = set(live)
         if not chosen <= parameters.keys():
             unknown = ", ".join(sorted(chosen - parameters.keys()))

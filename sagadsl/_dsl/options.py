@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sagadsl._core.codec.classes import module_name
-from sagadsl._core.definition import checked_name
+from sagadsl._core.definition import SagaSpec, StepSpec, checked_name
 from sagadsl._core.parameters import plain_function
 from sagadsl._core.registry import registry
 from sagadsl.errors import UsageError
@@ -35,9 +35,13 @@ def checked_function(target: Any, what: str) -> Any:
     """Return the function that is decorated.
 
     Raises:
-        UsageError: It is a lambda, a generator, a class, or no function at all.
+        UsageError: It is a step or saga already, a lambda, a generator, a class, or no function at all.
     """
     function = plain_function(target)
+    if isinstance(spec := getattr(function, "_self_spec", None), StepSpec | SagaSpec):
+        kind = "step" if isinstance(spec, StepSpec) else "saga"
+        msg = f"@{what}: {spec.name} is a {kind} already"
+        raise UsageError(msg)
     if not inspect.isfunction(inspect.unwrap(function)) and not inspect.isbuiltin(function):
         msg = f"@{what} decorates a function, a coroutine function or a method, not {target!r}"
         raise UsageError(msg)
@@ -57,7 +61,14 @@ def default_name(function: Any, given: str | None, what: str) -> str:
 
 
 def default_title(function: Any, given: str | None, name: str) -> str:
-    """Return what people read: the title given, or the docstring's first line, or the name."""
+    """Return what people read: the title given, or the docstring's first line, or the name.
+
+    Raises:
+        UsageError: It is no text.
+    """
+    if given is not None and not isinstance(given, str):
+        msg = f"{name}: title= takes a text, not {given!r}"
+        raise UsageError(msg)
     doc = inspect.getdoc(function) or ""
     return given or (doc.splitlines()[0] if doc else name)
 

@@ -25,7 +25,7 @@ from typing import (
 import wrapt
 
 from sagadsl._core.codec.classes import module_name
-from sagadsl._core.definition import SagaSpec
+from sagadsl._core.definition import SagaSpec, checked_key
 from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.provided import Source
 from sagadsl._core.registry import registry
@@ -239,7 +239,7 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
         program=program_of(function),
         is_async=inspect.iscoroutinefunction(function),
         parameters=parameters,
-        **settings,
+        **settings | {"key": checked_key(options.get("key"), parameters.stored, name)},
     )
     checked_notify(spec)
     for annotation in parameters.annotations.values():

@@ -15,7 +15,7 @@ import wrapt
 
 from sagadsl._core.codec import Unstorable, template_of
 from sagadsl._core.codec.classes import module_name
-from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, key_of, literal
+from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, checked_key, key_of, literal
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import perform, renew
 from sagadsl._core.landed import in_transaction
@@ -208,9 +208,6 @@ def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
 
 def decorate(target: Any, options: dict[str, Any]) -> Any:
     """Make a step of *target*."""
-    if isinstance(target, StepFunction):
-        msg = f"{target.__qualname__} is a step already"
-        raise UsageError(msg)
     function, spec = plain_function(target), specified(target, options)
     refuse_duplicate(function, spec.name)
     if "<locals>" not in function.__qualname__:
@@ -231,11 +228,11 @@ def specified(target: Any, options: dict[str, Any]) -> StepSpec:
         is_async=inspect.iscoroutinefunction(function),
         parameters=parameters,
         read_only=bool(options.get("read_only", False)),
-        key=options.get("key"),
+        key=checked_key(options.get("key"), parameters.stored, name),
         on_uncertain=checked_choice("on_uncertain", options.get("on_uncertain", "retry")) or "retry",
         titled=options.get("title") is not None,
         transaction=options.get("transaction"),
-        stands=options.get("stands"),
+        stands=checked_stands(options.get("stands"), name),
     )
     spec.probe = probe_of(spec, options.get("probe"))
     check_transaction(spec)
@@ -243,6 +240,18 @@ def specified(target: Any, options: dict[str, Any]) -> StepSpec:
     for annotation in parameters.annotations.values():
         CODEC.know(annotation)
     return spec
+
+
+def checked_stands(stands: Any, name: str) -> Any:
+    """Return what is asked whether a recorded result stands.
+
+    Raises:
+        UsageError: It is no function.
+    """
+    if stands is not None and not callable(stands):
+        msg = f"{name}: stands= takes a function, not {stands!r}"
+        raise UsageError(msg)
+    return stands
 
 
 def check_transaction(spec: StepSpec) -> None:
