@@ -112,6 +112,16 @@ def test_a_dry_run_needs_no_code_and_says_what_then_happens(posted):
     assert (again.returncode, again.stderr) == (0, "t-1 is compensated already; nothing is owed\n")
 
 
+def test_a_completed_run_says_how_it_could_be_compensated(posted):
+    """As a dry run first, which can be typed as it stands; nobody has to."""
+    shown = posted.sagadsl("show", "t-1").stdout
+    assert "what now: nobody has to act" in shown
+    typed = shown.rpartition("later, if need be; look first: sagadsl ")[2].split()
+    assert typed == ["compensate", "t-1", *TARGET, "--dry-run"]
+    plan = posted.sagadsl(*typed)
+    assert (plan.returncode, plan.stdout.splitlines()[0]) == (0, "compensating t-1 calls, in this order:")
+
+
 def test_what_would_stand_is_2_until_it_is_accepted(posted):
     """Nothing was done, and it says what to add."""
     ended = posted.sagadsl("compensate", "t-1", "--yes", *TARGET)
