@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -69,21 +69,27 @@ class Plan:
         """Add a call of a step, a saga or another plan; a node as argument means its result.
 
         Raises:
-            UsageError: It is none of these, or a node is another plan's.
+            UsageError: It is none of these, or what it waits for is no node of this plan.
         """
         if not isinstance(function, Plan | Step | Saga):
             msg = f"{self.name}: a node is a step, a saga or a plan, not {function!r:.80}; decorate it with @step"
             raise UsageError(msg)
-        needs = [each for each in (*args, *kwargs.values(), *(after or ())) if isinstance(each, Node)]
-        for node in needs:
-            if node not in self._nodes:
-                msg = f"{self.name}: {node.name} is a node of another plan; add that plan, and take its results"
-                raise UsageError(msg)
+        needs = [each for each in (*args, *kwargs.values()) if isinstance(each, Node)] + [*(after or ())]
+        self._refuse_strangers(needs)
         base = function.name if isinstance(function, Plan) else function.__name__
         count = sum(node.name.partition("#")[0] == base for node in self._nodes) + 1
         node = Node(base if count == 1 else f"{base}#{count}", function, args, kwargs, dict.fromkeys(needs))
         self._nodes.append(node)
         return node
+
+    def _refuse_strangers(self, needs: Iterable[Any]) -> None:
+        for each in needs:
+            if not isinstance(each, Node):
+                msg = f"{self.name}: a node waits for nodes, as add() returns them, not for {each!r:.80}"
+                raise UsageError(msg)
+            if each not in self._nodes:
+                msg = f"{self.name}: {each.name} is a node of another plan; add that plan, and take its results"
+                raise UsageError(msg)
 
     def graph(self) -> Graph:
         """Return its nodes and what each of them waits for: a `Graph` to be looked at, or saved.
@@ -113,6 +119,8 @@ class Plan:
         return self._acall() if self.is_async else self._call()
 
     def _refuse_circles(self) -> None:
+        for node in self._nodes:
+            self._refuse_strangers(node.needs)  # `Node.after` knows no plan
         try:
             TopologicalSorter({node: node.needs for node in self._nodes}).prepare()
         except CycleError as error:

@@ -58,6 +58,18 @@ def test_a_failure_leaves_out_what_needs_it_and_compensates_the_rest(colour, mak
     assert make_runtime().runs()[0].status == "compensated"
 
 
+def test_what_a_node_waits_for_is_a_node_of_its_plan(make_runtime, world, act):
+    """A name is none: it would wait for nothing. Nothing is done."""
+    plan = Plan("order", runtime=make_runtime())
+    first = plan.add(act, "a")
+    with pytest.raises(UsageError, match=r"order: a node waits for nodes, as add\(\) returns them, not for 'act'"):
+        plan.add(act, "b", after=["act"])
+    first.after("act")
+    with pytest.raises(UsageError, match="not for 'act'"):
+        plan()
+    assert (world.effects, make_runtime().runs()) == ([], [])
+
+
 def test_a_killed_plan_goes_on(colour, make_runtime, world, act):
     """Built again from the same data, it enters no finished node."""
 
