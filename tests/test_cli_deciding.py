@@ -36,6 +36,13 @@ def test_a_cancelled_run_that_is_resumed_is_3(killed):  # noqa: F811
     assert "compensated hotel, flight" in resumed.stderr
 
 
+def test_the_command_that_is_suggested_does_no_more_than_the_one_that_was_typed(killed):  # noqa: F811
+    """It has its options, too: without ``--to`` all would be compensated."""
+    told = killed.sagadsl("compensate", "t-1", "--to", "flight", "--yes")
+    assert "type: sagadsl compensate t-1 --to flight --yes --target " in told.stderr
+    assert killed.world == ["flight", "hotel"]
+
+
 def test_a_live_owner_is_reached_at_its_next_step(killed):  # noqa: F811
     """Here the end of its body: it compensates instead of completing. Nothing waits for that."""
     killed.set("wait")

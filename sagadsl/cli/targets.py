@@ -185,7 +185,7 @@ def _has_targets() -> bool:
 
 
 def _unnamed(run: RunInfo, verb: str) -> str:
-    command = f"sagadsl {verb} {typed(run.id)}{store_words()}"
+    command = f"sagadsl {verb} {typed(run.id)}{store_words()}{_other_options()}"
     started = f"It was started by {printable(run.program, 400)}; nothing that a journal names is imported by itself. "
     guess = target_words(run) or " --target TARGET"
     return (
@@ -193,6 +193,18 @@ def _unnamed(run: RunInfo, verb: str) -> str:
         f"If that is what you trust, type: {command}{guess}   "
         f"(or name it once in {PROJECT}: [tool.sagadsl] targets = [...])"
     )
+
+
+def _other_options() -> str:
+    """Return the options that the command was given: without its ``--to``, the next one would compensate more."""
+    context = click.get_current_context()
+    words = []
+    for option in context.command.params:
+        value = context.params.get(option.name or "")
+        if isinstance(option, click.Option) and value:
+            for each in value if option.multiple else [value]:
+                words += [option.opts[0], *([] if option.is_flag else [shlex.quote(printable(str(each), 200))])]
+    return "".join(f" {word}" for word in words)
 
 
 def _last_line(error: BaseException) -> str:
