@@ -116,6 +116,25 @@ def test_other_arguments_are_another_run_and_the_warning_says_what_that_means(
     assert "calls them from one parent saga" in caplog.text
 
 
+def test_an_unfinished_run_is_warned_of_once(make_runtime, caplog):
+    """However many others of its program follow, and by the true word for one that waits for a person, too."""
+
+    @sagadsl.saga
+    def sell(fails: bool) -> None:
+        if fails:
+            raise ValueError
+
+    runtime = make_runtime()
+    with pytest.raises(sagadsl.SuspendedError):
+        sell.using(runtime=runtime, key="k", on_failure="pause")(fails=True)
+    caplog.clear()
+    for _ in range(3):
+        sell.using(runtime=runtime)(fails=False)
+    assert [r.getMessage().partition(".")[0] for r in caplog.records if r.levelname == "WARNING"] == [
+        "sell/k of this program is unfinished, and another run of sell starts"
+    ]
+
+
 def test_with_resume_key_a_keyless_call_adopts_nothing(colour, make_runtime, act, cut, world):
     """What services want."""
 

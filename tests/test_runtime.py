@@ -631,7 +631,7 @@ def test_a_run_of_another_program_is_not_adopted(make_runtime, caplog):
     with pytest.raises(Cut):
         shared.using(runtime=runtime)()
     assert len(runtime.runs()) == 2
-    assert "was interrupted, and another run" not in caplog.text
+    assert "is unfinished, and another run" not in caplog.text
 
 
 def test_a_forked_child_does_not_go_on_with_its_parents_run(make_runtime):

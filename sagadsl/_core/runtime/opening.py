@@ -114,6 +114,7 @@ class Opening:
         drivers = Drivers(attempt, **{n: w for n, w in waits.items() if w is not None})
         self.drivers = (drivers.drive, drivers.adrive)
         self._journals: dict[Any, Journal] = {}
+        self._told: set[tuple[str, int]] = set()
 
     def configure(self, **settings: Unpack[Settings]) -> None:
         """Change settings for the calls that follow; what is not given stays as it is.
@@ -331,15 +332,21 @@ class Opening:
         return None
 
     def _warn_of_interrupted(self, asked: Asked) -> None:
-        """Say what a keyless saga cannot know: whether it is done again while another of its program is unfinished."""
+        """Say what a keyless saga cannot know: whether it is done again while another of its program is unfinished.
+
+        It is said once of each unfinished run: a loop over a thousand calls is no reason for a thousand lines.
+        """
         if asked.spec.program.startswith(SESSION):
             return  # nobody runs its cells from the top
         for row in asked.journal.runs(unfinished=True):
+            if (asked.journal.name, row.number) in self._told:
+                return
             if row.program == asked.spec.program and not asked.journal.is_held(row.lock):
+                self._told.add((asked.journal.name, row.number))
                 from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
                 log.warning(
-                    "%s of this program was interrupted, and another run of %s starts. A script that runs several "
+                    "%s of this program is unfinished, and another run of %s starts. A script that runs several "
                     "sagas calls them from one parent saga, or gives each a key: then what is done is not done again.",
                     short_id(row.id),
                     asked.spec.name,
