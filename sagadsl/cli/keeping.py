@@ -55,7 +55,7 @@ def prune(
     if ids and not dry_run:
         confirm_pruning(ids, yes=yes)
         ids = Runtime(store_path()).prune(**limits)
-    freed = size - file_size()
+    freed = max(0, size - file_size())  # the log beside the file may have grown by more than a few runs took
     if as_json:
         document = {"schema": SCHEMA, "store": str(store_path()), "is_dry_run": dry_run, "pruned": list(ids)}
         write_json(document | {"bytes": freed})
