@@ -9,7 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 from sagadsl._core.values.outcomes import Compensated, CompensationFailed, Completed, Suspended
-from sagadsl.errors import SagaError, to_type
+from sagadsl.errors import SagaError, UsageError, to_type
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -27,6 +27,9 @@ def main(saga: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
     compensated, 4 locked by another live process, 5 store unreadable, 6 compensation failed, paused or waiting,
     7 journal and script differ, 130 and 143 interrupted.
     """
+    if not hasattr(saga, "outcome"):
+        msg = f"main() takes a function decorated with @saga, and its arguments, not {saga!r:.80}"
+        raise UsageError(msg)
     signal.signal(signal.SIGTERM, terminated)
     try:
         outcome = saga.outcome(*args, **kwargs)

@@ -46,8 +46,11 @@ def sorted_out(observers: Iterable[Observer]) -> tuple[tuple[Callable[[Entry], N
     """Return those that are told of each entry, contained, and those that look at runs one by one.
 
     Raises:
-        UsageError: One of them cannot be called, or would have to be awaited.
+        UsageError: There is no list of them; or one cannot be called, or would have to be awaited.
     """
+    if not isinstance(observers, Iterable):
+        msg = f"observers= takes a list of functions of an Entry, not {observers!r:.80}"
+        raise UsageError(msg)
     functions: list[Callable[[Entry], None]] = []
     watchers: list[Watcher] = []
     for observer in observers:

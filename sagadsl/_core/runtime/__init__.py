@@ -232,8 +232,12 @@ class Runtime(Opening):
         """Return the runs in the store, the newest first and at most *limit*: of one saga, status, or since a time.
 
         Raises:
-            UsageError: There is no such status; beside those of :class:`Status` there is ``"interrupted"``.
+            UsageError: *saga* is no name; or there is no such status: beside those of :class:`Status` there is
+                ``"interrupted"``.
         """
+        if saga is not None and not isinstance(saga, str):
+            msg = f"runs(saga=...) takes the name of a saga, a text, not {saga!r:.80}"
+            raise UsageError(msg)
         if status is not None and status not in LISTED:
             msg = f"runs(status=...) takes one of {', '.join(LISTED)}, not {status!r}"
             raise UsageError(msg)
@@ -326,6 +330,9 @@ class Runtime(Opening):
         """
         from sagadsl._core.upkeep.pruning import checked_keep, checked_status, prune  # noqa: PLC0415  # on first use
 
+        if isinstance(older_than, str):
+            msg = f"prune(older_than=...) takes seconds or a timedelta, such as timedelta(days=30), not {older_than!r}"
+            raise UsageError(msg)
         age = older_than if older_than is None or isinstance(older_than, timedelta) else timedelta(seconds=older_than)
         limits = [(checked_status(status), limit) for limit in (age, keep) if limit is not None]
         for _, limit in limits:
