@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
+from queue import SimpleQueue
 from threading import Event, Thread, current_thread
 from typing import Any
 
@@ -125,8 +126,6 @@ class Drivers:
 
     def _together(self, effect: Together) -> None:
         """Run flows in threads, or one alone in this; a Ctrl-C leaves at once those that run, which land later."""
-        from queue import SimpleQueue  # noqa: PLC0415  # where something is compensated in parallel
-
         scope: Scope = effect.scope
         running: set[Thread] = set()
         ended: SimpleQueue[tuple[Thread, BaseException | None]] = SimpleQueue()
