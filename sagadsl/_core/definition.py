@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from sagadsl._core.facts import Facts
-from sagadsl._core.parameters import AsGiven, Parameters, Receiver, function_name, plain_function
+from sagadsl._core.parameters import VARIADIC, AsGiven, Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import NEVER, Retry, as_retry
 from sagadsl._core.session import body_of
 from sagadsl.errors import UsageError
@@ -205,9 +205,17 @@ def checked_key(key: Any, names: tuple[str, ...], title: str) -> Any:
     """Return what a decorator is given as ``key=``, if it can be one for a function with these stored arguments.
 
     Raises:
-        UsageError: It is neither text nor a function, or a field of it is no argument that is stored.
+        UsageError: It is neither text nor a function, or wants what is no argument that is stored.
     """
-    if key is None or callable(key):
+    if key is None:
+        return None
+    if callable(key):
+        wanted = inspect.signature(key).parameters.values()
+        lacking = [p.name for p in wanted if p.name not in names and p.default is p.empty and p.kind not in VARIADIC]
+        if lacking:
+            has = ", ".join(names) or "nothing, for there are no stored arguments"
+            msg = f"{title}: the function of key= wants {', '.join(lacking)}; it can have {has}"
+            raise UsageError(msg)
         return key
     try:
         fields = [name for _, name, _, _ in Formatter().parse(key) if name is not None]

@@ -40,7 +40,7 @@ def checked_notify(spec: SagaSpec) -> None:
     """Refuse what can never be called.
 
     Raises:
-        UsageError: It is no function, or would have to be awaited where nobody can.
+        UsageError: It is no function, takes no outcome, or would have to be awaited where nobody can.
     """
     notify, of = spec.notify, f"@saga(notify=...) of {spec.name}"
     if notify is not None and not callable(notify):
@@ -49,6 +49,25 @@ def checked_notify(spec: SagaSpec) -> None:
     if not spec.is_async and inspect.iscoroutinefunction(notify):
         msg = f"{of} is an async def, which a saga that is a def cannot await: make it a def"
         raise UsageError(msg)
+    if notify is not None:
+        refuse_unfit(notify, of)
+
+
+def refuse_unfit(notify: Callable[..., Any], of: str) -> None:
+    """Refuse a function that no outcome can be given to.
+
+    Raises:
+        UsageError: It takes no argument, or wants more than one.
+    """
+    try:
+        signature = inspect.signature(notify)
+    except ValueError:  # a builtin that keeps its parameters to itself
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        msg = f"{of} is called with one argument, the outcome: {error}"
+        raise UsageError(msg) from error
 
 
 def telling(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | None = None) -> Telling:

@@ -246,10 +246,13 @@ def checked_stands(stands: Any, name: str) -> Any:
     """Return what is asked whether a recorded result stands.
 
     Raises:
-        UsageError: It is no function.
+        UsageError: It is no function, or would have to be awaited.
     """
     if stands is not None and not callable(stands):
         msg = f"{name}: stands= takes a function, not {stands!r}"
+        raise UsageError(msg)
+    if inspect.iscoroutinefunction(stands):
+        msg = f"{name}: stands= is an async def, and is asked where nobody can await it: make it a def"
         raise UsageError(msg)
     return stands
 
