@@ -155,6 +155,21 @@ def test_observers_see_each_entry_after_it_is_durable_and_change_nothing(make_ru
     assert seen == [("opened", 1, 1), ("intent", 2, 1), ("done", 3, 1), ("completed", 4, 1)]
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"durability": "disk"}, {"keep": -1}, {"observers": 5}, {"progress": "loud"}, {"stroe": "x"}]
+)
+def test_settings_of_which_one_is_refused_change_nothing(wrong):
+    """Whatever came before the wrong one: runs would go to another file than the one that was settled."""
+    runtime = Runtime(":memory:")
+    journal = runtime.journal()
+    with pytest.raises(UsageError):
+        runtime.configure(store=None, resume="never", **wrong)
+    assert (runtime.journal(), runtime.resume) == (journal, "arguments")
+    with pytest.raises(UsageError):
+        runtime.configure(store=":memory:", **wrong)
+    assert runtime.journal() is journal
+
+
 def test_the_default_runtime_is_configured_for_the_process(tmp_path):
     """`configure()`, else SAGADSL_DB, else beside the main script, else the working directory."""
     here, there = tmp_path / "here", tmp_path / "there"

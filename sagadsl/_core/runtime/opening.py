@@ -103,7 +103,7 @@ class Opening:
         self.resume = checked_choice("resume", resume)
         self.on_failure = checked_choice("on_failure", on_failure)
         self.clock = clock
-        self._set_keep(keep)
+        self._keeper = self._keeper_of(keep)
         self.jitter = jitter
         self.observers, self._watchers = sorted_out(observers)
         self._progress = Progress(checked_progress(progress))
@@ -125,33 +125,35 @@ class Opening:
                 values that `Runtime` takes.
 
         Raises:
-            UsageError: A setting or its value is unknown.
+            UsageError: A setting or its value is unknown; then none of them is changed.
         """
+        changes: dict[str, Any] = {}
         for name, value in settings.items():
             if name == "store":
-                self._store = value
-                if value == ":memory:":
-                    self._journals.pop(value, None)
+                changes["_store"] = value
             elif name in {"durability", "resume", "on_failure"}:
-                setattr(self, name, checked_choice(name, value))
+                changes[name] = checked_choice(name, value)
             elif name == "keep":
-                self._set_keep(value)
+                changes["_keeper"] = self._keeper_of(value)
             elif name == "observers":
-                self.observers, self._watchers = sorted_out(settings["observers"])
+                changes["observers"], changes["_watchers"] = sorted_out(settings["observers"])
             elif name == "progress":
-                self._progress = Progress(checked_progress(value))
+                changes["_progress"] = Progress(checked_progress(value))
             else:
                 known = "store, durability, resume, on_failure, keep, observers and progress"
                 msg = f"configure() has no setting {name!r}; it takes {known}"
                 raise UsageError(msg)
+        self.__dict__.update(changes)
+        if changes.get("_store") == ":memory:":
+            self._journals.pop(":memory:", None)
 
-    def _set_keep(self, keep: Any) -> None:
-        keeper: Keeper | None = None
-        if keep is not None:
-            from sagadsl._core.upkeep.pruning import Keeper, checked_keep  # noqa: PLC0415  # on first use
+    def _keeper_of(self, keep: Any) -> Keeper | None:
+        """Return who forgets what is not kept, if anybody."""
+        if keep is None:
+            return None
+        from sagadsl._core.upkeep.pruning import Keeper, checked_keep  # noqa: PLC0415  # on first use
 
-            keeper = Keeper(checked_keep(keep), self.clock)
-        self._keeper = keeper
+        return Keeper(checked_keep(keep), self.clock)
 
     def at(self, journal: Journal) -> Self:
         """Return this runtime with another journal as its store."""
