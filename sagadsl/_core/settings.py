@@ -32,13 +32,13 @@ CHOICES = {
 }
 
 
-def checked_choice(name: str, value: Any) -> Any:
-    """Return *value* if it is one that the setting *name* can have.
+def checked_choice(name: str, value: Any, *, is_last: bool = False) -> Any:
+    """Return *value* if it is one that the setting *name* can have; `None` leaves it to who *is_last* to say.
 
     Raises:
         UsageError: It is not; the message lists those that are.
     """
-    if value is not None and value not in CHOICES[name]:
+    if value not in CHOICES[name] and (value is not None or is_last):
         msg = f"{name}={value!r}: choose one of {', '.join(repr(c) for c in CHOICES[name])}"
         raise UsageError(msg)
     return value
@@ -50,7 +50,7 @@ def checked_progress(value: Any) -> Any:
     Raises:
         UsageError: It is neither a word that is known nor a function.
     """
-    return value if callable(value) else checked_choice("progress", value)
+    return value if callable(value) else checked_choice("progress", value, is_last=True)
 
 
 class Options(Facts):

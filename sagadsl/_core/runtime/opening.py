@@ -99,9 +99,9 @@ class Opening:
         read_only: bool = False,
     ) -> None:
         self._store = store
-        self.durability = checked_choice("durability", durability)
-        self.resume = checked_choice("resume", resume)
-        self.on_failure = checked_choice("on_failure", on_failure)
+        self.durability = checked_choice("durability", durability, is_last=True)
+        self.resume = checked_choice("resume", resume, is_last=True)
+        self.on_failure = checked_choice("on_failure", on_failure, is_last=True)
         self.clock = clock
         self._keeper = self._keeper_of(keep)
         self.jitter = jitter
@@ -132,7 +132,7 @@ class Opening:
             if name == "store":
                 changes["_store"] = value
             elif name in {"durability", "resume", "on_failure"}:
-                changes[name] = checked_choice(name, value)
+                changes[name] = checked_choice(name, value, is_last=True)
             elif name == "keep":
                 changes["_keeper"] = self._keeper_of(value)
             elif name == "observers":
