@@ -22,8 +22,9 @@ from sagadsl import (
     SuspendedError,
     aio,
 )
+from sagadsl._core import drive
 from sagadsl._core.journal import Letter
-from sagadsl._core.values import Kind
+from sagadsl._core.values import Cause, Kind
 
 
 class Cut(BaseException):
@@ -634,3 +635,179 @@ def test_a_letter_that_cannot_be_understood_stops_a_run_before_it_goes_on(stores
     with pytest.raises(JournalError, match="unknown here, 'greeting'"):
         trip()
     assert world == ["a"]
+
+
+# -- while a step waits for its next attempt ---------------------------------------------------------------------------
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def awake(stores, monkeypatch):
+    """Give what makes a runtime whose time passes as it does, and who looks often whether its run is cancelled."""
+    monkeypatch.setattr(drive, "NAP", 0.01)
+    return functools.partial(stores, sleep=None, asleep=None)
+
+
+@pytest.fixture
+def stubborn(colour, world, stores):
+    """Make a step that fails at first; when it has waited for a while, somebody asks that the run be cancelled."""
+
+    def ask():
+        stores().journal().post(Letter(0, 1, 0, Cause.CANCEL, "somebody"))
+
+    def make(wait, **options):
+        @colour.step(retries=Retry(1, wait=wait), name="stubborn", **options)
+        def stubborn():
+            world.add("stubborn")
+            if world.effects.count("stubborn") == 1:
+                threading.Timer(0.05, ask).start()
+                raise ConnectionError("not now")
+
+        return stubborn
+
+    return make
+
+
+def test_a_cancel_is_seen_while_a_step_waits_for_its_next_attempt(colour, awake, world, act, stubborn):
+    """An hour is not waited for."""
+
+    @colour.saga(key="k", runtime=awake())
+    def trip():
+        yield act("a")
+        yield stubborn(HOUR, compensate=lambda: world.add("-stubborn"))()
+
+    with pytest.raises(RunCancelledError):
+        colour.call(trip)
+    assert world == ["a", "stubborn", "-a"]
+
+
+def test_a_cancel_that_came_during_the_attempt_is_seen_before_any_waiting(colour, stores, world, act):
+    """However long a nap is."""
+
+    @colour.step(compensate=None, retries=Retry(1, wait=HOUR))
+    def late():
+        stores().find("trip/k").cancel()
+        raise ConnectionError("not now")
+
+    @colour.saga(key="k", runtime=stores(sleep=None, asleep=None))
+    def trip():
+        yield act("a")
+        yield late()
+
+    with pytest.raises(RunCancelledError):
+        colour.call(trip)
+    assert world == ["a", "-a"]
+
+
+def test_a_cancel_is_seen_while_the_rest_of_a_wait_is_waited_for(colour, awake, stores, world, act, stubborn):
+    """By whoever goes on with the run."""
+
+    def die(_):
+        raise Cut
+
+    @colour.saga(key="k", runtime=stores(sleep=die, asleep=die))
+    def trip():
+        yield act("a")
+        yield stubborn(HOUR, compensate=None)()
+
+    with pytest.raises(Cut):
+        colour.call(trip)
+    with pytest.raises(RunCancelledError):
+        colour.call(trip.using(runtime=awake()))
+    assert world == ["a", "stubborn", "-a"]
+
+
+def test_branches_that_wait_stop_with_the_one_that_is_told(awake, stores, world):
+    """Whichever it is: none of them waits for its hour."""
+    alone = threading.Barrier(3, lambda: threading.Timer(0.05, stores().find("trip/k").cancel).start())
+
+    @sagadsl.step(compensate=None, retries=Retry(1, wait=HOUR))
+    def wait(name: str):
+        world.add(name)
+        alone.wait()
+        raise ConnectionError("not now")
+
+    @sagadsl.saga(key="k", runtime=awake())
+    def trip():
+        wait.map("abc")
+
+    with pytest.raises(RunCancelledError):
+        trip()
+    assert sorted(world.effects) == ["a", "b", "c"]
+
+
+def test_past_its_pivot_a_run_that_waits_is_not_cancelled(colour, awake, world, stubborn):
+    """It is on record that this came too late, before it is tried again."""
+    runtime = awake()
+
+    @colour.step(compensate=PIVOT)
+    def pay():
+        world.add("pay")
+
+    @colour.saga(key="k", runtime=runtime)
+    def trip():
+        yield pay()
+        yield stubborn(0.3, compensate=None)()
+
+    colour.call(trip)
+    assert world == ["pay", "stubborn", "stubborn"]
+    kinds = [entry.kind for entry in runtime.journal().entries(1)]
+    assert kinds[-5:] == [Kind.RETRYING, Kind.REFUSED, Kind.INTENT, Kind.DONE, Kind.COMPLETED]
+
+
+def test_a_compensation_that_waits_goes_on(colour, awake, stores, world):
+    """It is what a cancel asks for."""
+
+    def back():
+        world.add("-act")
+        if world.effects.count("-act") == 1:
+            stores().journal().post(Letter(0, 1, 0, Cause.CANCEL, "somebody"))
+            raise ConnectionError("not now")
+
+    @colour.step(compensate=sagadsl.Compensation(back, retries=Retry(1, wait=0.05)))
+    def act():
+        world.add("act")
+
+    @colour.saga(key="k", runtime=awake())
+    def trip():
+        yield act()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        colour.call(trip)
+    assert world == ["act", "-act", "-act"]
+
+
+def test_a_run_of_which_nothing_is_on_record_waits_undisturbed(colour, awake, world, stubborn):
+    """Nobody can know of it, so there is nobody to ask."""
+
+    @colour.saga(key="k", runtime=awake())
+    def trip():
+        yield stubborn(0.1, read_only=True)()
+
+    colour.call(trip)
+    assert world == ["stubborn", "stubborn"]
+
+
+def test_a_store_that_cannot_be_read_while_a_step_waits_stops_nothing(colour, awake, world, stubborn):
+    """What came meanwhile is seen when it can be."""
+    runtime = awake()
+    journal = runtime.journal()
+    letters, failures = journal.letters, []
+
+    def fail_twice(number):
+        if len(failures) < 2:
+            failures.append(number)
+            raise JournalError(journal.name, "gone for a moment")
+        return letters(number)
+
+    journal.letters = fail_twice
+
+    @colour.saga(key="k", runtime=runtime)
+    def trip():
+        yield stubborn(HOUR, compensate=None)()
+
+    with pytest.raises(RunCancelledError):
+        colour.call(trip)
+    assert (world.effects, failures) == (["stubborn"], [1, 1])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -32,21 +32,22 @@ log = logging.getLogger("sagadsl")
 class Drivers:
     """The embedded pair: *attempt* is the flow that has a step done, here and now.
 
-    *sleep* and *asleep* wait a number of seconds in their colour; tests pass a clock's.
+    *sleep* and *asleep* wait a number of seconds in their colour; tests pass a clock's. Without them time passes as it
+    does, and a cancel is seen while it does.
     """
 
     def __init__(
         self,
         attempt: Callable[[Any], Flow[Any]],
-        sleep: Callable[[float], Any] = time.sleep,
-        asleep: Callable[[float], Any] = asyncio.sleep,
+        sleep: Callable[[float], Any] | None = None,
+        asleep: Callable[[float], Any] | None = None,
     ) -> None:
-        self._attempt, self._sleep, self._asleep = attempt, sleep, asleep
+        self._attempt = attempt
         self._answers: dict[type, Callable[[Any], Any]] = {
             Record: write,
             Call: call,
             Do: self._fly,
-            Sleep: lambda effect: sleep(effect.seconds),
+            Sleep: pause if sleep is None else lambda effect: sleep(effect.seconds),
             Gather: lambda effect: settled(effect.scope),
             Together: self._together,
         }
@@ -54,7 +55,7 @@ class Drivers:
             Record: write,
             Call: acall,
             Do: self._afly,
-            Sleep: lambda effect: asleep(effect.seconds),
+            Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
             Gather: lambda effect: gathered(effect.scope),
             Together: self._atogether,
             Wait: lambda _: asyncio.get_running_loop().create_future(),
@@ -252,6 +253,48 @@ async def asettled(scope: Scope, flies: Callable[[Scope], bool] = is_flying) -> 
         landing.clear()
         await landing.wait()
     scope.landed = None
+
+
+# -- waiting between two attempts --------------------------------------------------------------------------------------
+
+NAP = 1.0
+"""Seconds that are waited without a look whether the run has been cancelled."""
+
+
+def pause(effect: Sleep) -> None:
+    """Wait, in a ``def``."""
+    for seconds in naps(effect):
+        time.sleep(seconds)
+
+
+async def apause(effect: Sleep) -> None:
+    """Wait, in an ``async def``."""
+    for seconds in naps(effect):
+        await asyncio.sleep(seconds)
+
+
+def naps(effect: Sleep) -> Iterator[float]:
+    """Yield a wait in pieces; before each but the last, act on what the run has been told.
+
+    Raises:
+        Stop: It is cancelled.
+    """
+    left: float = effect.seconds
+    while left > NAP:
+        if effect.scope is not None and is_told(effect.scope.run):
+            obey(effect.scope)
+        yield NAP
+        left -= NAP
+    yield left
+
+
+def is_told(run: OpenRun) -> bool:
+    """Tell whether somebody has asked something of a run; whoever cannot look now learns of it at the next entry."""
+    if run.is_new:
+        return False
+    with suppress(JournalError):
+        return run.log.is_turned or any(letter.seq is None for letter in run.journal.letters(run.row.number))
+    return False
 
 
 # -- entries ----------------------------------------------------------------------------------------------------------

@@ -123,12 +123,12 @@ class Call:
 
 
 class Sleep:
-    """Wait *seconds* between two attempts."""
+    """Wait *seconds* between two attempts; in a *scope* that goes forward a run can be cancelled meanwhile."""
 
-    __slots__ = ("seconds",)
+    __slots__ = ("scope", "seconds")
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, scope: Any = None) -> None:
+        self.seconds, self.scope = seconds, scope
 
 
 class Gather:

@@ -155,7 +155,7 @@ def renew(call: Call) -> None:
 def sleep(call: Call, seconds: float) -> Flow[None]:
     """Wait between two attempts; an interruption here ends the call like one inside an attempt."""
     try:
-        yield Sleep(seconds)
+        yield Sleep(seconds, None if call.is_compensation else call.slot.scope)
     except BaseException as error:
         cut_off(call, error)
         raise

@@ -64,7 +64,8 @@ class Runtime(Opening):
         keep: What a process keeps of runs that have ended: the newest ones (a number), those that ended within a time
             (a `timedelta`), or that for each status (a mapping); `None` keeps all. See `prune` for what goes.
         clock: Microseconds since 1970.
-        sleep, asleep: Wait a number of seconds, in either colour.
+        sleep, asleep: Wait a number of seconds, in either colour. By default time passes, and a cancel is seen while
+            it does.
         jitter: A random number in [0, 1) for the back-off of retries.
         observers: Called with each `Entry` after it is durable, in the thread that wrote it. One that has a method
             ``watch(run)`` is asked instead, once for each run that this process opens or goes on with, for an observer

@@ -110,8 +110,7 @@ class Opening:
         self.codec = codec or CODEC
         self.provided = PROVIDED if provide is None else Provided(provide)
         self._read_only = read_only
-        waits = {"sleep": sleep, "asleep": asleep}
-        drivers = Drivers(attempt, **{n: w for n, w in waits.items() if w is not None})
+        drivers = Drivers(attempt, sleep, asleep)
         self.drivers = (drivers.drive, drivers.adrive)
         self._journals: dict[Any, Journal] = {}
         self._told: set[tuple[str, int]] = set()
