@@ -26,7 +26,7 @@ import pydantic
 import pytest
 
 from sagadsl._core import digests
-from sagadsl._core.codec import LIMIT, Codec, Unstorable, plain
+from sagadsl._core.codec import LIMIT, Codec, Unstorable, plain, template_of
 from sagadsl._core.codec.classes import class_name, find_class
 from sagadsl.errors import Fault, UsageError
 
@@ -929,6 +929,14 @@ def test_without_the_c_encoder_the_texts_are_the_same(monkeypatch):
         monkeypatch.setattr(json.encoder, "c_make_encoder", made)
         assert isinstance(plain.made_encoder().__self__, json.JSONEncoder)
         assert plain.made_encoder(sort_keys=True).__self__.sort_keys
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_argument_for_which_json_has_no_word_is_said_with_a_tag(value):
+    """By its name as in a dictionary; the template has room for it."""
+    text = codec().encode_named(template_of(["x"]), ("x",), (value,))
+    assert text == codec().encode({"x": value})
+    assert repr(codec().decode(text)["x"]) == repr(value)
 
 
 def test_without_the_c_module_the_digests_are_the_same(monkeypatch):
