@@ -75,6 +75,9 @@ class Compensation:
         if not callable(self.function):
             msg = f"Compensation takes a function, not {self.function!r}"
             raise UsageError(msg)
+        if not isinstance(self.even_if_failed, bool):
+            msg = f"Compensation(even_if_failed=...) takes True or False, not {self.even_if_failed!r}"
+            raise UsageError(msg)
 
 
 class StepSpec(Facts):

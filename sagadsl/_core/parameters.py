@@ -101,7 +101,10 @@ class Parameters(Facts):
         if isinstance(live, str):
             msg = f"{function.__qualname__}: live={live!r} is a text, not names; write live=({live!r},)"
             raise UsageError(msg)
-        chosen = set(live)
+        chosen = set(live) if isinstance(live, Iterable) else {live}
+        if not all(isinstance(name, str) for name in chosen):
+            msg = f"{function.__qualname__}: live= takes the names of parameters, not {live!r:.80}"
+            raise UsageError(msg)
         if not chosen <= parameters.keys():
             unknown = ", ".join(sorted(chosen - parameters.keys()))
             msg = f"{function.__qualname__}: live= names {unknown}, which is no parameter of {signature}"

@@ -53,6 +53,43 @@ def checked_progress(value: Any) -> Any:
     return value if callable(value) else checked_choice("progress", value, is_last=True)
 
 
+def checked_flag(name: str, value: Any) -> bool:
+    """Return *value* if it is `True` or `False`: a text that says "no" would count as true.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if not isinstance(value, bool):
+        msg = f"{name}={value!r}: say True or False"
+        raise UsageError(msg)
+    return value
+
+
+def checked_text(name: str, value: Any) -> str | None:
+    """Return *value* if it is a text, or `None`.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        msg = f"{name}= takes a text, not {value!r:.80}"
+        raise UsageError(msg)
+    return value
+
+
+def checked_store(value: Any) -> Any:
+    """Return *value* if runs can be kept there; `None` leaves it to somebody else to say where.
+
+    Raises:
+        UsageError: It is neither a path nor a journal.
+    """
+    is_journal = hasattr(value, "append") and hasattr(value, "entries")
+    if value is not None and not is_journal and not isinstance(value, str | os.PathLike):
+        msg = f"store={value!r:.80}: give a path, ':memory:' or a journal"
+        raise UsageError(msg)
+    return value
+
+
 class Options(Facts):
     """What ``using()`` settles for one call; `None` leaves it to the saga, then to the runtime."""
 

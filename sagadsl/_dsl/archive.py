@@ -29,9 +29,12 @@ def archive(folder: str | os.PathLike[str]) -> Callable[[Any], None]:
     is no longer what the step made is left, and the compensation fails: a person decides.
 
     Raises:
-        UsageError: The folder would be the file's own.
+        UsageError: It is no path, or would be the file's own folder.
     """
-    chosen = Path(folder)
+    chosen = Path(folder) if isinstance(folder, str | os.PathLike) else None
+    if chosen is None:
+        msg = f"archive() takes the path of a folder, not {folder!r:.80}"
+        raise UsageError(msg)
     if not chosen.name:
         msg = f"archive({os.fspath(folder)!r}) needs the name of a folder, such as 'archive'"
         raise UsageError(msg)

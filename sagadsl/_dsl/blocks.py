@@ -34,11 +34,11 @@ from sagadsl._core.parameters import Parameters
 from sagadsl._core.runtime.deciding import Asking, Request, need_functions, request_compensation
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.session import SESSION, program_at
-from sagadsl._core.settings import Options, checked_choice
+from sagadsl._core.settings import Options
 from sagadsl._core.values import Status, StepStatus
 from sagadsl._dsl import running, sagas, steps, unended
 from sagadsl._dsl.kernel import HeedingStop
-from sagadsl._dsl.options import known_options
+from sagadsl._dsl.options import checked_options, identified
 from sagadsl._dsl.outcomes import as_call
 from sagadsl._dsl.running import Calling
 from sagadsl._dsl.undecorated import StepOptions, as_compensation, as_step
@@ -120,9 +120,8 @@ class Block:
         Raises:
             UsageError: An option is unknown or cannot work, or the function is a lambda, a generator or a saga.
         """
-        given: dict[str, Any] = dict(options)
-        again = bool(given.pop("again", False))
-        made: Callable[P, R] = as_step(self._spec.name, function, given, functools.partial(self._caller, again=again))
+        caller = functools.partial(self._caller, again=options.get("again", False))
+        made: Callable[P, R] = as_step(self._spec.name, function, dict(options), caller)
         return made
 
     def add_compensation(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -594,9 +593,7 @@ def begin(name: str, options: dict[str, Any], module: str, path: str) -> Block:
     Raises:
         UsageError: An option is unknown, or the name cannot be one.
     """
-    known_options("saga(name)", options, OPTIONS)
-    for choice in sagas.CHOICES & options.keys():
-        checked_choice(choice, options[choice])
+    checked_options("saga(name)", options, OPTIONS)
     checked_name(name, "saga(name)", "/#:")
     spec = SagaSpec(
         function=None,
@@ -610,4 +607,4 @@ def begin(name: str, options: dict[str, Any], module: str, path: str) -> Block:
         compensate_order=options.get("compensate_order", "reverse"),
         version=options.get("version"),
     )
-    return Block(spec, Options(**{n: options[n] for n in sagas.USING & options.keys()}))
+    return Block(spec, identified(name, Options(**{n: options[n] for n in sagas.USING & options.keys()})))

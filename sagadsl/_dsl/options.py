@@ -11,17 +11,44 @@ from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name
 from sagadsl._core.parameters import plain_function
 from sagadsl._core.registry import registry
+from sagadsl._core.runtime import Runtime
+from sagadsl._core.settings import Options, checked_choice, checked_flag, checked_store, checked_text
 from sagadsl.errors import UsageError
 
 
-def known_options(what: str, given: dict[str, Any], known: Iterable[str]) -> None:
-    """Refuse options that do not exist.
+def checked_runtime(value: Any) -> Any:
+    """Return *value* if it is a runtime, or `None`.
 
     Raises:
-        UsageError: There are some; the message names the nearest that exist.
+        UsageError: It is something else.
+    """
+    if value is not None and not isinstance(value, Runtime):
+        msg = f"runtime= takes a Runtime(...), not {value!r:.80}; a path is for store="
+        raise UsageError(msg)
+    return value
+
+
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(
+        ("durability", "resume", "on_failure", "on_compensation_failure", "compensate_order", "on_uncertain"),
+        checked_choice,
+    ),
+    **dict.fromkeys(("read_only", "again", "steal", "rerun"), checked_flag),
+    **dict.fromkeys(("title", "version"), checked_text),
+    "store": lambda _, value: checked_store(value),
+    "runtime": lambda _, value: checked_runtime(value),
+}
+"""What can be said of a value without knowing the function that it is for."""
+
+
+def checked_options(what: str, given: dict[str, Any], known: Iterable[str]) -> None:
+    """Refuse options that do not exist, and values that an option cannot have.
+
+    Raises:
+        UsageError: There are some; of an option the message names the nearest that exists.
     """
     names = sorted(known)
-    for name in given:
+    for name, value in given.items():
         if name not in names:
             import difflib  # noqa: PLC0415  # for mistakes only
 
@@ -29,6 +56,26 @@ def known_options(what: str, given: dict[str, Any], known: Iterable[str]) -> Non
             guess = f"did you mean {near[0]}?" if near else f"it takes {', '.join(names)}"
             msg = f"{what} has no option {name!r}; {guess}"
             raise UsageError(msg)
+        if name in CHECKS:
+            CHECKS[name](name, value)
+
+
+def identified(name: str, options: Options) -> Options:
+    """Return the options of a call of the saga *name* if they say in one way at most which run it is.
+
+    Raises:
+        UsageError: They give an id and a key, or one that cannot be one.
+    """
+    if options.id is not None and options.key is not None:
+        msg = (
+            f"{name}: id={options.id!r} and key={options.key!r} both say which run it is: give id=, which is the run's "
+            f"id as it stands, or key=, for the run {name}/KEY"
+        )
+        raise UsageError(msg)
+    for what, given in (("id", options.id), ("key", options.key)):
+        if given is not None:
+            checked_name(given, f"{name}: {what}")
+    return options
 
 
 def checked_function(target: Any, what: str) -> Any:
@@ -42,8 +89,13 @@ def checked_function(target: Any, what: str) -> Any:
         kind = "step" if isinstance(spec, StepSpec) else "saga"
         msg = f"@{what}: {spec.name} is a {kind} already"
         raise UsageError(msg)
-    if not inspect.isfunction(inspect.unwrap(function)) and not inspect.isbuiltin(function):
+    is_builtin = inspect.isbuiltin(function)
+    if not inspect.isfunction(inspect.unwrap(function)) and not is_builtin:
         msg = f"@{what} decorates a function, a coroutine function or a method, not {target!r}"
+        raise UsageError(msg)
+    if is_builtin and (what == "saga" or not has_signature(function)):
+        why = "calls no steps" if what == "saga" else "keeps its parameters to itself"
+        msg = f"@{what}: {function.__name__} is a builtin, and {why}; decorate a def that calls it"
         raise UsageError(msg)
     if getattr(function, "__name__", "") == "<lambda>":
         msg = f"@{what} needs a function with a name: a lambda has none that a restart could find; use def"
@@ -54,6 +106,15 @@ def checked_function(target: Any, what: str) -> Any:
     return function
 
 
+def has_signature(function: Any) -> bool:
+    """Tell whether a builtin says which parameters it has."""
+    try:
+        inspect.signature(function)
+    except ValueError:
+        return False
+    return True
+
+
 def default_name(function: Any, given: str | None, what: str) -> str:
     """Return the stable name: the one given, or the qualified name (inside a function: from there)."""
     name = given if given is not None else function.__qualname__.rpartition("<locals>.")[2]
@@ -61,14 +122,7 @@ def default_name(function: Any, given: str | None, what: str) -> str:
 
 
 def default_title(function: Any, given: str | None, name: str) -> str:
-    """Return what people read: the title given, or the docstring's first line, or the name.
-
-    Raises:
-        UsageError: It is no text.
-    """
-    if given is not None and not isinstance(given, str):
-        msg = f"{name}: title= takes a text, not {given!r}"
-        raise UsageError(msg)
+    """Return what people read: the title given, or the docstring's first line, or the name."""
     doc = inspect.getdoc(function) or ""
     return given or (doc.splitlines()[0] if doc else name)
 

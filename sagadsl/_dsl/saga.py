@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from sagadsl._core.runtime import Runtime
-from sagadsl._core.settings import checked_choice
 from sagadsl._dsl import sagas
-from sagadsl._dsl.options import known_options
+from sagadsl._dsl.options import checked_options
 from sagadsl._dsl.sagas import Saga
 
 if TYPE_CHECKING:
@@ -98,9 +97,7 @@ def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
 
         frame = sys._getframe(1)  # noqa: SLF001  # a block's program is that of the line it stands on
         return blocks.begin(function, options, frame.f_globals.get("__name__", "__main__"), frame.f_code.co_filename)
-    known_options("@saga", options, sagas.OPTIONS)
-    for name in sagas.CHOICES & options.keys():
-        checked_choice(name, options[name])
+    checked_options("@saga", options, sagas.OPTIONS)
     if function is None:
         return functools.partial(sagas.decorate, options=options)
     return sagas.decorate(function, options)

@@ -32,11 +32,11 @@ from sagadsl._core.registry import registry
 from sagadsl._core.runtime import CODEC, Opened, Runtime
 from sagadsl._core.runtime.deciding import Asking, Request
 from sagadsl._core.session import program_at
-from sagadsl._core.settings import Options, checked_choice
+from sagadsl._core.settings import Options
 from sagadsl._dsl.drawn import Drawn
 from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.notifying import checked_notify, then_tell
-from sagadsl._dsl.options import checked_function, default_name, default_title, known_options
+from sagadsl._dsl.options import checked_function, checked_options, default_name, default_title, identified
 from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
 from sagadsl._dsl.running import Calling, Finish, arun_opened, run_root, run_saga, runtime_of
 from sagadsl._dsl.steps import owner_of
@@ -182,10 +182,9 @@ class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `
 
     def using(self, **options: Any) -> SagaFunction:
         """Return the same saga with other settings."""
-        known_options(f"{self._self_spec.name}.using()", options, USING)
-        for name in CHOICES & options.keys():
-            checked_choice(name, options[name])
-        return SagaFunction(self.__wrapped__, self._self_spec, self._self_options.changed(**options))
+        spec = self._self_spec
+        checked_options(f"{spec.name}.using()", options, USING)
+        return SagaFunction(self.__wrapped__, spec, identified(spec.name, self._self_options.changed(**options)))
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
@@ -220,8 +219,12 @@ class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `
         return self
 
 
-CHOICES = frozenset({"resume", "durability", "on_failure", "on_compensation_failure", "compensate_order"})
-OPTIONS = CHOICES | {"name", "title", "key", "live", "store", "version", "notify", "runtime"}
+OPTIONS = frozenset(
+    {
+        *("name", "title", "key", "live", "store", "version", "notify", "runtime"),
+        *("resume", "durability", "on_failure", "on_compensation_failure", "compensate_order"),
+    }
+)
 USING = frozenset(Options._names)  # noqa: SLF001  # of our own
 
 

@@ -24,10 +24,9 @@ from sagadsl._core.registry import registry
 from sagadsl._core.retry import Retry, as_retry
 from sagadsl._core.runtime import CODEC, unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope, Slot
-from sagadsl._core.settings import checked_choice
 from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
-from sagadsl._dsl.options import checked_function, default_name, default_title, known_options, refuse_duplicate
+from sagadsl._dsl.options import checked_function, checked_options, default_name, default_title, refuse_duplicate
 from sagadsl.errors import UsageError
 
 P = ParamSpec("P")
@@ -115,7 +114,7 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
 
     def using(self, **options: Any) -> StepFunction:
         """Return the same step with other options."""
-        known_options(f"{self._self_spec.name}.using()", options, USING)
+        checked_options(f"{self._self_spec.name}.using()", options, USING)
         if isinstance(options.get("key"), str):
             options["key"] = literal(options["key"])
         return StepFunction(self.__wrapped__, respecified(self._self_spec, options), self._self_calling)
@@ -132,6 +131,9 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
 
 def mapped(function: Any, items: Iterable[Any], limit: int | None, *, is_async: bool) -> Any:
     """Call a step for each of *items* in a branch of its own."""
+    if not isinstance(items, Iterable):
+        msg = f"{function.__qualname__}.map() takes a list of what it is called with, one by one, not {items!r:.80}"
+        raise UsageError(msg)
     calls = [functools.partial(function, item) for item in items]
     return (aparallel if is_async else parallel)(*calls, limit=limit)
 
@@ -200,7 +202,7 @@ def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
     Raises:
         UsageError: An option is unknown or cannot work, on the decorator's line.
     """
-    known_options("@step", options, OPTIONS)
+    checked_options("@step", options, OPTIONS)
     if function is None:
         return functools.partial(decorate, options=options)
     return decorate(function, options)
@@ -227,9 +229,8 @@ def specified(target: Any, options: dict[str, Any]) -> StepSpec:
         module=module_name(function.__module__),
         is_async=inspect.iscoroutinefunction(function),
         parameters=parameters,
-        read_only=bool(options.get("read_only", False)),
-        key=checked_key(options.get("key"), parameters.stored, name),
-        on_uncertain=checked_choice("on_uncertain", options.get("on_uncertain", "retry")) or "retry",
+        read_only=options.get("read_only", False),
+        on_uncertain=options.get("on_uncertain") or "retry",
         titled=options.get("title") is not None,
         transaction=options.get("transaction"),
         stands=checked_stands(options.get("stands"), name),
@@ -286,7 +287,7 @@ def respecified(spec: StepSpec, options: dict[str, Any]) -> StepSpec:
     if "timeout" in options:
         changes["timeout"] = as_seconds(options["timeout"], f"{spec.name}: timeout=")
     if "key" in options:
-        changes["key"] = options["key"]
+        changes["key"] = checked_key(options["key"], spec.parameters.stored, spec.name)
     if "compensate" in options:
         changes |= compensation_of(spec, options["compensate"])
     return spec.changed(**changes)

@@ -17,7 +17,7 @@ from sagadsl._core.definition import Compensation, SagaSpec, StepSpec, checked_n
 from sagadsl._core.parameters import AsGiven, Parameters
 from sagadsl._core.retry import Retry
 from sagadsl._dsl import sagas, steps
-from sagadsl._dsl.options import known_options
+from sagadsl._dsl.options import checked_options
 from sagadsl._dsl.steps import Compensate, StepFunction
 from sagadsl.errors import UsageError
 
@@ -49,7 +49,7 @@ def as_step(owner: str, function: Any, options: dict[str, Any], calling: Callabl
     Raises:
         UsageError: An option is unknown or cannot work, or the function is a lambda, a generator or a saga.
     """
-    known_options(f"{owner}: step()", options, OPTIONS)
+    checked_options(f"{owner}: step()", options, OPTIONS)
     if isinstance(function, (sagas.SagaFunction, sagas.BoundSaga)):
         msg = f"{function.__qualname__} is a saga, not a step: call it inside `with saga({owner!r})`"
         raise UsageError(msg)
@@ -59,7 +59,7 @@ def as_step(owner: str, function: Any, options: dict[str, Any], calling: Callabl
     spec = steps.respecified(whole._self_spec, {n: options[n] for n in steps.USING & options.keys()})  # noqa: SLF001
     if options.get("name") is not None:
         spec = spec.changed(name=checked_name(options["name"], f"{spec.name}: name=", "/#:"))
-    for option in options.keys() - steps.USING - {"name"}:
+    for option in options.keys() - steps.USING - {"name", "again"}:
         msg = f"{spec.name} is decorated: say {option}= there"
         raise UsageError(msg)
     made: Any = StepFunction(whole.__wrapped__, spec, calling)

@@ -193,6 +193,9 @@ class Runtime(Opening):
                 return self.find(row.id)
 
     def _row(self, run_id: str, journal: Journal) -> RunRow:
+        if not isinstance(run_id, str):
+            msg = f"a run is named by its id, a text, or a beginning of it, not by {run_id!r:.80}"
+            raise UsageError(msg)
         rows = journal.runs(id=run_id) or journal.runs(prefix=run_id)
         ids = {row.id for row in rows}
         if len(ids) == 1:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
-from sagadsl._core.definition import SagaSpec, checked_name, key_of
+from sagadsl._core.definition import SagaSpec, key_of
 from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
 from sagadsl._core.drive import Drivers, tell
 from sagadsl._core.flow import Ended, attempt
@@ -38,7 +38,9 @@ from sagadsl._core.settings import (
     NO_OPTIONS,
     Options,
     checked_choice,
+    checked_flag,
     checked_progress,
+    checked_store,
     default_store,
 )
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
@@ -98,10 +100,14 @@ class Opening:
         provide: Mapping[Any, Any] | None = None,
         read_only: bool = False,
     ) -> None:
-        self._store = store
+        self._store = checked_store(store)
         self.durability = checked_choice("durability", durability, is_last=True)
         self.resume = checked_choice("resume", resume, is_last=True)
         self.on_failure = checked_choice("on_failure", on_failure, is_last=True)
+        for name, function in {"clock": clock, "sleep": sleep, "asleep": asleep, "jitter": jitter}.items():
+            if function is not None and not callable(function):
+                msg = f"{name}= takes a function, not {function!r:.80}"
+                raise UsageError(msg)
         self.clock = clock
         self._keeper = self._keeper_of(keep)
         self.jitter = jitter
@@ -109,7 +115,7 @@ class Opening:
         self._progress = Progress(checked_progress(progress))
         self.codec = codec or CODEC
         self.provided = PROVIDED if provide is None else Provided(provide)
-        self._read_only = read_only
+        self._read_only = checked_flag("read_only", read_only)
         drivers = Drivers(attempt, sleep, asleep)
         self.drivers = (drivers.drive, drivers.adrive)
         self._journals: dict[Any, Journal] = {}
@@ -129,7 +135,7 @@ class Opening:
         changes: dict[str, Any] = {}
         for name, value in settings.items():
             if name == "store":
-                changes["_store"] = value
+                changes["_store"] = checked_store(value)
             elif name in {"durability", "resume", "on_failure"}:
                 changes[name] = checked_choice(name, value, is_last=True)
             elif name == "keep":
@@ -174,10 +180,7 @@ class Opening:
             if place not in self._journals:  # of several threads that come first, all get the same
                 self._journals.setdefault(place, self._memory() if name == ":memory:" else self._file(place))
             return self._journals[place]
-        if not hasattr(store, "append") or not hasattr(store, "entries"):
-            msg = f"store={store!r}: give a path, ':memory:' or a journal"
-            raise UsageError(msg)
-        journal: Journal = store
+        journal: Journal = checked_store(store)
         return journal
 
     def _memory(self) -> Journal:
@@ -220,9 +223,9 @@ class Opening:
 
     def _id(self, spec: SagaSpec, stored: dict[str, Any], options: Options) -> str | None:
         if options.id is not None:
-            return checked_name(options.id, f"{spec.name}: id")
+            return options.id
         if options.key is not None:
-            return f"{spec.name}/{checked_name(options.key, f'{spec.name}: key')}"
+            return f"{spec.name}/{options.key}"
         return None if spec.key is None else f"{spec.name}/{key_of(spec.key, stored, spec.name)}"
 
     def _open_named(self, asked: Asked, run_id: str) -> Opened:
