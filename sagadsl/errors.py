@@ -304,13 +304,22 @@ class RunLockedError(SagaError):
 
 
 class RunLostError(SagaError):
-    """The operator must know: another process took *run* over; this one stopped before doing anything more."""
+    """The operator must know: another process has *run*; this one stopped before doing anything more.
+
+    It took the run over; or it is the *parent*, by its process id, from which this one was forked.
+    """
 
     exit_code: ClassVar[int] = 4
 
     run: str
+    parent: int = 0
 
     def __str__(self) -> str:
+        if self.parent:
+            return (
+                f"run {self.run} is that of process {self.parent}, from which this one was forked: it goes on there, "
+                "and nothing of it was written here. What a child process does takes a run of its own"
+            )
         return f"run {self.run} was taken over by another process; this one has stopped and wrote nothing more"
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import os
 import subprocess
 import sys
 import threading
@@ -1487,3 +1488,59 @@ def test_a_program_that_ends_says_which_runs_it_leaves_open_by_hand(tmp_path):
         f"compensate()   Compensate: sagadsl compensate {name}/k"
         for name in ("held", "lost")
     ]
+
+
+def test_a_block_that_is_cancelled_enters_no_further_step_and_compensates(block, act, world, make_runtime):
+    """Its handle asks as any other run does: at the next step, or where the block ends."""
+    runtime = make_runtime()
+
+    def body(run):
+        yield act("a")
+        assert run.cancel().cancel_requested
+        if ends:
+            return
+        yield act("b")
+
+    for ends in (False, True):
+        with pytest.raises(sagadsl.RunCancelledError):
+            block(body, key=str(ends), runtime=runtime)
+        assert world == ["a", "-a"] * (1 + ends)
+        assert runtime.find(f"nightly/{ends}").cause == "cancel"
+
+
+def test_a_run_by_hand_is_cancelled_by_its_handle_and_compensate_ends_it(colour, runtime, act, world):
+    """Before anything is on record there is nothing to cancel, and when it has ended it is too late."""
+    run = saga("hand", key="k", runtime=runtime)
+    with pytest.raises(UsageError, match="nothing of hand/k is on record yet, so there is nothing to cancel"):
+        run.cancel()
+    colour.run(run.step(act)("a"))
+    assert run.cancel().status == "open"
+    with pytest.raises(sagadsl.RunCancelledError):
+        colour.run(run.step(act)("b"))
+    with pytest.raises(UsageError, match="is compensating"):
+        run.complete()
+    assert colour.run(run.compensate()).status == "compensated"
+    assert world == ["a", "-a"]
+    other = saga("hand", key="other", runtime=runtime)
+    colour.run(other.step(act)("b"))
+    other.complete()
+    with pytest.raises(RunConflictError, match="is completed, so there is nothing left to cancel"):
+        other.cancel()
+
+
+def test_a_handle_in_a_forked_child_says_whose_its_run_is(make_runtime, world):
+    """Nothing is entered there, and the parent's handle goes on."""
+    run = saga("hand", key="k", runtime=make_runtime())
+    run.step(world.add)("a")
+    child = os.fork()
+    if child == 0:
+        says = f"run hand/k is that of process {os.getppid()}, from which this one was forked: it goes on there"
+        try:
+            run.step(world.add)("child")
+        except sagadsl.RunLostError as error:
+            os._exit(0 if str(error).startswith(says) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    run.step(world.add)("b")
+    run.complete()
+    assert world == ["a", "b"]

@@ -48,6 +48,7 @@ EXAMPLES = {
     "locked": (RunLockedError("o/1"), "or take it over by force with using(steal=True)"),
     "locked by": (RunLockedError("o/1", "host", 7, "2026-11-22T10:00:00Z"), "with using(steal=True)"),
     "lost": (RunLostError("o/1"), ""),
+    "lost to a parent": (RunLostError("o/1", 17), "run of its own"),
     "journal": (JournalError("/x/s.db", "is full: free some space"), "free some space"),
 }
 

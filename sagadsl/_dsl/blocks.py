@@ -353,6 +353,22 @@ class Block:
             raise
         return error is not None
 
+    def cancel(self) -> Run:
+        """Ask that the run be cancelled, with what it is a part of; return it as it then is. See `Run.cancel`.
+
+        What was done is compensated as a block is left; by hand the next step, and `complete`, raise
+        `RunCancelledError`, and `compensate` ends it.
+
+        Raises:
+            UsageError: Nothing of it is on record yet.
+            RunConflictError: It is completed, has passed its pivot, or waits for a person to decide.
+        """
+        scope = self._last or self._opened()
+        if scope.run.is_new:
+            msg = f"nothing of {scope.run.id} is on record yet, so there is nothing to cancel: begin no step of it"
+            raise UsageError(msg)
+        return self._runtime.cancel(scope.run.id)
+
     # -- by hand ----------------------------------------------------------------------------------------------------
 
     def complete(self, value: Any = None) -> Any:

@@ -493,7 +493,7 @@ def _after_fork() -> None:
     """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here."""
     threads.forget()
     for run in list(open_runs):
-        run.halt(RunLostError(run.id))
+        run.halt(RunLostError(run.id, os.getppid()))
     open_runs.clear()
     CURRENT.set(None)
 
