@@ -28,7 +28,6 @@ from sagadsl._core.values import (
 )
 from sagadsl._dsl.branches import parallel
 from sagadsl._dsl.outcomes import outcome
-from sagadsl._dsl.recorded import now, random, uuid4
 from sagadsl._dsl.resuming import resume_all
 from sagadsl._dsl.saga import saga
 from sagadsl._dsl.sagas import Saga
@@ -58,6 +57,7 @@ if _typing.TYPE_CHECKING:
     from sagadsl._core.values.seen import RunInfo, StepInfo
     from sagadsl._dsl.archive import archive
     from sagadsl._dsl.current import Current, current
+    from sagadsl._dsl.recorded import now, random, uuid4
     from sagadsl._dsl.script import main
 else:
     _LATER = {
@@ -65,6 +65,7 @@ else:
             ("Compensated", "CompensationFailed", "Completed", "Outcome", "Suspended"), "sagadsl._core.values.outcomes"
         ),
         **dict.fromkeys(("Current", "current"), "sagadsl._dsl.current"),
+        **dict.fromkeys(("now", "random", "uuid4"), "sagadsl._dsl.recorded"),
         **dict.fromkeys(("RunInfo", "StepInfo"), "sagadsl._core.values.seen"),
         "DryRun": "sagadsl._core.runtime.rehearsal",
         "Run": "sagadsl._core.runtime.stored",

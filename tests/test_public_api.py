@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -204,6 +205,27 @@ def test_importing_the_package_writes_nothing_and_opens_nothing(tmp_path):
     """No store before something is first run."""
     subprocess.run([sys.executable, "-c", "import sagadsl"], cwd=tmp_path, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def named():
+    """Yield the functions, classes and methods that users have, by the name that they have for them."""
+    for name in PUBLIC:
+        thing = getattr(sagadsl, name)
+        inside = vars(thing) if inspect.ismodule(thing) else dict(inspect.getmembers(thing, inspect.isroutine))
+        yield from ((name, thing), *((f"{name}.{n}", each) for n, each in inside.items() if n[0] != "_"))
+        if inspect.isclass(thing):
+            properties = inspect.getmembers(thing, lambda each: isinstance(each, property))
+            yield from ((f"{name}.{n}", each.fget) for n, each in properties)
+    yield from inspect.getmembers(blocks.Block, inspect.isfunction)
+
+
+def test_every_annotation_of_what_is_public_can_be_resolved():
+    """Frameworks and documentation ask for them when the program runs; also where what they name is imported later."""
+    asked = {name: thing for name, thing in named() if inspect.isroutine(thing) or inspect.isclass(thing)}
+    hints = {name: typing.get_type_hints(thing) for name, thing in asked.items()}
+    assert hints["find"]["return"] is sagadsl.Run
+    assert hints["Run.graph"]["return"].__name__ == "Graph"
+    assert hints["cancel"]["return"] is sagadsl.Run
 
 
 def test_the_package_is_typed():

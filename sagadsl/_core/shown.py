@@ -9,11 +9,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from sagadsl._core.later import Later
 from sagadsl._core.values.seen import RunInfo, StepInfo
 from sagadsl.errors import elsewhere
 
 if TYPE_CHECKING:
-    from sagadsl.report import Graph
+    from sagadsl.report import graph as graphs
+else:
+    graphs = Later("sagadsl.report.graph")
 
 
 def bundle(text: str, html: str) -> dict[str, str]:
@@ -46,7 +49,7 @@ class ShownRun(RunInfo):
 
         return run_report(self, format, options=elsewhere(self._journal.name), zone=local_now().tzinfo or UTC)
 
-    def graph(self) -> Graph:
+    def graph(self) -> graphs.Graph:
         """Return what the run has called and how that stands: a `Graph` to be looked at, or saved."""
         from sagadsl.report import of_run  # noqa: PLC0415  # on first use
 

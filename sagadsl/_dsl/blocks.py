@@ -30,6 +30,7 @@ from sagadsl._core.describe import describe
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended, descend
 from sagadsl._core.history import altered, recorded_files
+from sagadsl._core.later import Later
 from sagadsl._core.parameters import Parameters
 from sagadsl._core.runtime.deciding import Asking, Request, need_functions, request_compensation
 from sagadsl._core.scope import CURRENT, Scope, Slot
@@ -45,8 +46,10 @@ from sagadsl._dsl.undecorated import StepOptions, as_compensation, as_step
 from sagadsl.errors import Fault, ReplayError, Stop, UsageError
 
 if TYPE_CHECKING:
-    from sagadsl._core.runtime.stored import Run
-    from sagadsl._core.values.seen import StepInfo
+    from sagadsl._core.runtime import stored
+    from sagadsl._core.values import seen
+else:
+    stored, seen = Later("sagadsl._core.runtime.stored"), Later("sagadsl._core.values.seen")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -353,7 +356,7 @@ class Block:
             raise
         return error is not None
 
-    def cancel(self) -> Run:
+    def cancel(self) -> stored.Run:
         """Ask that the run be cancelled, with what it is a part of; return it as it then is. See `Run.cancel`.
 
         What was done is compensated as a block is left; by hand the next step, and `complete`, raise
@@ -437,7 +440,7 @@ class Block:
             self._let_go()
             raise
 
-    async def _acompensated(self, work: Awaitable[Run]) -> Run:
+    async def _acompensated(self, work: Awaitable[stored.Run]) -> stored.Run:
         """Await compensation to its end, whoever is cancelled meanwhile."""
         try:
             return self._compensated(await running.shielded(work))
@@ -445,7 +448,7 @@ class Block:
             self._let_go()
             raise
 
-    def _compensated(self, run: Run) -> Run:
+    def _compensated(self, run: stored.Run) -> stored.Run:
         self._let_go()
         self._over = "is compensated" if run.status is Status.COMPENSATED else ""
         return run
@@ -553,17 +556,15 @@ class Block:
         return self._options.id
 
     @property
-    def info(self) -> Run:
+    def info(self) -> stored.Run:
         """The run as the journal has it now; of a block inside a saga, that part of its run."""
-        from sagadsl._core.runtime.stored import Run  # noqa: PLC0415  # when somebody looks
-
         scope = self._last or self._opened()
         run = scope.run
         if scope.parent is None and not run.is_new:
             return self._runtime.info(run)
         parent = None if scope.parent is None else run.id
         told = describe(scope, run.codec)
-        return Run(id=run.id, **told, parent=parent, is_live=True, runtime=self._runtime, journal=run.journal)
+        return stored.Run(id=run.id, **told, parent=parent, is_live=True, runtime=self._runtime, journal=run.journal)
 
     @property
     def id(self) -> str:
@@ -576,12 +577,12 @@ class Block:
         return self.info.status
 
     @property
-    def steps(self) -> tuple[StepInfo, ...]:
+    def steps(self) -> tuple[seen.StepInfo, ...]:
         """Its calls, in order."""
         return self.info.steps
 
     @property
-    def stack(self) -> tuple[StepInfo, ...]:
+    def stack(self) -> tuple[seen.StepInfo, ...]:
         """What would be compensated now, the first to be compensated first."""
         return self.info.stack
 

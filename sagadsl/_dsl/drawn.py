@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sagadsl._core.later import Later
+
 if TYPE_CHECKING:
-    from sagadsl.report import Graph
+    from sagadsl.report import graph as graphs
+else:
+    graphs = Later("sagadsl.report.graph")
 
 
 class Drawn:
@@ -13,7 +17,7 @@ class Drawn:
 
     __slots__ = ()
 
-    def graph(self) -> Graph:
+    def graph(self) -> graphs.Graph:
         """Return what the saga's body calls, as its code has it."""
         from sagadsl._dsl.reading import saga_graph  # noqa: PLC0415  # on first use
 

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sagadsl._core.codec.faults import add_note
 from sagadsl._core.flow import Ended
+from sagadsl._core.later import Later
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun
 from sagadsl._core.values import Status, StepStatus
 from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError, to_type
 
 if TYPE_CHECKING:
-    from sagadsl._core.values.outcomes import Compensated, Completed, Outcome
+    from sagadsl._core.values import outcomes
+else:
+    outcomes = Later("sagadsl._core.values.outcomes")
 
 log = logging.getLogger("sagadsl")
 
@@ -49,7 +52,7 @@ class Told(str):
         return str, (str(self),)
 
 
-def outcome(error: BaseException, /) -> Outcome[Any]:
+def outcome(error: BaseException, /) -> outcomes.Outcome[Any]:
     """Return the outcome of the saga whose call raised *error*: what ``.outcome()`` would have returned.
 
     It has ``.run`` (as the journal has it now) and ``.exit_code``. An exception that left several sagas tells of the
@@ -61,7 +64,7 @@ def outcome(error: BaseException, /) -> Outcome[Any]:
     """
     for note in reversed(getattr(error, "__notes__", ())):
         if isinstance(note, Told):
-            found: Outcome[Any] = note.outcome(error)
+            found: outcomes.Outcome[Any] = note.outcome(error)
             return found
     msg = (
         f"no saga ended with {type(error).__name__}: {error}. sagadsl.outcome() takes the exception object that the "
@@ -116,28 +119,24 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
             return ended_as(runtime, run, ended)
         if ended.error is not None and not isinstance(ended.error, UsageError):
             return ended_as(runtime, run, ended)
-    from sagadsl._core.values.outcomes import CompensationFailed, Suspended  # noqa: PLC0415  # when somebody asks
-
     if isinstance(ended, CompensationError):
         why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
         cause = ended.__cause__ or why
         found = runtime.find(ended.run)
         skipped = tuple(step.key for step in found.steps if step.status == StepStatus.SKIPPED)
         steps = (ended.step, ended.compensated, ended.pending, skipped)
-        return CompensationFailed(cause, why, *steps, run=found)
+        return outcomes.CompensationFailed(cause, why, *steps, run=found)
     if isinstance(ended, SuspendedError):
-        return Suspended(Status(ended.status), ended.reason, run=runtime.find(ended.run))
+        return outcomes.Suspended(Status(ended.status), ended.reason, run=runtime.find(ended.run))
     return as_call(runtime, run, ended)
 
 
-def ended_as(runtime: Runtime, run: OpenRun, ended: Ended) -> Completed[Any] | Compensated:
+def ended_as(runtime: Runtime, run: OpenRun, ended: Ended) -> outcomes.Completed[Any] | outcomes.Compensated:
     """Return the outcome of a run that has ended, whatever made it compensate."""
-    from sagadsl._core.values.outcomes import Compensated, Completed  # noqa: PLC0415  # when somebody asks
-
     if ended.status is Status.COMPLETED:
-        return Completed(ended.value, run=runtime.info(run))
+        return outcomes.Completed(ended.value, run=runtime.info(run))
     error = ended.error or on_request(run)
-    return Compensated(error, ended.compensated, ended.standing, ended.skipped, run=runtime.info(run))
+    return outcomes.Compensated(error, ended.compensated, ended.standing, ended.skipped, run=runtime.info(run))
 
 
 def on_request(run: OpenRun) -> RunConflictError:

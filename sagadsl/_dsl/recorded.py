@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import random as chance
+import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from sagadsl._dsl.steps import step
-
-if TYPE_CHECKING:
-    import uuid
 
 
 @step(read_only=True)
@@ -27,6 +24,4 @@ def random() -> float:
 @step(read_only=True)
 def uuid4() -> uuid.UUID:
     """Return a random UUID; inside a saga, the one that was recorded."""
-    import uuid  # noqa: PLC0415  # on first use
-
     return uuid.uuid4()

@@ -26,6 +26,7 @@ import wrapt
 
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, checked_key
+from sagadsl._core.later import Later
 from sagadsl._core.parameters import Parameters, plain_function
 from sagadsl._core.provided import Source
 from sagadsl._core.registry import registry
@@ -43,10 +44,12 @@ from sagadsl._dsl.steps import owner_of
 from sagadsl.errors import UsageError
 
 if TYPE_CHECKING:
-    from sagadsl._core.runtime.rehearsal import DryRun
-    from sagadsl._core.runtime.stored import Run
-    from sagadsl._core.values.outcomes import Outcome
-    from sagadsl.report import Graph
+    from sagadsl._core.runtime import rehearsal, stored
+    from sagadsl._core.values import outcomes
+    from sagadsl.report import graph as graphs
+else:
+    rehearsal, stored = Later("sagadsl._core.runtime.rehearsal"), Later("sagadsl._core.runtime.stored")
+    outcomes, graphs = Later("sagadsl._core.values.outcomes"), Later("sagadsl.report.graph")
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -76,22 +79,22 @@ class Saga(Protocol[P, R]):
     @overload
     def outcome(  # type: ignore[overload-overlap]  # a coroutine is also a value
         self: Saga[P, Coroutine[Any, Any, S]], *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, Outcome[S]]: ...
+    ) -> Coroutine[Any, Any, outcomes.Outcome[S]]: ...
     @overload
-    def outcome(self, *args: P.args, **kwargs: P.kwargs) -> Outcome[R]: ...
+    def outcome(self, *args: P.args, **kwargs: P.kwargs) -> outcomes.Outcome[R]: ...
     def resume(self, run_id: str) -> R:
         """Go on with a stored run, with its stored arguments; live ones are those that `provide` was told of."""
 
     @overload
-    def compensate(self, run_id: str, *, dry_run: Literal[True], **asked: Unpack[Asking]) -> DryRun: ...
+    def compensate(self, run_id: str, *, dry_run: Literal[True], **asked: Unpack[Asking]) -> rehearsal.DryRun: ...
     @overload
     def compensate(  # type: ignore[overload-overlap]  # as above
         self: Saga[P, Coroutine[Any, Any, S]], run_id: str, **asked: Unpack[Asking]
-    ) -> Coroutine[Any, Any, Run]: ...
+    ) -> Coroutine[Any, Any, stored.Run]: ...
     @overload
-    def compensate(self, run_id: str, **asked: Unpack[Asking]) -> Run: ...
+    def compensate(self, run_id: str, **asked: Unpack[Asking]) -> stored.Run: ...
 
-    def graph(self) -> Graph:
+    def graph(self) -> graphs.Graph:
         """Return what the saga's body calls, as its code has it: a `Graph` to be looked at, or saved."""
 
     def using(

@@ -17,6 +17,7 @@ from sagadsl._core.describe import describe, legible, outline, stored_arguments
 from sagadsl._core.flow import Ended, leave_to_a_person, settle
 from sagadsl._core.history import interruptions
 from sagadsl._core.journal import Journal, Letter, Outline
+from sagadsl._core.later import Later
 from sagadsl._core.observers import detach, kept_in
 from sagadsl._core.ownership import Tenure, claim, owner, told_owner
 from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
@@ -38,10 +39,13 @@ from sagadsl.errors import (
 )
 
 if TYPE_CHECKING:
-    from sagadsl._core.figures import Stats
-    from sagadsl._core.runtime.rehearsal import DryRun
-    from sagadsl._core.runtime.stored import Run
-    from sagadsl._core.upkeep import Upkeep
+    from sagadsl._core import figures, shown
+    from sagadsl._core import upkeep as keeping
+    from sagadsl._core.runtime import rehearsal, stored
+else:
+    figures, shown = Later("sagadsl._core.figures"), Later("sagadsl._core.shown")
+    keeping, stored = Later("sagadsl._core.upkeep"), Later("sagadsl._core.runtime.stored")
+    rehearsal = Later("sagadsl._core.runtime.rehearsal")
 
 __all__ = ["CODEC", "Opened", "Runtime", "default_runtime", "unstorable_argument"]
 
@@ -133,15 +137,13 @@ class Runtime(Opening):
             tenure.end()
         return None
 
-    def rehearse(self, run_id: str, request: Request) -> DryRun:
+    def rehearse(self, run_id: str, request: Request) -> rehearsal.DryRun:
         """Say what a request to compensate would do."""
-        from sagadsl._core.runtime.rehearsal import rehearse  # noqa: PLC0415  # on first use
-
         journal = self.journal()
         scope = self._load(None, self._row(run_id, journal), journal)
         open_runs.discard(scope.run)
         with legible(journal, scope.run.id):
-            return rehearse(scope, request, self.codec)
+            return rehearsal.rehearse(scope, request, self.codec)
 
     def compensate_without_body(self, run_id: str, request: Request | None = None, *, is_async: bool = False) -> Any:
         """Compensate a run whose saga this program does not have, or cannot run, by functions found by their names.
@@ -168,7 +170,7 @@ class Runtime(Opening):
             self.close(scope.run)
         return self.find(run_id)
 
-    async def _acompensate(self, scope: Scope | None, run_id: str) -> Run:
+    async def _acompensate(self, scope: Scope | None, run_id: str) -> stored.Run:
         """Compensate without a body where a compensation is to be awaited; a run without a scope is compensated."""
         if scope is None:
             return self.find(run_id)
@@ -182,7 +184,7 @@ class Runtime(Opening):
             self.close(scope.run)
         return self.find(run_id)
 
-    def cancel(self, run_id: str) -> Run:
+    def cancel(self, run_id: str) -> stored.Run:
         """Ask that a run be cancelled; return it as it then is. See `Run.cancel`."""
         journal = self.journal()
         while True:
@@ -204,7 +206,7 @@ class Runtime(Opening):
             raise RunConflictError(run_id, f"is not in {journal.name}; sagadsl.runs() lists those that are")
         raise RunConflictError(run_id, f"is the beginning of several: {', '.join(sorted(ids)[:8])}; give more of it")
 
-    def find(self, run_id: str) -> Run:
+    def find(self, run_id: str) -> stored.Run:
         """Return a run by its id, or by a beginning of it that only one run has.
 
         Raises:
@@ -213,7 +215,7 @@ class Runtime(Opening):
         journal = self.journal()
         return self._run(self._row(run_id, journal), journal)
 
-    def refreshed(self, run_id: str, generation: int) -> Run:
+    def refreshed(self, run_id: str, generation: int) -> stored.Run:
         """Return a run as it is now, whatever has come after it.
 
         Raises:
@@ -232,7 +234,7 @@ class Runtime(Opening):
         status: str | None = None,
         since: datetime | None = None,
         limit: int | None = None,
-    ) -> list[Run]:
+    ) -> list[stored.Run]:
         """Return the runs in the store, the newest first and at most *limit*: of one saga, status, or since a time.
 
         Raises:
@@ -257,11 +259,9 @@ class Runtime(Opening):
             for run in self._listed(rows, journal)
             if status is None or run.status == status or (status == "interrupted" and run.is_interrupted)
         )
-        from sagadsl._core.shown import Runs  # noqa: PLC0415  # when somebody looks
+        return shown.Runs(islice(found, limit))
 
-        return Runs(islice(found, limit))
-
-    def _listed(self, rows: list[RunRow], journal: Journal) -> Iterator[Run]:
+    def _listed(self, rows: list[RunRow], journal: Journal) -> Iterator[stored.Run]:
         """Yield runs, but for what is damaged: unfinished ones whole, ended ones without what a list does not show."""
         for start in range(0, len(rows), PAGE):
             page = rows[start : start + PAGE]
@@ -275,24 +275,22 @@ class Runtime(Opening):
                 except RunConflictError:  # it was pruned since its row was read
                     continue
 
-    def _outlined(self, row: RunRow, found: Outline, journal: Journal) -> Run:
-        from sagadsl._core.runtime.stored import Run  # noqa: PLC0415  # when somebody looks
-
+    def _outlined(self, row: RunRow, found: Outline, journal: Journal) -> stored.Run:
         root = Scope(None, None, row.saga, "")  # type: ignore[arg-type]  # nobody asks it for its run
         with legible(journal, row.id):
             for entry in found.entries:
                 root.apply(entry)
             facts = outline(root, self.codec) | self._facts_of(row, found.entries)
         facts |= {"parent": None, "is_live": False, "cancel_requested": False}
-        return Run.outlined(found, facts | {"_runtime": self, "_journal": journal, "_row": row})
+        return stored.Run.outlined(found, facts | {"_runtime": self, "_journal": journal, "_row": row})
 
-    def as_listed(self, row: RunRow, seq: int) -> Run:
+    def as_listed(self, row: RunRow, seq: int) -> stored.Run:
         """Return a run as it was when this was its last entry."""
         return self._run(row, self.journal(), seq)
 
-    def _run(self, row: RunRow, journal: Journal, seq: int | None = None, entries: list[Entry] | None = None) -> Run:
-        from sagadsl._core.runtime.stored import Run  # noqa: PLC0415  # when somebody looks
-
+    def _run(
+        self, row: RunRow, journal: Journal, seq: int | None = None, entries: list[Entry] | None = None
+    ) -> stored.Run:
         entries = journal.entries(row.number)[:seq] if entries is None else entries
         scope = self._load(None, row, journal, entries=entries)
         open_runs.discard(scope.run)
@@ -306,7 +304,7 @@ class Runtime(Opening):
             facts["cancel_requested"] = row.finished is None and any(
                 letter.seq is None and letter.kind == Cause.CANCEL for letter in journal.letters(row.number)
             )
-        return Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
+        return stored.Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
 
     def prune(
         self,
@@ -346,7 +344,7 @@ class Runtime(Opening):
             raise UsageError(msg)
         return prune(self.journal(), limits, self.clock(), is_tried=dry_run)
 
-    def stats(self, *, saga: str | None = None, since: datetime | None = None) -> Stats:
+    def stats(self, *, saga: str | None = None, since: datetime | None = None) -> figures.Stats:
         """Count the runs in the store, those of one saga, or started since a time; steps, attempts, times and faults.
 
         Raises:
@@ -359,14 +357,12 @@ class Runtime(Opening):
         return counted(self.journal(), saga, since)
 
     @property
-    def upkeep(self) -> Upkeep:
+    def upkeep(self) -> keeping.Upkeep:
         """The store as a file: to be examined, backed up, exported from and imported into."""
-        from sagadsl._core.upkeep import Upkeep  # noqa: PLC0415  # on first use
-
         journal = self.journal()
-        return Upkeep(journal, lambda row, entries: self._run(row, journal, entries=entries))
+        return keeping.Upkeep(journal, lambda row, entries: self._run(row, journal, entries=entries))
 
-    def info(self, run: OpenRun) -> Run:
+    def info(self, run: OpenRun) -> stored.Run:
         """Return the run as it stands in the journal now."""
         return self._run(run.row, run.journal)
 
