@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 
 import pytest
 
@@ -22,12 +21,27 @@ def row(number):
     return RunRow(0, f"trip/{number}", 1, "trip", "p", "digest", NOW)
 
 
+class Places:
+    """A lock that says when somebody has passed it: who writes takes a place in the queue under it."""
+
+    def __init__(self):
+        self.lock, self.passed = threading.Lock(), threading.Semaphore(0)
+
+    def __enter__(self):
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+        self.passed.release()
+
+
 class Store:
     """A journal whose statements are known, and that threads find busy for as long as it takes them all to come."""
 
     def __init__(self, folder):
         self.statements, self.at = [], None
         self.journal = SqliteJournal(folder / "sagas.db", connect=self.connect)
+        self.places = self.journal._together._turn = Places()
         self.logs = [Log() for _ in range(5)]
         for number, log in enumerate(self.logs):
             self.journal.commit(log, [entry(Kind.OPENED)], full=True, row=row(number))
@@ -57,12 +71,9 @@ class Store:
 
         threads = [threading.Thread(target=act, args=(at,)) for at in range(len(calls))]
         with self.journal._guard:
-            for number, thread in enumerate(threads):
+            for thread in threads:
                 thread.start()
-                while number and len(self.journal._together.waiting) < number:
-                    time.sleep(0)
-                while not self.journal._together._is_led:
-                    time.sleep(0)
+                self.places.passed.acquire()
             self.statements.clear()
         for thread in threads:
             thread.join()

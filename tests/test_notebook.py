@@ -307,7 +307,7 @@ def test_the_stop_button_reaches_a_saga_wherever_its_cell_is(notebook):
 
 
 WAITING = """
-import asyncio, time
+import asyncio, signal
 from sagadsl import aio, parallel
 
 go_on = False
@@ -316,7 +316,7 @@ go_on = False
 def sit(name: str) -> str:
     print("inside", flush=True)
     while not go_on:
-        time.sleep(1000)
+        signal.pause()
     return "done"
 
 @step(timeout=2000)
@@ -327,7 +327,7 @@ def sit_in_a_thread() -> str:
 async def stand() -> str:
     print("inside", flush=True)
     while not go_on:
-        await asyncio.sleep(1000)
+        await asyncio.Event().wait()
     return "done"
 
 @saga

@@ -5,7 +5,7 @@ An effect is ``+`` and the step's key, what compensates it ``-`` and the same ke
 
 import asyncio
 import os
-import time
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -78,7 +78,8 @@ def stubborn(name: str) -> str:
 def slow(name: str) -> str:
     effect("+")
     if sagadsl.current().attempt == 1:
-        time.sleep(0.03)
+        while left := sagadsl.current().remaining:
+            threading.Event().wait(left)
         raise ConnectionError("late")
     return name
 

@@ -14,7 +14,6 @@ import signal
 import sqlite3
 import sys
 import tempfile
-import time
 import traceback
 from contextlib import closing, contextmanager
 from itertools import count, groupby
@@ -143,7 +142,7 @@ def play(case, folder, verb, cut, sign):
         if next(numbers) == cut:
             os.kill(os.getpid(), sign)
         for _ in range(case.get("crowd", 0)):
-            time.sleep(0)  # let the other threads come, and wait for what this one writes
+            os.sched_yield()  # let the other threads come, and wait for what this one writes
 
     sagadsl.configure(store=folder / "sagas.db", durability=case.get("durability", "process"))
     made = PROGRAMS[case["program"]][0]

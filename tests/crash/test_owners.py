@@ -1,5 +1,6 @@
 """Owners, crowds and signals across real processes: who may run a run, and that none is lost among many."""
 
+import fcntl
 import os
 import random
 import signal
@@ -7,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -23,19 +23,36 @@ KILLED = -signal.SIGKILL
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start the program in a folder; whatever of it still lives at the end is killed."""
+def gate(tmp_path):
+    """Give the gate that a step of the program comes to: whoever lets go of it opens it."""
+    with (tmp_path / "gate").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield gate
+
+
+def go(gate):
+    """Let everybody pass."""
+    fcntl.flock(gate, fcntl.LOCK_UN)
+
+
+@pytest.fixture
+def start(tmp_path, gate):
+    """Start the program in a folder; whatever of it still lives at the end is killed. *told* is what it tells by."""
     started = []
 
     def start(*command, **environment):
         variables = {k: v for k, v in os.environ.items() if k != "SAGADSL_DB"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        told, telling = os.pipe()
+        os.set_blocking(telling, False)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "pass_fds": (telling,)}
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("owners.py")), *map(str, command)],
             cwd=tmp_path,
-            env=variables | {"PYTHONPATH": str(ROOT)} | environment,
+            env=variables | {"PYTHONPATH": str(ROOT), "TOLD": str(telling)} | environment,
             **pipes,
         )
+        os.close(telling)
+        process.told = told
         started.append(process)
         return process
 
@@ -43,6 +60,7 @@ def start(tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+        os.close(process.told)
 
 
 def world(folder):
@@ -50,11 +68,17 @@ def world(folder):
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
-def until(condition, process):
-    """Wait for what another process does; one that has ended does nothing more."""
+def came(condition, process):
+    """Wait for what another process does, which tells of it; return whether it came before that process had ended."""
     while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
+        if not os.read(process.told, 1000):
+            return condition()
+    return True
+
+
+def until(condition, process):
+    """Wait for what another process does."""
+    assert came(condition, process), process.communicate()
 
 
 def rows(folder, sql):
@@ -71,7 +95,7 @@ def ended(process):
 # -- owners -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_process_is_told_who_has_the_run(start, tmp_path):
+def test_a_second_process_is_told_who_has_the_run(start, gate, tmp_path):
     """Host, process and since when; the owner is not disturbed."""
     owner = start("owned")
     until(lambda: "+second a" in world(tmp_path), owner)
@@ -79,12 +103,12 @@ def test_a_second_process_is_told_who_has_the_run(start, tmp_path):
     said, host, pid, since = out.split()
     assert (code, said, host, int(pid)) == (4, "locked", socket.gethostname(), owner.pid)
     assert since.startswith("20")
-    (tmp_path / "go").touch()
+    go(gate)
     assert ended(owner)[:2] == (0, "done")
     assert world(tmp_path) == ["+first", "+second a"]
 
 
-def test_the_next_owner_gets_a_killed_ones_run_at_once(start, tmp_path):
+def test_the_next_owner_gets_a_killed_ones_run_at_once(start, gate, tmp_path):
     """The kernel lets go of the lock with the process: nobody waits for a lease to lapse."""
     owner = start("owned")
     until(lambda: "+second a" in world(tmp_path), owner)
@@ -93,12 +117,12 @@ def test_the_next_owner_gets_a_killed_ones_run_at_once(start, tmp_path):
     owner.kill()
     owner.wait()
     assert not runtime.runs()[0].is_live
-    (tmp_path / "go").touch()
+    go(gate)
     assert ended(start("owned"))[:2] == (0, "done")
     assert world(tmp_path) == ["+first", "+second a", "+second a"]
 
 
-def test_a_stopped_owner_is_robbed_by_force_alone_and_halts_when_it_wakes(start, tmp_path):
+def test_a_stopped_owner_is_robbed_by_force_alone_and_halts_when_it_wakes(start, gate, tmp_path):
     """As with the lid of a laptop: it writes nothing more."""
     owner = start("owned")
     until(lambda: "+second a" in world(tmp_path), owner)
@@ -108,20 +132,20 @@ def test_a_stopped_owner_is_robbed_by_force_alone_and_halts_when_it_wakes(start,
     thief = start("owned", STEAL="1")
     until(lambda: world(tmp_path).count("+second a") == 2, thief)
     owner.send_signal(signal.SIGCONT)
-    (tmp_path / "go").touch()
+    go(gate)
     assert ended(thief)[:2] == (0, "done")
     assert ended(owner)[:2] == (4, "lost")
     assert rows(tmp_path, "select status from runs") == [("completed",)]
     assert rows(tmp_path, "select step from entries where kind = 'done' order by seq") == [("first",), ("second",)]
 
 
-def test_a_request_to_cancel_reaches_an_owner_in_another_process(start, tmp_path):
+def test_a_request_to_cancel_reaches_an_owner_in_another_process(start, gate, tmp_path):
     """At its next boundary, here where it would complete; and whoever opens the run next, once its owner is killed."""
     owner = start("owned")
     until(lambda: "+second a" in world(tmp_path), owner)
     asked = sagadsl.Runtime(tmp_path / "sagas.db").find("owned/k").cancel()
     assert (asked.is_live, asked.cancel_requested) == (True, True)
-    (tmp_path / "go").touch()
+    go(gate)
     code, _, told = ended(owner)
     assert (code, "RunCancelledError: run owned/k was cancelled by process" in told) == (1, True)
     assert world(tmp_path) == ["+first", "+second a", "-first"]
@@ -142,7 +166,7 @@ def test_a_request_to_cancel_outlives_a_killed_owner(start, tmp_path):
 def test_a_forked_child_does_not_keep_the_run(tmp_path):
     """A worker that outlives its parent has not inherited what the parent owned."""
     source = """
-import os, sys, time
+import os, sys
 import sagadsl
 from pathlib import Path
 sagadsl.configure(store="sagas.db")
@@ -150,13 +174,12 @@ sagadsl.configure(store="sagas.db")
 @sagadsl.step(compensate=None)
 def work():
     if not Path("second").exists():
+        forked, telling = os.pipe()
         if not os.fork():
-            Path("forked").touch()
-            while not Path("go").exists():
-                time.sleep(0.001)
+            os.write(telling, b".")
+            sys.stdin.read()  # until the test ends it
             os._exit(0)
-        while not Path("forked").exists():
-            time.sleep(0.001)
+        os.read(forked, 1)
         os.kill(os.getpid(), 9)
     return "done"
 
@@ -169,12 +192,11 @@ print(parent())
     (tmp_path / "program.py").write_text(source)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    first = subprocess.Popen([sys.executable, "program.py"], **command)
+    first = subprocess.Popen([sys.executable, "program.py"], stdin=subprocess.PIPE, **command)
     assert first.wait(60) == KILLED
     (tmp_path / "second").touch()
     assert subprocess.run([sys.executable, "program.py"], check=True, **command).stdout == b"done\n"
-    (tmp_path / "go").touch()
-    first.communicate()
+    first.communicate()  # whose child has waited all the while
 
 
 # -- crowds -----------------------------------------------------------------------------------------------------------
@@ -219,8 +241,7 @@ def test_a_crowd_of_which_one_is_killed_again_and_again_is_finished(start, tmp_p
         victim = dice.randrange(processes)
         seen = len(world(tmp_path))
         wanted = seen + dice.randrange(1, threads * runs * 2)
-        while len(world(tmp_path)) < wanted and started[victim].poll() is None:
-            time.sleep(0.001)
+        came(lambda wanted=wanted: len(world(tmp_path)) >= wanted, started[victim])
         started[victim].kill()
         killed += ended(started[victim])[0] == KILLED
         started[victim] = start(*commands[victim])
@@ -249,7 +270,7 @@ ENDED = {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143}
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("number", list(ENDED))
 @pytest.mark.parametrize("place", ["step", "back-off", "compensation"])
-def test_a_signal_leaves_the_run_resumable_and_compensates_nothing(start, tmp_path, number, place, times):
+def test_a_signal_leaves_the_run_resumable_and_compensates_nothing(start, gate, tmp_path, number, place, times):
     """In a step, in a back-off, in a compensation; once, or twice at once."""
     verb, reached = {
         "step": ("owned", "+second a"),
@@ -269,7 +290,7 @@ def test_a_signal_leaves_the_run_resumable_and_compensates_nothing(start, tmp_pa
     assert before.count("-first") == (place == "compensation")
     (status,) = {status for (status,) in rows(tmp_path, "select status from runs")}
     assert status == ("compensating" if place == "compensation" else "open")
-    (tmp_path / "go").touch()
+    go(gate)
     assert not sagadsl.Runtime(tmp_path / "sagas.db").runs()[0].is_live
     if place != "back-off":  # which waits on for an hour
         code, _, told = ended(start(verb))

@@ -11,7 +11,6 @@ a sample.
 
 import os
 import random
-import time
 from collections import Counter
 from threading import Thread, current_thread
 
@@ -37,7 +36,7 @@ class Recording:
     def __init__(self, folder, level, answers=None):
         self.disk = Disk(answers)
         self.disk.autocheckpoint = 12
-        self.disk.turn = lambda: [time.sleep(0) for _ in range(20)]  # who waits for the other thread's write is there
+        self.disk.turn = lambda: [os.sched_yield() for _ in range(20)]  # the other thread comes, and waits
         self.shared = []  # by how many each transaction of the threads was shared
         folder.mkdir()
         self.path = folder / "sagas.db"
