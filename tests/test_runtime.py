@@ -376,6 +376,7 @@ def test_a_damaged_run_does_not_hide_the_others(make_runtime, caplog):
     for key in "abc":
         flow.using(runtime=runtime, key=key)(key)
     journal = runtime.journal()
+    journal._read("update run set outline = null where number < 3", ())
     journal._read("update entries set result = '[' where number = 1 and seq = 1", ())
     journal._read("update entries set kind = 'odd' where number = 2 and kind = 'completed'", ())
     assert [run.id for run in runtime.runs()] == ["flow/c"]
@@ -385,6 +386,47 @@ def test_a_damaged_run_does_not_hide_the_others(make_runtime, caplog):
     assert not any(isinstance(each, BaseException) for each in kept)  # whose frames hold the journal's files
     with pytest.raises(sagadsl.JournalError, match="damaged"):
         runtime.find("flow/a")
+
+
+FORGED = [
+    "{}",
+    "7",
+    "[",
+    '{"seq":"2","begun":1,"done":1,"status":"completed","started":1}',
+    '{"seq":2,"begun":1,"done":"\x1b[2J","status":"completed","started":1}',
+    '{"seq":2,"begun":1,"done":1,"status":"bomb","started":1}',
+    '{"seq":2,"begun":1,"done":1,"status":"completed","started":9e99}',
+    '{"seq":2,"begun":1,"done":1,"status":"completed","started":1,"owner":[]}',
+    '{"seq":2,"begun":1,"done":1,"status":"completed","started":1,"fault":{}}',
+    '{"seq":2,"begun":1,"done":1,"status":"completed","started":1,"more":1}',
+]
+
+
+@pytest.mark.parametrize("text", FORGED)
+def test_an_outline_that_was_never_written_hides_no_other_run(text, make_runtime, caplog):
+    """Though it bears a digest that fits."""
+    runtime = make_runtime()
+    for key in "ab":
+        flow.using(runtime=runtime, key=key)(key)
+    digest = sqlite._digest(None, text)
+    runtime.journal()._read("update run set outline = ?, outline_digest = ? where number = 1", (text, digest))
+    assert [run.id for run in runtime.runs()] == ["flow/b"]
+    assert "flow/a is left out" in caplog.text
+    assert "flow/b" in runtime.prune(keep=0, status="completed", dry_run=True)
+
+
+def test_an_outline_that_is_not_what_was_written_is_read_from_the_entries(make_runtime):
+    """Whoever edits the row by hand, or takes it away, changes nothing: not even what may be forgotten."""
+    runtime = make_runtime()
+    for key in "ab":
+        flow.using(runtime=runtime, key=key)(key)
+    before = runtime.runs()
+    edit = "update run set outline = replace(outline, 'completed', 'compensated') where number = 1"
+    runtime.journal()._read(edit, ())
+    runtime.journal()._read("update run set outline = null where number = 2", ())
+    assert runtime.runs() == before
+    assert runtime.prune(keep=0, status="compensated", dry_run=True) == ()
+    assert runtime.prune(keep=0, status="completed") == ("flow/a", "flow/b")
 
 
 def test_a_damaged_payload_of_a_run_that_has_ended_is_refused_when_it_is_asked_for(make_runtime):

@@ -66,7 +66,7 @@ def test_unfinished_runs_are_found_by_an_index(file):
 @pytest.mark.parametrize(
     "statement",
     [
-        "insert into run values (1, 'a', 1, 's', 'p', 'd', 'noon', null, 0, null)",
+        "insert into run values (1, 'a', 1, 's', 'p', 'd', 'noon', null, 0, null, null, null)",
         "insert into entries values (1, 1, null, 0, '', null, null, 0, null, null, null, null, null)",
         "insert into letters values (null, 1, 0, x'00', null, null)",
     ],

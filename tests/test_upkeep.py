@@ -1,5 +1,6 @@
 """A journal as a file: taken out and put in again, copied while others write, and examined, sound or damaged."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from crash.golden import saga as golden_saga
 from test_pruning import WRITER, flow, play, whole
 
-from sagadsl import JournalError, RunConflictError, Runtime, UsageError
+from sagadsl import JournalError, RunCancelledError, RunConflictError, Runtime, UsageError
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.upkeep import examining
 
@@ -62,7 +63,7 @@ def test_what_is_exported_and_imported_is_word_for_word_what_it_was(golden, tmp_
     )
     assert rows(tmp_path / "copy.db") == rows(path)
     assert [(r.id, r.status, r.is_live) for r in copy.runs()] == [(r.id, r.status, False) for r in runtime.runs()]
-    finished = [[(row.id, row.finished) for row in each.journal().runs()] for each in (runtime, copy)]
+    finished = [[(row.id, row.finished, row.outline) for row in each.journal().runs()] for each in (runtime, copy)]
     assert finished[0] == finished[1]
     golden_saga.mended[:] = [True]
     assert golden_saga.call(copy, "paused")[0]["name"] == "flight"
@@ -237,6 +238,28 @@ def test_a_sound_file_is_sound(golden):
     assert sorted(p.name for p in path.parent.iterdir() if not p.name.endswith(("-wal", "-shm"))) == ["golden.db"]
 
 
+def test_a_row_says_of_each_ending_what_the_entries_say(golden):
+    """Of a run that was cut off, paused, put back, cancelled, skipped in part, or compensated when it was completed."""
+    path = golden()
+    runtime = Runtime(path, sleep=lambda _: None)
+    golden_saga.mended[:] = [True]
+    for run in ("open", "paused", "put_back", "compensating", "asked"):
+        with contextlib.suppress(ValueError, RunCancelledError):
+            golden_saga.call(runtime, run)
+    for run in ("compensation_failed", "completed"):
+        runtime.find(run).compensate()
+    golden_saga.mended.clear()
+    assert examined(path)["runs"].status == "good"
+    listed = runtime.runs()
+    assert [run.status for run in listed].count("completed") == 3
+    for run, row in zip(listed, reversed(runtime.journal().runs()), strict=True):
+        assert row.outline is not None
+        whole = run.refresh()
+        assert run.steps_done == [step.status for step in whole.steps].count("done")
+        assert run.steps_total == len(whole.steps)
+        assert run == whole
+
+
 def test_runs_that_somebody_has_are_nobodys_to_worry_about(tmp_path):
     runtime = Runtime(tmp_path / "sagas.db")
     play(runtime, "cut", "a")
@@ -258,6 +281,11 @@ DAMAGE = {
     "a run without entries": ("delete from entries where number = 2", "runs", "run compensated has no entries"),
     "entries in no order": ("delete from entries where seq = 1 and number = 3", "runs", "run open holds what"),
     "an end that is none": ("update run set finished = 5 where id = 'open'", "runs", "run open is open, which its row"),
+    "an outline of another end": (
+        "update run set (outline, outline_digest) = (select outline, outline_digest from run) where number = 2",
+        "runs",
+        "run compensated is not what its row says in outline",
+    ),
     "a row of wrong types": (
         "pragma writable_schema = on; update sqlite_schema set sql = replace(sql, ') strict', ')') where name = 'run'",
         "file",
@@ -298,7 +326,7 @@ def test_a_row_that_has_no_shape_is_damage(golden):
 def test_many_damaged_runs_are_counted(golden):
     path = golden()
     more = "with recursive n(x) as (values (1) union all select x + 1 from n where x < 10) "
-    more += "insert into run select null, 'r' || x, 1, 's', 'p', 'd', 1, null, 0, null from n"
+    more += "insert into run select null, 'r' || x, 1, 's', 'p', 'd', 1, null, 0, null, null, null from n"
     found = examined(golden(more, name="many.db"))["runs"]
     assert found.told.endswith("; and 2 more")
     assert examined(path)["runs"].status == "good"

@@ -12,6 +12,7 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.values import Cause, Status, StepStatus, as_time
+from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import CompensationError, Fault, JournalError, SagaError
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
 
     pivot = scope.pivot()
     slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
-    return outline(scope, codec) | {
+    return in_outline(scope.outline(), codec) | {
+        "saga": scope.name,
         "steps": tuple(step_info(slot, codec) for slot in slots),
         "pivot": pivot.key if pivot is not None and pivot.has_happened else None,
         "compensations": tuple(slot.key for slot in sorted(slots, key=begun_at) if begun_at(slot)),
@@ -62,18 +64,16 @@ def begun_at(slot: Slot) -> int:
     return slot.compensating[0]
 
 
-def outline(scope: Scope, codec: Codec) -> dict[str, Any]:
-    """Return what is to be said of a scope itself."""
-    assert scope.status is not None  # noqa: S101  # it is open at least
+def in_outline(told: Outline, codec: Codec) -> dict[str, Any]:
+    """Return what is to be said of a run, or a child, without the calls in it."""
     return {
-        "saga": scope.name,
-        "status": scope.status,
-        "cause": Cause(scope.cause) if scope.cause else None,
-        "error": stored_fault(scope.fault, codec),
-        "started": as_time(scope.started),
-        "ended": as_time(scope.ended) if scope.ended and scope.status.is_terminal else None,
-        "notified": as_time(scope.notified) if scope.notified else None,
-        "notify_error": stored_fault(scope.notify_fault, codec),
+        "status": Status(told.status),
+        "cause": Cause(told.cause) if told.cause else None,
+        "error": stored_fault(told.fault, codec),
+        "started": as_time(told.started),
+        "ended": as_time(told.ended) if told.ended else None,
+        "notified": as_time(told.notified) if told.notified else None,
+        "notify_error": stored_fault(told.notify_fault, codec),
     }
 
 

@@ -315,7 +315,7 @@ def write(effect: Record, read: Iterable[Letter] = ()) -> None:
         if is_slot and not run.pending:
             run.journal.append(run.log, entry, entry.kind in run.full)
         else:
-            earlier = commit(run, entry, read)
+            earlier = commit(of, run, entry, read)
         of.apply(entry)
     except Unread:
         obey(of.scope if is_slot else of)
@@ -374,7 +374,7 @@ def obey(scope: Scope) -> None:
         raise Stop(cancelled)
 
 
-def commit(run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
+def commit(of: Scope | Slot, run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
     """Write an entry with those that wait for it (the run's opening, a take-over, a decision), and return those."""
     with run.guard:  # several branches may begin at once, and one of them opens the run
         row = run.row if run.is_new else None
@@ -384,7 +384,11 @@ def commit(run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
         ends = [FINISHED[each.kind] for each in entries if not each.step and each.kind in FINISHED]
         finished = ends[-1] if ends else None
         untold = False if entry.kind is Kind.NOTIFIED else finished if run.notifies else None
-        run.journal.commit(run.log, entries, full=full, row=row, finished=finished, untold=untold, read=read)
+        outline = None
+        if isinstance(of, Scope) and of.parent is None and entry.kind in LAST_WORDS:
+            outline = of.outline_with(entry, run.log.seq + len(entries)).text()
+        marks: dict[str, Any] = {"finished": finished, "untold": untold, "outline": outline}
+        run.journal.commit(run.log, entries, full=full, row=row, read=read, **marks)
         run.pending, run.is_new = [], False
     return earlier
 
@@ -422,6 +426,8 @@ def illegal(run: OpenRun, key: str, status: object, kind: Kind) -> JournalError:
 
 FINISHED = {Kind.COMPLETED: True, Kind.COMPENSATED: True, Kind.COMPENSATING: False}
 """What an entry about the root says of the run as a whole: whether anybody need look for it again."""
+LAST_WORDS = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.NOTIFIED, Kind.NOTIFY_ERROR})
+"""After what a run has ended, or has still."""
 
 
 # -- the user's functions ---------------------------------------------------------------------------------------------

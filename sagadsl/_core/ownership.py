@@ -17,7 +17,8 @@ from typing import Any
 import attrs
 
 from sagadsl._core.journal import Journal
-from sagadsl._core.values import Entry, Kind, RunRow
+from sagadsl._core.state import OWNED
+from sagadsl._core.values import Entry, RunRow
 from sagadsl.errors import JournalError, RunLockedError
 
 
@@ -102,16 +103,14 @@ def _process(pid: int) -> str:
     return json.dumps({"host": socket.gethostname(), "pid": pid, "since": since})
 
 
-OWNED = frozenset({Kind.OPENED, Kind.TAKEN, Kind.RESUMED})
-
-
 def owner_of(entries: list[Entry]) -> dict[str, Any]:
     """Return what the last entry that opened or took over a run says of its owner."""
-    return _told(next(e.result for e in reversed(entries) if e.kind in OWNED and e.result) or "{}")
+    return told_of(next(e.result for e in reversed(entries) if e.kind in OWNED and e.result) or "{}")
 
 
 @functools.lru_cache
-def _told(text: str) -> dict[str, Any]:
+def told_of(text: str) -> dict[str, Any]:
+    """Return what an entry says of its owner."""
     told: dict[str, Any] = json.loads(text)
     return told
 

@@ -31,6 +31,8 @@ TABLES: Final = (
         finished integer,
         thefts integer not null default 0,
         untold integer,
+        outline text,
+        outline_digest blob,
         unique (id, generation)
     ) strict""",
     "create index run_unfinished on run (saga, arguments_digest) where finished is null",

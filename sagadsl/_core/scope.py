@@ -15,6 +15,7 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
+from copy import copy
 from functools import cache
 from operator import attrgetter
 from threading import RLock
@@ -24,8 +25,9 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.definition import SagaSpec, StepSpec
 from sagadsl._core.effects import Call
 from sagadsl._core.journal import Journal, Log
-from sagadsl._core.state import SCOPES, STEPS
+from sagadsl._core.state import OWNED, SCOPES, STEPS
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, StepStatus
+from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import Fault, NotStorableError, ReplayError, StepError, Stop
 
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
@@ -402,7 +404,8 @@ class Scope:
     """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal.
 
     *until* is the place among its intents to which a person has it compensated, 0: all of it. *notified* is when its
-    saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last.
+    saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last. *owner* is what
+    was said of the process that opened it, or took it over last.
     """
 
     def __init__(
@@ -420,6 +423,7 @@ class Scope:
         self.seq = self.started = self.ended = self.until = self.notified = 0
         self.status: Status | None = None
         self.completed = self.overlapped = self.left = self.closing = False
+        self.owner = "{}"
         self.result: str | None = None
         self.cause: str | None = None
         self.fault: str | None = None
@@ -434,6 +438,7 @@ class Scope:
     def apply(self, entry: Entry) -> None:
         """Take in an entry about this scope, just written or read back."""
         self.status = SCOPES[self.status, entry.kind]
+        self.owner = (entry.kind in OWNED and entry.result) or self.owner
         if self.slot is not None and entry.kind in ENDS:
             self.slot.outcome = entry.seq
         if entry.kind is Kind.OPENED:
@@ -467,6 +472,29 @@ class Scope:
             slot.let_stand = slot.let_stand or slot.seq in told["accept"]
         for slot in self.slots if kind is Kind.PAUSED and "to" in told else ():
             slot.forgotten = slot.forgotten or slot.place > told["to"]
+
+    def outline(self, seq: int = 0) -> Outline:
+        """Return how it stands after entry *seq*, with the calls inside it."""
+        calls = [slot.status for each in self.tree() for slot in each.slots if slot.child is None]
+        return Outline(
+            seq,
+            begun=len(calls),
+            done=calls.count(StepStatus.DONE),
+            status=self.status or "",
+            started=self.started,
+            ended=self.ended if self.status and self.status.is_terminal else 0,
+            owner=self.owner,
+            cause=self.cause,
+            fault=self.fault,
+            notified=self.notified,
+            notify_fault=self.notify_fault,
+        )
+
+    def outline_with(self, entry: Entry, seq: int) -> Outline:
+        """Return how it will stand after a last word that is about to be written."""
+        after = copy(self)
+        after.apply(entry)
+        return after.outline(seq)
 
     @property
     def is_open(self) -> bool:

@@ -87,6 +87,9 @@ STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (P.COMPENSATION_FAILED, K.COMPENSATION_SKIPPED): P.SKIPPED,
 }
 
+OWNED: Final = frozenset({K.OPENED, K.TAKEN, K.RESUMED})
+"""What opens a run, or takes it over, and says by whom."""
+
 SCOPE_KINDS: Final = frozenset(kind for _, kind in SCOPES)
 
 

@@ -104,7 +104,7 @@ class Events:
         rows = self.journal.runs()
         self.newest = max((row.number for row in rows), default=0)
         going = [row.number for row in rows if row.finished is None]
-        self.seen = {} if chosen else {n: line.seq for n, line in self.journal.outlines(going).items()}
+        self.seen = {} if chosen else {number: len(self.journal.entries(number)) for number in going}
         self.going = set(going)
 
     def new(self) -> Iterator[tuple[str, int, Entry]]:

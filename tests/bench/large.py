@@ -83,7 +83,7 @@ def filling(path: Path, runs: int) -> None:
         copies = f"with recursive at(n) as (select 1 union all select n + 1 from at where n < {runs})"  # noqa: S608
         connection.execute(
             f"insert into run {copies} select {number} + n, id || n, generation, saga, program, arguments_digest, "  # noqa: S608  # all ours
-            f"started, finished, thefts, untold from at, run where number = {number}"
+            f"started, finished, thefts, untold, outline, outline_digest from at, run where number = {number}"
         )
         connection.execute(
             f"insert into entries {copies} select {number} + n, seq, kind, scope, step, ref, attempt, at, name, "  # noqa: S608

@@ -58,7 +58,8 @@ class Floor:
         execute, switch = self.execute, self.intent != "normal"
         with self.lock or contextlib.nullcontext():
             self.number = number = execute(
-                "insert into run values (null, ?, 1, 's', 'p', 'd', 0, null, 0, null)", (os.urandom(6).hex(),)
+                "insert into run values (null, ?, 1, 's', 'p', 'd', 0, null, 0, null, null, null)",
+                (os.urandom(6).hex(),),
             ).lastrowid
         definition = '{"module":"__main__","compensate":"undo"}'
         began = time.perf_counter()

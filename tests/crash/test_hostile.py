@@ -52,6 +52,15 @@ TEXTS = {
     "a word": "completed",
     "a path": "../../../../etc/passwd",
 }
+OUTLINES = {
+    what: f'{{"seq":{seq},"begun":{begun},"done":1,"status":"{status}","started":{started},"owner":{owner}}}'
+    for what, (seq, begun, status, started, owner) in {
+        "an outline far off": (2**70, 2**70, "completed", 2**70, '"{}"'),
+        "an outline of another": (1, 1, "open", 1, '"[]"'),
+        "an outline that paints": (1, '"\\u001b[2J"', "completed", 1, '"{}"'),
+        "an outline of a painter": (1, 1, "compensated", 1, '"{\\"host\\":\\"\\u001b[2J\\"}"'),
+    }.items()
+}
 NUMBERS = {"zero": 0, "negative": -1, "large": 2**62, "largest": 2**63 - 1, "one": 1, "missing": None}
 FOUND = {
     *itertools.product(["entries"], ["result"], ["a cause", "infinite", "a number"], [(4, 8), (6, 8)]),
@@ -68,6 +77,7 @@ COLUMNS = {
     },
     "run": {
         **dict.fromkeys(("id", "saga", "program", "arguments_digest"), TEXTS),
+        "outline": TEXTS | OUTLINES,
         **dict.fromkeys(("generation", "started", "finished", "thefts"), NUMBERS),
     },
 }
@@ -117,6 +127,7 @@ def attacked(path, table, column, what, row):
             where = "number = ? and seq = ?" if table == "entries" else "number = ? and 0 = ?"
             shell.execute(f"update {table} set {column} = ? where {where}", (COLUMNS[table][column][what], *row))  # noqa: S608
             shell.execute("update entries set digest = digest(arguments, result)")
+            shell.execute("update run set outline_digest = digest(null, outline)")
         except sqlite3.IntegrityError:
             return False
     return True

@@ -110,6 +110,8 @@ def check_list(world: World) -> None:
     assert listed.steps_total == len(calls)
     assert listed.steps_done == sum(step.status == "done" for step in calls)
     assert listed == whole
+    row = next(row for row in world.journal.runs() if (row.id, row.generation) == (whole.id, whole.generation))
+    assert row.outline == (whole._outline.text() if whole.status.is_terminal else None)
 
 
 def check_branches(world: World, outcome: Any) -> None:

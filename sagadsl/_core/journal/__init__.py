@@ -41,20 +41,6 @@ class Log:
         self.is_turned = False
 
 
-class Outline:
-    """What a list shows of a run, without its payloads.
-
-    Its last *seq*, how many calls of steps it has *begun*, how many of them are *done* with nothing after that, and the
-    *entries* of its root scope (without their arguments, and the saga's own result).
-    """
-
-    __slots__ = ("begun", "done", "entries", "number", "seq")
-
-    def __init__(self, number: int, seq: int, begun: int, done: int, entries: Iterable[Entry] = ()) -> None:
-        self.number, self.seq, self.begun, self.done = number, seq, begun, done
-        self.entries = [*entries]
-
-
 @define(eq=False, repr=False)
 class Letter:
     """What somebody else tells a run, until an entry (*seq*) acts on it."""
@@ -96,11 +82,13 @@ class Journal(Protocol):
         finished: bool | None = None,
         stolen: bool = False,
         untold: bool | None = None,
+        outline: str | None = None,
         read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once, after opening the run of *row* and marking the run finished or not, or stolen.
 
-        It is marked as one of whose end somebody is yet to be told, or not. The last entry acts on the letters *read*.
+        It is marked as one of whose end somebody is yet to be told, or not. The *outline* of a run that has finished is
+        kept until it goes on. The last entry acts on the letters *read*.
 
         A run that is opened is held (see `hold`) before anybody can see it.
 
@@ -112,9 +100,6 @@ class Journal(Protocol):
 
     def entries(self, number: int) -> list[Entry]:
         """Return the entries of a run, in order."""
-
-    def outlines(self, numbers: Collection[int]) -> dict[int, Outline]:
-        """Return the outlines of those of these runs that have entries, by number."""
 
     def runs(
         self,

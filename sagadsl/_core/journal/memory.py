@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
+from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Overtaken, Taken, Unread
 from sagadsl._core.values import Entry, Kind, RunRow
 
 
@@ -44,6 +44,7 @@ class MemoryJournal:
         finished: bool | None = None,
         stolen: bool = False,
         untold: bool | None = None,
+        outline: str | None = None,
         read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once."""
@@ -70,6 +71,8 @@ class MemoryJournal:
             if finished is not None:
                 known = row.finished if row is not None else None
                 self._runs[log.number].finished = known or entries[-1].at if finished else None
+            kept = self._runs[log.number].outline if finished is None else None
+            self._runs[log.number].outline = outline or kept
             if untold is not None:
                 self._runs[log.number].untold = 1 if untold else None
 
@@ -87,10 +90,6 @@ class MemoryJournal:
         """Return the entries of a run."""
         with self._guard:
             return [attrs.evolve(entry) for entry in self._entries.get(number, {}).values()]
-
-    def outlines(self, numbers: Collection[int]) -> dict[int, Outline]:
-        """Return the outlines of runs."""
-        return {number: outlined(entries) for number in numbers if (entries := self.entries(number))}
 
     def runs(
         self,
@@ -166,16 +165,3 @@ class MemoryJournal:
 
     def close(self) -> None:
         """Keep everything: the object is the store."""
-
-
-def outlined(entries: list[Entry]) -> Outline:
-    """Return the outline of a run that has these entries."""
-    last = {entry.ref or entry.seq: entry.kind for entry in entries}
-    begun = sum(entry.name is not None and entry.kind is not Kind.OPENED for entry in entries)
-    root = [
-        attrs.evolve(e, definition=None, arguments=None, result=None if e.kind is Kind.COMPLETED else e.result)
-        for e in entries
-        if e.seq == 1 or (e.scope == 1 and e.ref is None and e.name is None)
-    ]
-    done = sum(kind is Kind.DONE for kind in last.values())
-    return Outline(entries[0].number, entries[-1].seq, begun, done, root)

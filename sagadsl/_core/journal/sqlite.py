@@ -24,7 +24,7 @@ from threading import get_ident, main_thread
 from typing import Any, Final, TypeVar
 
 from sagadsl._core.digests import blake2b
-from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Outline, Overtaken, Taken, Unread
+from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Overtaken, Taken, Unread
 from sagadsl._core.journal.file import File, explained
 from sagadsl._core.journal.locks import locks_of
 from sagadsl._core.journal.together import Ticket, Together
@@ -38,26 +38,14 @@ INSERT_UNLESS_UNREAD: Final = (
     "insert into entries select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 "
     "where not exists (select 1 from letters where number = ?1 and seq is null)"
 )
-COUNTED: Final = """select number, max(seq), sum(name is not null and kind <> 'opened'),
-    case when sum(case kind when 'intent' then 0 when 'done' then 0 when 'cancelled' then 1
-            else kind between 'compensation_' and 'compensation_z' end) = 0 then sum(kind = 'done') else
-        (select count(*) from entries done where done.number = entries.number and done.kind = 'done'
-            and not exists (select 1 from entries later where later.number = done.number and later.seq > done.seq
-                and later.ref = coalesce(done.ref, done.seq))) end
-    from entries where number between ? and ? group by number"""
-ROOTS: Final = """select number, seq, kind, scope, step, ref, attempt, at, name, null, null,
-    case kind when 'completed' then null else result end
-    from entries where number between ? and ? and (seq = 1 or (scope = 1 and ref is null and name is null))
-    order by number, seq"""
 REMOVE: Final = """delete from run where number in (select value from json_each(?)) and finished is not null
     and untold is null returning number"""
 INCREMENTAL: Final = 2
 """What ``pragma auto_vacuum`` says of a file that can give free pages back a few at a time."""
 STRIDE: Final = 1000
 """Pages given back in one transaction: some 4 MB, a few milliseconds."""
-INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, 0, null)"
-
-
+INSERT_RUN: Final = "insert into run values (null, ?, ?, ?, ?, ?, ?, ?, 0, null, null, null)"
+FINISH: Final = "update run set finished = ?, outline = ?, outline_digest = ? where number = ?"
 INSERT_LETTER: Final = (
     "insert into letters select null, ?1, ?2, ?3, ?4, null "
     "where exists (select 1 from run where number = ?1 and finished is null)"
@@ -160,10 +148,11 @@ class SqliteJournal:
         finished: bool | None = None,
         stolen: bool = False,
         untold: bool | None = None,
+        outline: str | None = None,
         read: Iterable[Letter] = (),
     ) -> None:
         """Write several entries at once, in one transaction."""
-        ticket = Ticket(log, entries, full, row, finished, stolen, read, untold)
+        ticket = Ticket(log, entries, full, row, finished, stolen, read, untold, outline)
         if get_ident() != self._main:
             self._together.submit(ticket)
             return
@@ -240,7 +229,10 @@ class SqliteJournal:
         if ticket.finished is not None:
             known = ticket.row.finished if ticket.row is not None else None  # of a run that comes from another store
             value = known or ticket.entries[-1].at if ticket.finished else None
-            self._execute("update run set finished = ? where number = ?", (value, log.number))
+            self._execute(FINISH, (value, ticket.outline, _digest(None, ticket.outline), log.number))
+        elif ticket.outline is not None:
+            values = (ticket.outline, _digest(None, ticket.outline), log.number)
+            self._execute("update run set outline = ?, outline_digest = ? where number = ?", values)
         if ticket.untold is not None:
             self._execute("update run set untold = ? where number = ?", (1 if ticket.untold else None, log.number))
 
@@ -277,24 +269,6 @@ class SqliteJournal:
             found.append(entry)
         return found
 
-    def outlines(self, numbers: Collection[int]) -> dict[int, Outline]:
-        """Return the outlines of runs, but for those whose entries are of no kind that is known here.
-
-        Payloads are not read, so one that is damaged is not noticed.
-        """
-        wanted = set(numbers)
-        if not wanted:
-            return {}
-        page = min(wanted), max(wanted)
-        found = {row[0]: Outline(*row) for row in self._read(COUNTED, page) if row[0] in wanted}
-        for row in self._read(ROOTS, page):
-            number, kind = row[0], KINDS.get(row[2])
-            if kind is None:
-                found.pop(number, None)
-            elif number in found:
-                found[number].entries.append(Entry(number, row[1], kind, *row[3:]))
-        return found
-
     def runs(
         self,
         *,
@@ -320,7 +294,7 @@ class SqliteJournal:
         for row in rows:
             if not has_shape(row, RUN) or not 0 <= row[8] < MOST_THEFTS:
                 raise JournalError(self.name, f"the row of run {row[1]!r:.80} is damaged: restore a backup")
-        return [RunRow(*row) for row in rows]
+        return [RunRow(*row[:-1]) if row[-1] == _digest(None, row[-2]) else RunRow(*row[:-2]) for row in rows]
 
     def post(self, letter: Letter) -> bool:
         """Leave a letter for a run, unless that has finished: both in one look."""
@@ -480,11 +454,15 @@ KINDS: Final = {str(kind): kind for kind in Kind}
 Shape = tuple[frozenset[type], ...]
 NUMBER: Final[frozenset[type]] = frozenset({int})
 TEXT: Final[frozenset[type]] = frozenset({str})
+BYTES: Final[frozenset[type]] = frozenset({bytes})
 NOTHING: Final[frozenset[type]] = frozenset({type(None)})
-RUN: Final[Shape] = (NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER | NOTHING, NUMBER, NUMBER | NOTHING)
+RUN: Final[Shape] = (
+    *(NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER | NOTHING),
+    *(NUMBER, NUMBER | NOTHING, TEXT | NOTHING, BYTES | NOTHING),
+)
 ENTRY: Final[Shape] = (
     *(NUMBER, NUMBER, TEXT, NUMBER, TEXT, NUMBER | NOTHING, NUMBER | NOTHING, NUMBER),
-    *(TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, frozenset({bytes}) | NOTHING),
+    *(TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, BYTES | NOTHING),
 )
 LETTER: Final[Shape] = (NUMBER, NUMBER, NUMBER, TEXT, TEXT | NOTHING, NUMBER | NOTHING)
 """What types the columns of a row have; a damaged file may say anything, whatever the table's are."""

@@ -22,7 +22,20 @@ from sagadsl.errors import JournalError
 class Ticket:
     """What is to be written at once, in whose name, and what came of it: `None`, or the *error*, once it *is_over*."""
 
-    __slots__ = ("entries", "error", "finished", "full", "is_over", "log", "read", "row", "stolen", "untold", "wake")
+    __slots__ = (
+        "entries",
+        "error",
+        "finished",
+        "full",
+        "is_over",
+        "log",
+        "outline",
+        "read",
+        "row",
+        "stolen",
+        "untold",
+        "wake",
+    )
 
     def __init__(  # noqa: PLR0917  # keywords cost
         self,
@@ -34,9 +47,11 @@ class Ticket:
         stolen: bool = False,  # noqa: FBT001, FBT002
         read: Iterable[Letter] = (),
         untold: bool | None = None,  # noqa: FBT001
+        outline: str | None = None,
     ) -> None:
         self.log, self.entries, self.full, self.row = log, tuple(entries), full, row
         self.finished, self.stolen, self.read, self.untold = finished, stolen, tuple(read), untold
+        self.outline = outline
         self.error: Exception | None = None
         self.is_over = False
         self.wake = Lock()
@@ -44,8 +59,8 @@ class Ticket:
     @property
     def is_plain(self) -> bool:
         """It is one statement, which is written whole or not at all."""
-        marks = (self.row, self.finished, self.untold)
-        return marks == (None, None, None) and len(self.entries) == 1 and not (self.stolen or self.read)
+        marks = (self.row, self.finished, self.untold, self.outline)
+        return marks == (None, None, None, None) and len(self.entries) == 1 and not (self.stolen or self.read)
 
 
 class Together:

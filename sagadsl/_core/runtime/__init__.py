@@ -10,13 +10,13 @@ import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sagadsl._core.definition import SagaSpec
-from sagadsl._core.describe import describe, legible, outline, stored_arguments
+from sagadsl._core.describe import describe, in_outline, legible, stored_arguments
 from sagadsl._core.flow import Ended, leave_to_a_person, settle
 from sagadsl._core.history import interruptions
-from sagadsl._core.journal import Journal, Letter, Outline
+from sagadsl._core.journal import Journal, Letter
 from sagadsl._core.later import Later
 from sagadsl._core.observers import detach, kept_in
 from sagadsl._core.ownership import Tenure, claim, owner, told_owner
@@ -30,6 +30,7 @@ from sagadsl._core.settings import (
 )
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
+from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import (
     JournalError,
     RunConflictError,
@@ -52,8 +53,6 @@ __all__ = ["CODEC", "Opened", "Runtime", "default_runtime", "unstorable_argument
 log = logging.getLogger("sagadsl")
 
 LISTED = (*map(str, Status), "interrupted")
-PAGE: Final = 1000
-"""How many runs of a list are read at once."""
 
 
 class Runtime(Opening):
@@ -262,27 +261,22 @@ class Runtime(Opening):
         return shown.Runs(islice(found, limit))
 
     def _listed(self, rows: list[RunRow], journal: Journal) -> Iterator[stored.Run]:
-        """Yield runs, but for what is damaged: unfinished ones whole, ended ones without what a list does not show."""
-        for start in range(0, len(rows), PAGE):
-            page = rows[start : start + PAGE]
-            outlines = journal.outlines([row.number for row in page if row.finished is not None])
-            for row in page:
-                try:
-                    found = outlines.get(row.number)
-                    yield self._run(row, journal) if found is None else self._outlined(row, found, journal)
-                except JournalError as error:
-                    log.warning("%s is left out: %s", row.id, str(error))
-                except RunConflictError:  # it was pruned since its row was read
-                    continue
+        """Yield runs, but for what is damaged: ended ones as their rows have them, the others whole."""
+        for row in rows:
+            try:
+                is_over = row.finished is not None and row.outline is not None
+                yield self._outlined(row, journal) if is_over else self._run(row, journal)
+            except JournalError as error:
+                log.warning("%s is left out: %s", row.id, str(error))
+            except RunConflictError:  # it was pruned since its row was read
+                continue
 
-    def _outlined(self, row: RunRow, found: Outline, journal: Journal) -> stored.Run:
-        root = Scope(None, None, row.saga, "")  # type: ignore[arg-type]  # nobody asks it for its run
+    def _outlined(self, row: RunRow, journal: Journal) -> stored.Run:
         with legible(journal, row.id):
-            for entry in found.entries:
-                root.apply(entry)
-            facts = outline(root, self.codec) | self._facts_of(row, found.entries)
-        facts |= {"parent": None, "is_live": False, "cancel_requested": False}
-        return stored.Run.outlined(found, facts | {"_runtime": self, "_journal": journal, "_row": row})
+            told = Outline.of(row.outline or "")
+            facts = in_outline(told, self.codec) | self._facts_of(row, told)
+        facts |= {"saga": row.saga, "parent": None, "is_live": False, "cancel_requested": False}
+        return stored.Run.outlined(told, facts | {"_runtime": self, "_journal": journal, "_row": row})
 
     def as_listed(self, row: RunRow, seq: int) -> stored.Run:
         """Return a run as it was when this was its last entry."""
@@ -296,7 +290,8 @@ class Runtime(Opening):
         open_runs.discard(scope.run)
         is_live = journal.is_held(row.lock)
         with legible(journal, row.id):
-            facts = describe(scope, self.codec) | self._facts_of(row, entries)
+            told = scope.outline(entries[-1].seq)
+            facts = describe(scope, self.codec) | self._facts_of(row, told)
             facts["kept"] = kept_in(entries[0])
             told_of_saga = facts_of(entries[0].definition or "{}")
             module, is_block = told_of_saga.get("module", ""), "block" in told_of_saga
@@ -304,7 +299,8 @@ class Runtime(Opening):
             facts["cancel_requested"] = row.finished is None and any(
                 letter.seq is None and letter.kind == Cause.CANCEL for letter in journal.letters(row.number)
             )
-        return stored.Run(**facts, is_live=is_live, runtime=self, journal=journal, module=module, is_block=is_block)
+        facts |= {"is_live": is_live, "is_block": is_block, "outline": told}
+        return stored.Run(**facts, runtime=self, journal=journal, module=module)
 
     def prune(
         self,
@@ -360,7 +356,12 @@ class Runtime(Opening):
     def upkeep(self) -> keeping.Upkeep:
         """The store as a file: to be examined, backed up, exported from and imported into."""
         journal = self.journal()
-        return keeping.Upkeep(journal, lambda row, entries: self._run(row, journal, entries=entries))
+
+        def read(row: RunRow, entries: list[Entry] | None) -> tuple[stored.Run, Outline | None]:
+            run = self._run(row, journal, entries=entries)
+            return run, run._outline  # noqa: SLF001  # of this room
+
+        return keeping.Upkeep(journal, read)
 
     def info(self, run: OpenRun) -> stored.Run:
         """Return the run as it stands in the journal now."""

@@ -26,7 +26,7 @@ from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.observers import Draw, Observer, attach, detach, kept_in, sorted_out
 from sagadsl._core.observers.events import Events
 from sagadsl._core.observers.progress import Progress
-from sagadsl._core.ownership import Tenure, claim, hold, owner, owner_of, process_of
+from sagadsl._core.ownership import Tenure, claim, hold, owner, process_of, told_of
 from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import obey_first, queue
@@ -44,6 +44,7 @@ from sagadsl._core.settings import (
     default_store,
 )
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
+from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import (
     JournalError,
     NotStorableError,
@@ -378,7 +379,7 @@ class Opening:
             run, opening = scope.run, scope.run.opening
             assert opening is not None  # noqa: S101  # a run has entries, or is being opened
             with legible(run.journal, run.id):
-                facts = describe(scope, self.codec) | self._facts_of(run.row, [opening, *run.pending])
+                facts = describe(scope, self.codec) | self._facts_of(run.row, scope.outline())
                 facts["kept"] = kept_in(opening)
                 arguments = stored_arguments(opening.arguments, self.codec)
                 attach(run, watchers, RunInfo(**facts, arguments=arguments, is_live=True))
@@ -449,15 +450,13 @@ class Opening:
             text = journal.entries(row.number)[0].arguments or "{}"
             return text, dict(self.codec.decode(text))
 
-    def _facts_of(self, row: RunRow, entries: list[Entry]) -> dict[str, Any]:
-        owner = process_of(owner_of(entries))
-        owed = row.untold is not None
+    def _facts_of(self, row: RunRow, told: Outline) -> dict[str, Any]:
         return {
             "id": row.id,
             "generation": row.generation,
             "program": row.program,
-            "owner": owner,
-            "notify_owed": owed,
+            "owner": process_of(told_of(told.owner)),
+            "notify_owed": row.untold is not None,
         }
 
     def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:

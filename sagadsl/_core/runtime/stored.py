@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, fields, frozen
 
-from sagadsl._core.journal import Outline
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import Request
 from sagadsl._core.shown import ShownRun
+from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import UsageError
 
 

@@ -20,22 +20,25 @@ if TYPE_CHECKING:
 
 
 class Upkeep:
-    """A journal as a file to be looked after. *read* reads a run whole, from its row and what entries it has."""
+    """A journal as a file to be looked after. *read* reads a run whole, from its row and entries, and its outline."""
 
-    def __init__(self, journal: Journal, read: Callable[[RunRow, list[Entry] | None], Any]) -> None:
+    def __init__(self, journal: Journal, read: Callable[[RunRow, list[Entry] | None], tuple[Any, Any]]) -> None:
         self._journal, self._read = journal, read
 
-    def _whole(self, row: RunRow, entries: list[Entry] | None = None) -> Any:
-        """Read a run whole, and see that its row says the same of its end.
+    def _whole(self, row: RunRow, entries: list[Entry] | None = None) -> tuple[Any, Any]:
+        """Read a run whole, and its outline, and see that its row says the same of its end.
 
         Raises:
             JournalError: It cannot be read, or does not.
         """
-        run = self._read(row, entries)
+        run, outline = self._read(row, entries)
         if run.status.is_terminal is not (row.finished is not None) or (run.notify_owed and not run.status.is_terminal):
             reason = f"run {row.id} is {run.status}, which its row denies: restore a backup"
             raise JournalError(self._journal.name, reason)
-        return run
+        if row.outline is not None and row.outline != outline.text():
+            reason = f"run {row.id} is not what its row says in outline: restore a backup"
+            raise JournalError(self._journal.name, reason)
+        return run, outline
 
     def exported(self, ids: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield runs as documents for ``json.dumps``, each generation of these ids or of all; the oldest first.

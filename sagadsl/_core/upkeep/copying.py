@@ -35,7 +35,7 @@ MAY_BE_MISSING: Final = frozenset(
 )
 
 Check = Callable[[RunRow, list[Entry]], Any]
-"""Reads a run whole, and raises `JournalError` if it cannot."""
+"""Reads a run whole, and its outline; raises `JournalError` if it cannot."""
 
 
 @attrs.define(eq=False)
@@ -83,7 +83,8 @@ def imported(journal: Journal, documents: Iterable[Any], source: str, check: Che
     """
     runs = [copied(document, f"{source}, document {at}") for at, document in enumerate(documents, 1)]
     for run in runs:
-        check(run.row, run.entries)
+        _, outline = check(run.row, run.entries)
+        run.row.outline = outline.text() if run.row.finished is not None else None
     there = [run for run in runs if is_there(journal, run)]
     missing = [run for run in runs if run not in there]
     for run in missing:
@@ -153,7 +154,8 @@ def put(journal: Journal, run: Copied) -> None:
     at = Log(holder=tenure)
     try:
         finished, untold = row.finished is not None or None, row.untold is not None or None
-        journal.commit(at, run.entries, full=True, row=row, finished=finished, untold=untold)
+        marks: dict[str, Any] = {"finished": finished, "untold": untold, "outline": row.outline}
+        journal.commit(at, run.entries, full=True, row=row, **marks)
         for letter in run.letters:
             journal.post(attrs.evolve(letter, number=at.number))
     finally:

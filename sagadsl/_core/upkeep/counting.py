@@ -88,7 +88,7 @@ def copied(journal: Journal) -> Query:
     for statement in (*TABLES, *(f"create view {name} as {sql}" for name, sql in VIEWS.items())):
         database.execute(statement)
     for row in journal.runs():
-        values = attrs.astuple(row)
+        values = (*attrs.astuple(row), None)
         database.execute(f"insert into run values ({', '.join('?' * len(values))})", values)  # noqa: S608  # no more
         for entry in journal.entries(row.number):
             told = (entry.name, entry.definition, entry.arguments, entry.result)

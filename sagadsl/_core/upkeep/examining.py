@@ -52,8 +52,8 @@ NETWORK: Final = frozenset(
     ]
 )
 
-Check = Callable[[RunRow], Any]
-"""Reads a run whole, and raises `JournalError` if it cannot."""
+Check = Callable[[RunRow], tuple[Any, Any]]
+"""Reads a run whole, and its outline; raises `JournalError` if it cannot."""
 
 
 @frozen
@@ -111,7 +111,7 @@ def about_runs(journal: SqliteJournal, check: Check, file: str) -> Iterator[Find
         for row in journal.runs():
             count += 1
             try:
-                run = check(row)
+                run, _ = check(row)
             except JournalError as error:
                 damaged.append((row.id, error.reason))
             else:

@@ -16,7 +16,8 @@ from typing import Any, Final
 from sagadsl._core.journal import Journal
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.values import Kind, RunRow, Status
-from sagadsl.errors import UsageError
+from sagadsl._core.values.outlines import Outline
+from sagadsl.errors import JournalError, UsageError
 
 log = logging.getLogger("sagadsl")
 
@@ -101,9 +102,18 @@ def expendable(journal: Journal, ended: list[RunRow], keep: list[tuple[str | Non
 
 def of_status(journal: Journal, rows: list[RunRow], status: str) -> list[RunRow]:
     """Return those runs whose last word of themselves is this; what cannot be read of is none."""
-    outlines = journal.outlines([row.number for row in rows])
-    words = {number: [e.kind for e in found.entries if e.kind not in NOTICES] for number, found in outlines.items()}
-    return [row for row in rows if words.get(row.number, [None])[-1] is Kind(status)]
+    return [row for row in rows if last_word(journal, row) == status]
+
+
+def last_word(journal: Journal, row: RunRow) -> str | None:
+    """Return the last word of a run that has ended about itself, from its row, or else its entries."""
+    try:
+        if row.outline is not None:
+            return Outline.of(row.outline).status
+        own = (entry.kind for entry in reversed(journal.entries(row.number)) if not entry.step)
+        return next((kind for kind in own if kind not in NOTICES), None)
+    except (JournalError, TypeError, ValueError):
+        return None
 
 
 def with_earlier(ended: list[RunRow], chosen: list[RunRow]) -> list[RunRow]:

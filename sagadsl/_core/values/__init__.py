@@ -120,7 +120,8 @@ class RunRow:
 
     *thefts* counts take-overs by force from a living owner. Each moves the lock to another place: the old owner keeps
     the old one, which means nothing any more. *untold* is 1 where the run has ended and its saga's ``notify`` is owed
-    the call that says how.
+    the call that says how. *outline* says in few words how it has ended (`Outline.text`); where it is missing, or is
+    not what was written, the entries say it.
     """
 
     number: int
@@ -133,6 +134,7 @@ class RunRow:
     finished: int | None = None
     thefts: int = 0
     untold: int | None = None
+    outline: str | None = None
 
     @property
     def lock(self) -> int:

@@ -1,0 +1,54 @@
+"""A run in outline: what a list shows of it.
+
+That of a run that has ended is kept in its row, so that a list reads none of its entries. They are the truth; this is
+made of them when the last one is written, and in the same commit.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Self
+
+from attrs import define, fields_dict
+
+
+@define
+class Outline:
+    """How a run stands after entry *seq*, its last: as the journal has it, times in microseconds since 1970.
+
+    It has *begun* so many calls of steps, and so many are *done*, with nothing after that. *owner*, *fault* and
+    *notify_fault* are JSON text.
+    """
+
+    seq: int
+    begun: int
+    done: int
+    status: str
+    started: int
+    ended: int = 0
+    owner: str = "{}"
+    cause: str | None = None
+    fault: str | None = None
+    notified: int = 0
+    notify_fault: str | None = None
+
+    def text(self) -> str:
+        """Return it as it is stored: without what it says nothing of."""
+        told = {name: getattr(self, name) for name in DEFAULTS}
+        return json.dumps({n: value for n, value in told.items() if value != DEFAULTS[n]}, separators=(",", ":"))
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Return the outline that is stored as *text*.
+
+        Raises:
+            ValueError: It is none.
+            TypeError: It is none.
+        """
+        outline = cls(**json.loads(text))
+        if not type(outline.seq) is type(outline.begun) is type(outline.done) is int:
+            raise TypeError(text)
+        return outline
+
+
+DEFAULTS: dict[str, Any] = {name: each.default for name, each in fields_dict(Outline).items()}
