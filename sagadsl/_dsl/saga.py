@@ -85,8 +85,9 @@ def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         notify: Called with the outcome (`Completed` or `Compensated`, as ``outcome()`` returns it) once the run is
             completed or compensated, before the call returns: at least once, for what a kill leaves untold is told by
             the next call with the same arguments, or `resume_all`. It may be async if the saga is. What it raises is
-            logged, changes nothing about the run, and the call stays owed. A saga inside another one has not ended with
-            its own body: there it is not called.
+            logged, changes nothing about the run, and the call stays owed, for as long as it takes: a run of which
+            nobody was told is not pruned, and a function that ends its process is called at each start. Mend it, or
+            give one that returns. A saga inside another one has not ended with its own body: there it is not called.
         runtime: A `Runtime` of your own, instead of the process's.
 
     Raises:

@@ -313,9 +313,11 @@ class Runtime(Opening):
         """Forget runs that have ended, so that the file shrinks; return their ids, oldest first.
 
         Only what is completed or compensated goes, a run with its earlier generations; what is open, paused, waiting,
-        compensating or owes a compensation never does, nor what a living process has. With a run goes what a later
-        compensation of it would need; and a key that was pruned is a new one: a call of it is done again, with the
-        idempotency keys that it had.
+        compensating or owes a compensation never does, nor what a living process has, or what ``notify=`` is still to
+        be told of. With a run goes what a later compensation of it would need; and a key that was pruned is a new one:
+        a call of it is done again, from its first generation on. Its idempotency keys are those that the pruned run
+        had, so whoever honours them may take what it does for what was done before. Where that may happen, prune
+        what is older than they remember.
 
         Args:
             older_than: Those that ended longer ago than this, in seconds or as a `timedelta`.
