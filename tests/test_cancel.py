@@ -90,8 +90,9 @@ def test_the_outcome_of_a_cancelled_run_is_compensated(colour, stores, world, ac
     assert (outcome.compensated_steps, outcome.exit_code, outcome.error.exit_code) == (("act",), 3, 3)
 
 
-def test_a_run_that_is_cancelled_in_its_last_step_does_not_complete(colour, stores, world, act):
-    """Its value is not on record yet, so it is compensated, shielded as ever."""
+@pytest.fixture
+def cancelled(colour, stores, act):
+    """Give a saga that was cancelled in its one step."""
     act.asks.add("a")
 
     @colour.saga(key="k", runtime=stores())
@@ -100,23 +101,20 @@ def test_a_run_that_is_cancelled_in_its_last_step_does_not_complete(colour, stor
 
     with pytest.raises(RunCancelledError):
         colour.call(trip)
+    return trip
+
+
+def test_a_run_that_is_cancelled_in_its_last_step_does_not_complete(cancelled, world):
+    """Its value is not on record yet, so it is compensated, shielded as ever."""
     assert world == ["a", "-a"]
 
 
-def test_what_was_cancelled_is_run_again_on_demand_only(colour, stores, world, act):
+def test_what_was_cancelled_is_run_again_on_demand_only(colour, cancelled, act):
     """Somebody did not want it, so the same key does not simply do it."""
-    act.asks.add("a")
-
-    @colour.saga(key="k", runtime=stores())
-    def trip():
-        return (yield act("a"))
-
-    with pytest.raises(RunCancelledError):
-        colour.call(trip)
     with pytest.raises(RunConflictError, match=r"was cancelled; using\(rerun=True\) runs it afresh"):
-        colour.call(trip)
+        colour.call(cancelled)
     act.asks.clear()
-    assert colour.call(trip.using(rerun=True)) == "A"
+    assert colour.call(cancelled.using(rerun=True)) == "A"
 
 
 def test_a_cancelled_child_ends_its_whole_tree(colour, stores, world, act):

@@ -75,9 +75,9 @@ def test_a_step_returns_what_the_model_says(counter, record):
     assert len(answer.digest) == 64
 
 
-def test_an_answer_is_of_the_class_that_is_asked_for(counter, record):
-    """A nested class, an enumeration and an optional field, whatever the model would rather say."""
-    assistant = LLM(CHAT, host=counter.url, options={"num_predict": 200, "seed": 7})
+def research_of(counter, **options):
+    """Give a body that asks for a plan."""
+    assistant = LLM(CHAT, host=counter.url, options=options)
 
     @assistant.step(returns=Plan)
     def ask(topic: str) -> str:
@@ -86,7 +86,12 @@ def test_an_answer_is_of_the_class_that_is_asked_for(counter, record):
     def research():
         return ask("transformers")
 
-    outcome, (answer,) = record(research)
+    return research
+
+
+def test_an_answer_is_of_the_class_that_is_asked_for(counter, record):
+    """A nested class, an enumeration and an optional field, whatever the model would rather say."""
+    outcome, (answer,) = record(research_of(counter, num_predict=200, seed=7))
     assert isinstance(outcome.value, Plan)
     assert outcome.value.first.risk in Risk
     assert outcome.value.title == json.loads(answer.text)["title"]
@@ -94,16 +99,7 @@ def test_an_answer_is_of_the_class_that_is_asked_for(counter, record):
 
 def test_an_answer_that_is_cut_is_asked_for_once_more(counter, record):
     """The real thing says so with ``length``."""
-    assistant = LLM(CHAT, host=counter.url, options={"num_predict": 4, "temperature": 0})
-
-    @assistant.step(returns=Plan)
-    def ask(topic: str) -> str:
-        return f"Plan research on {topic}."
-
-    def research():
-        return ask("transformers")
-
-    outcome, (answer,) = record(research)
+    outcome, (answer,) = record(research_of(counter, num_predict=4, temperature=0))
     assert isinstance(outcome.error, llm.TruncatedError)
     assert [each["complaint"] for each in answer.tries] == ["cut after 4 tokens", "cut after 8 tokens"]
 
