@@ -285,6 +285,7 @@ assert_type(by_hand.info, Run)
 assert_type(by_hand.steps, tuple[StepInfo, ...])
 assert_type(by_hand.stack, tuple[StepInfo, ...])
 assert_type(by_hand.error, Fault | None)
+assert_type(by_hand.cancel(), Run)
 assert_type(by_hand.complete(1), Any)
 saga("explore", retries=3)  # type: ignore[call-overload]  # that is a step's option
 

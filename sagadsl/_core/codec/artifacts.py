@@ -20,6 +20,9 @@ TAG = '"$artifact"'
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        msg = f"Artifact() takes the path of a file, not {path!r:.80}"
+        raise UsageError(msg)
     return Path(path).absolute()
 
 
@@ -31,7 +34,7 @@ class Artifact:
     of its recorded results must be what they were; so a file that a later step moves, changes or deletes is none.
 
     Raises:
-        UsageError: It is a folder, a link or a device.
+        UsageError: It is a folder, a link or a device, or no path.
         OSError: It is not there, or cannot be read.
     """
 

@@ -237,16 +237,16 @@ class Runtime(Opening):
         """Return the runs in the store, the newest first and at most *limit*: of one saga, status, or since a time.
 
         Raises:
-            UsageError: *saga* is no name; or there is no such status: beside those of :class:`Status` there is
-                ``"interrupted"``.
+            UsageError: *saga* is no name, *limit* no number; or there is no such status: beside those of
+                :class:`Status` there is ``"interrupted"``.
         """
-        if saga is not None and not isinstance(saga, str):
-            msg = f"runs(saga=...) takes the name of a saga, a text, not {saga!r:.80}"
+        checked_of(saga, since, "runs")
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
+            msg = f"runs(limit=...) takes how many of the newest runs to return, 0 or more, not {limit!r:.80}"
             raise UsageError(msg)
         if status is not None and status not in LISTED:
             msg = f"runs(status=...) takes one of {', '.join(LISTED)}, not {status!r}"
             raise UsageError(msg)
-        checked_since(since, "runs")
         journal = self.journal()
         rows = [
             row
@@ -346,12 +346,12 @@ class Runtime(Opening):
         """Count the runs in the store, those of one saga, or started since a time; steps, attempts, times and faults.
 
         Raises:
-            UsageError: *since* is no time with a time zone.
+            UsageError: *saga* is no name, or *since* no time with a time zone.
             JournalError: The store cannot be read.
         """
         from sagadsl._core.upkeep.counting import counted  # noqa: PLC0415  # on first use
 
-        checked_since(since, "stats")
+        checked_of(saga, since, "stats")
         return counted(self.journal(), saga, since)
 
     @property
@@ -370,12 +370,15 @@ class Runtime(Opening):
         return self._run(run.row, run.journal)
 
 
-def checked_since(since: Any, asked: str) -> None:
-    """Refuse what is no time that everybody understands.
+def checked_of(saga: Any, since: Any, asked: str) -> None:
+    """Refuse what names no saga, and what is no time that everybody understands.
 
     Raises:
-        UsageError: It has no time zone, or is no time.
+        UsageError: The saga is no text, or the time has no time zone, or is none.
     """
+    if saga is not None and not isinstance(saga, str):
+        msg = f"{asked}(saga=...) takes the name of a saga, a text, not {saga!r:.80}"
+        raise UsageError(msg)
     if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
         msg = f"{asked}(since=...) takes a time with a time zone, as datetime.now(UTC), not {since!r}"
         raise UsageError(msg)
