@@ -105,16 +105,12 @@ def _process(pid: int) -> str:
 
 def owner_of(entries: list[Entry]) -> dict[str, Any]:
     """Return what the last entry that opened or took over a run says of its owner."""
-    return told_of(next(e.result for e in reversed(entries) if e.kind in OWNED and e.result) or "{}")
-
-
-@functools.lru_cache
-def told_of(text: str) -> dict[str, Any]:
-    """Return what an entry says of its owner."""
-    told: dict[str, Any] = json.loads(text)
+    told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in OWNED and e.result) or "{}")
     return told
 
 
-def process_of(told: dict[str, Any]) -> str:
-    """Return in words which process that is."""
+@functools.lru_cache
+def process_of(text: str) -> str:
+    """Return in words which process an entry says is the owner."""
+    told = json.loads(text)
     return f"process {told.get('pid', '?')} on {told.get('host', '?')}"

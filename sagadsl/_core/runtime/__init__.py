@@ -274,9 +274,11 @@ class Runtime(Opening):
     def _outlined(self, row: RunRow, journal: Journal) -> stored.Run:
         with legible(journal, row.id):
             told = Outline.of(row.outline or "")
-            facts = in_outline(told, self.codec) | self._facts_of(row, told)
+            facts = in_outline(told, self.codec)
+            facts |= self._facts_of(row, told)
         facts |= {"saga": row.saga, "parent": None, "is_live": False, "cancel_requested": False}
-        return stored.Run.outlined(told, facts | {"_runtime": self, "_journal": journal, "_row": row})
+        facts |= {"_runtime": self, "_journal": journal, "_row": row, "_outline": told}
+        return stored.Run.outlined(facts)
 
     def as_listed(self, row: RunRow, seq: int) -> stored.Run:
         """Return a run as it was when this was its last entry."""
