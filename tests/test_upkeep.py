@@ -303,6 +303,12 @@ def test_each_kind_of_damage_is_found_and_says_what_to_type(kind, golden):
     assert "sagadsl " in finding.cure or "sqlite3 " in finding.cure
 
 
+def test_of_an_empty_file_nothing_is_left_to_be_rescued(tmp_path):
+    (tmp_path / "empty.db").touch()
+    finding = examined(tmp_path / "empty.db")["file"]
+    assert (finding.status, finding.cure) == ("damage", "sagadsl doctor --db ANOTHER")
+
+
 def test_garbage_in_a_page_is_found_and_the_rest_is_still_examined(golden):
     """Whatever the page was."""
     path = golden()

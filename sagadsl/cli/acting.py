@@ -97,11 +97,23 @@ def compensate(
     """
     found = stored_run(run)
     if dry_run:
-        plan = found.compensate(dry_run=True, **asked)
+        plan = rehearsed(found, asked)
         write_json(dry_run_document(plan)) if as_json else write(repr(plan))
         return exits.DONE
     with told_after(found, as_json=as_json):
         return gone_back(found, target, asked, yes=yes)
+
+
+def rehearsed(found: Run, asked: dict[str, Any]) -> Any:
+    """Say what compensating a run as it is asked would do.
+
+    Raises:
+        UsageError: It makes no sense.
+    """
+    if asked["skip"] is not None and not asked["why"]:
+        msg = f"--skip {asked['skip']} takes --why TEXT, for whoever looks at the run later"
+        raise UsageError(msg)
+    return found.compensate(dry_run=True, **asked)
 
 
 def gone_back(found: Run, target: str | None, asked: dict[str, Any], *, yes: bool) -> int:
@@ -109,7 +121,7 @@ def gone_back(found: Run, target: str | None, asked: dict[str, Any], *, yes: boo
     if found.status is Status.COMPENSATED and asked["to"] is None:
         say(f"{short_id(found.id)} is compensated already; nothing is owed")
         return exits.DONE
-    plan = found.compensate(dry_run=True, **asked)
+    plan = rehearsed(found, asked)
     code = load_code(found, target, "compensate") if found.stack or target is not None else None
     if not (yes or found.is_live or plan.undecided):  # else the library says who has it, or what is to be accepted
         say(f"{short_id(found.id)} is {status_words(found)}")
@@ -131,7 +143,7 @@ def gone_back(found: Run, target: str | None, asked: dict[str, Any], *, yes: boo
 @json_option
 @store_option
 def cancel(run: str, yes: bool, as_json: bool) -> int:  # noqa: FBT001  # flags
-    """Have a run stop at its next step, and be compensated.
+    """Have a run stop at its next step or attempt, and be compensated.
 
     The process that has it does so, or whoever opens it next. Nothing here waits for that.
     """
@@ -149,7 +161,7 @@ def asked_to_stop(found: Run, *, yes: bool) -> int:
     if not after.cancel_requested:
         say(f"{name} is {status_words(after)} already; there is nothing to cancel")
     elif after.is_live:
-        say(f"{name} will be cancelled by {printable(after.owner)}, which has it: at its next step")
+        say(f"{name} will be cancelled by {printable(after.owner)}, which has it: at its next step or attempt")
     else:
         on = f"sagadsl resume {typed(found.id)}{store_words()}"
         on = f"run its program again: {printable(found.program, 400)}" if found.is_block else on

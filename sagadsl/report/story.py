@@ -162,7 +162,7 @@ def _facts(run: RunInfo, now: datetime | None, zone: tzinfo) -> Iterator[tuple[s
     if run.owner and not run.status.is_terminal:
         yield "owner", printable(run.owner) + ("" if run.is_live else ", gone")
     if run.cancel_requested:
-        yield "cancel", "requested: at its next step, or when it is opened again, it compensates"
+        yield "cancel", "requested: it compensates at its next step or attempt, or when it is opened again"
     if run.cause or run.error:
         yield "cause", printable(": ".join(str(told) for told in (run.cause, run.error) if told), 400)
     yield from _notice(run, now, zone)

@@ -72,9 +72,9 @@ def examined(journal: SqliteJournal, check: Check) -> Iterator[Finding]:
     try:
         journal.connection()
     except JournalError as error:
-        yield Finding(
-            "file", DAMAGE, error.reason, f"sagadsl doctor --db ANOTHER, or what is left of it: {rescue(file)}"
-        )
+        has_content = os.path.exists(journal.path) and os.path.getsize(journal.path) > 0  # noqa: PTH110, PTH202
+        left = f", or what is left of it: {rescue(file)}" if has_content else ""
+        yield Finding("file", DAMAGE, error.reason, f"sagadsl doctor --db ANOTHER{left}")
     else:
         size = os.path.getsize(journal.path)  # noqa: PTH202  # as in the journal
         yield Finding("file", GOOD, f"schema {VERSION}, {size / 1e6:.1f} MB")
