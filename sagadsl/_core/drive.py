@@ -19,10 +19,9 @@ from threading import Event, Thread, current_thread
 from typing import Any
 
 from sagadsl._core.codec import Unstorable
-from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Record, Sleep, Together, Wait
+from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Sleep, Together, Wait
 from sagadsl._core.journal import Letter, Overtaken, Taken, Unread
-from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
-from sagadsl._core.state import SCOPES, STEPS
+from sagadsl._core.scope import CURRENT, OpenRun, Scope
 from sagadsl._core.values import Cause, Entry, Kind, Status
 from sagadsl.errors import JournalError, RunCancelledError, RunLockedError, RunLostError, StepTimeout, Stop
 
@@ -44,7 +43,7 @@ class Drivers:
     ) -> None:
         self._attempt = attempt
         self._answers: dict[type, Callable[[Any], Any]] = {
-            Record: write,
+            Entry: write,
             Call: call,
             Do: self._fly,
             Sleep: pause if sleep is None else lambda effect: sleep(effect.seconds),
@@ -52,7 +51,7 @@ class Drivers:
             Together: self._together,
         }
         self._async_answers: dict[type, Callable[[Any], Any]] = {
-            Record: write,
+            Entry: write,
             Call: acall,
             Do: self._afly,
             Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
@@ -109,7 +108,8 @@ class Drivers:
             return self.drive(self._attempt(call))
         finally:
             scope.flying.discard(call)  # here, for a Ctrl-C may come where `land` begins
-            land(scope, call)
+            if scope.landed is not None or scope.parent is not None:
+                land(scope, call)
 
     async def _afly(self, effect: Do) -> Any:
         """Have a call made while its scope knows that it is under way."""
@@ -300,26 +300,25 @@ def is_told(run: OpenRun) -> bool:
 # -- entries ----------------------------------------------------------------------------------------------------------
 
 
-def write(effect: Record, read: Iterable[Letter] = ()) -> None:
+def write(entry: Entry, read: Iterable[Letter] = ()) -> None:
     """Append an entry, which acts on the letters *read*, take it into the run's state, tell the observers.
 
     Raises:
         Stop: The journal cannot be written, or another process has the run, or it is cancelled.
     """
-    of = effect.of
-    is_slot = type(of) is Slot
-    run: OpenRun = of.scope.run if is_slot else of.run
-    entry = entry_of_slot(of, effect, run.clock()) if is_slot else entry_of_scope(of, effect, run.clock())
+    of = entry.of
+    run: OpenRun = of.scope.run
+    entry.at = run.clock()
     earlier: list[Entry] | None = None
     try:
-        if is_slot and not run.pending:
-            run.journal.append(run.log, entry, entry.kind in run.full)
+        if run.pending or type(of) is Scope:
+            earlier = commit(run, entry, read)
         else:
-            earlier = commit(of, run, entry, read)
+            run.journal.append(run.log, entry, entry.kind in run.full)
         of.apply(entry)
     except Unread:
-        obey(of.scope if is_slot else of)
-        write(effect)
+        obey(of.scope)
+        write(entry)
         return
     except Overtaken:
         raise run.halt(RunLostError(run.id)) from None
@@ -337,7 +336,7 @@ def write(effect: Record, read: Iterable[Letter] = ()) -> None:
 def tell(run: OpenRun, entries: list[Entry]) -> None:
     """Tell a run's observers of entries that are durable."""
     for entry in entries:
-        entry.run = run.id
+        entry.run, entry.of = run.id, None
         for observer in run.observers:
             observer(entry)
 
@@ -367,14 +366,14 @@ def obey(scope: Scope) -> None:
         pivot = root.pivot()
         if pivot is not None:
             log.warning("%s is not cancelled: %s is past, or perhaps past", run.id, pivot.key, extra={"run": run.id})
-            write(Record(Kind.REFUSED, root, None, f'{{"cause":"{Cause.CANCEL}"}}'), unread)
+            write(root.entry(Kind.REFUSED, result=f'{{"cause":"{Cause.CANCEL}"}}'), unread)
             return
         told = f'{{"cause":"{Cause.CANCEL}","fault":{run.codec.encode_fault(cancelled)[0]}}}'
-        write(Record(Kind.COMPENSATING, root, None, told), unread)
+        write(root.entry(Kind.COMPENSATING, result=told), unread)
         raise Stop(cancelled)
 
 
-def commit(of: Scope | Slot, run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
+def commit(run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
     """Write an entry with those that wait for it (the run's opening, a take-over, a decision), and return those."""
     with run.guard:  # several branches may begin at once, and one of them opens the run
         row = run.row if run.is_new else None
@@ -385,43 +384,12 @@ def commit(of: Scope | Slot, run: OpenRun, entry: Entry, read: Iterable[Letter])
         finished = ends[-1] if ends else None
         untold = False if entry.kind is Kind.NOTIFIED else finished if run.notifies else None
         outline = None
-        if isinstance(of, Scope) and of.parent is None and entry.kind in LAST_WORDS:
-            outline = of.outline_with(entry, run.log.seq + len(entries)).text()
+        if not entry.step and entry.kind in LAST_WORDS:
+            outline = entry.of.outline_with(entry, run.log.seq + len(entries)).text()
         marks: dict[str, Any] = {"finished": finished, "untold": untold, "outline": outline}
         run.journal.commit(run.log, entries, full=full, row=row, read=read, **marks)
         run.pending, run.is_new = [], False
     return earlier
-
-
-def entry_of_slot(slot: Slot, effect: Record, at: int) -> Entry:
-    """Return what an effect has appended about a call.
-
-    Raises:
-        Stop: No table allows it there. A file must never hold what cannot be read again.
-    """
-    kind, scope, number, result = effect.kind, slot.scope, effect.attempt, effect.result
-    if slot.child is None and (slot.status, kind) not in STEPS:
-        raise scope.run.halt(illegal(scope.run, slot.key, slot.status, kind))
-    if slot.seq:
-        return Entry(0, 0, kind, scope.seq, slot.key, slot.seq, number, at, None, slot.redefinition, None, result)
-    name, of, told = slot.name, slot.definition, slot.arguments
-    return Entry(0, 0, kind, scope.seq, slot.key, None, number, at, name, of, told, result)
-
-
-def entry_of_scope(scope: Scope, effect: Record, at: int) -> Entry:
-    """Return what an effect has appended about a scope.
-
-    Raises:
-        Stop: As above.
-    """
-    if (scope.status, effect.kind) not in SCOPES:
-        raise scope.run.halt(illegal(scope.run, scope.path or scope.run.id, scope.status, effect.kind))
-    return Entry(0, 0, effect.kind, scope.seq, scope.path, None, None, at, None, None, None, effect.result)
-
-
-def illegal(run: OpenRun, key: str, status: object, kind: Kind) -> JournalError:
-    """Return what to say of an entry that must not be written."""
-    return JournalError(run.journal.name, f"run {run.id}: {kind} cannot follow {status} of {key}; nothing was written")
 
 
 FINISHED = {Kind.COMPLETED: True, Kind.COMPENSATED: True, Kind.COMPENSATING: False}
@@ -504,9 +472,9 @@ def keep(effect: Call, value: Any, error: BaseException | None) -> None:
         return
     with suppress(Stop, Unstorable):
         if effect.is_compensation:
-            write(Record(Kind.COMPENSATION_DONE, slot, effect.attempt))
+            write(slot.entry(Kind.COMPENSATION_DONE, effect.attempt))
         else:
-            write(Record(Kind.DONE, slot, effect.attempt, run.codec.encode_and_copy(effect.kept(value))[0]))
+            write(slot.entry(Kind.DONE, effect.attempt, run.codec.encode_and_copy(effect.kept(value))[0]))
 
 
 async def acall(effect: Call) -> Any:

@@ -2,8 +2,9 @@
 
 Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do``
 is the wide one: *have this step done*. The embedded drivers answer it by driving ``flow.attempt`` in place; an engine
-hands it to a worker, which drives ``attempt`` there. `None` answers all but ``Do``, ``Call`` and
-``Gather``. They are plain classes: there are five a step, and made by hand they cost the import nothing.
+hands it to a worker, which drives ``attempt`` there. An `Entry` that is yielded is to be put on record; it is answered
+once it is durable. `None` answers all but ``Do``, ``Call`` and ``Gather``. They are plain classes: made by hand they
+cost the import nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from sagadsl._core.retry import Retry
-from sagadsl._core.values import Kind, Noted
+from sagadsl._core.values import Noted
 from sagadsl.errors import Fault
 
 T = TypeVar("T")
@@ -53,18 +54,6 @@ class Do:
 
     def __init__(self, call: Call) -> None:
         self.call = call
-
-
-class Record:
-    """Append an entry about *of* (a ``scope.Slot`` or ``scope.Scope``); answered once it is durable."""
-
-    __slots__ = ("attempt", "kind", "of", "result")
-
-    def __init__(self, kind: Kind, of: Any, attempt: int | None = None, result: str | None = None) -> None:
-        self.kind = kind
-        self.of = of
-        self.attempt = attempt
-        self.result = result
 
 
 class Call:

@@ -28,7 +28,7 @@ from sagadsl._core.journal import Journal, Log
 from sagadsl._core.state import OWNED, SCOPES, STEPS
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, StepStatus
 from sagadsl._core.values.outlines import Outline
-from sagadsl.errors import Fault, NotStorableError, ReplayError, StepError, Stop
+from sagadsl.errors import Fault, JournalError, NotStorableError, ReplayError, StepError, Stop
 
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 """Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
@@ -126,6 +126,11 @@ class OpenRun:
         if self.stop is None:
             self.stop = reason
         return Stop(self.stop)
+
+    def illegal(self, key: str, status: object, kind: Kind) -> Stop:
+        """Stop the run because an entry would be written that no table allows."""
+        reason = f"run {self.id}: {kind} cannot follow {status} of {key}; nothing was written"
+        return self.halt(JournalError(self.journal.name, reason))
 
     def original(self, fault: Fault | None, place: str) -> BaseException | None:
         """Return the exception that a stored fault of *place*, a scope or call, stands for."""
@@ -294,6 +299,20 @@ class Slot:
         self.cut, self.comes_again = True, told.pop("comes_again", False)
         self.fault = json.dumps(told)
 
+    def entry(self, kind: Kind, attempt: int | None = None, result: str | None = None) -> Entry:
+        """Return an entry about this call, to be put on record.
+
+        Raises:
+            Stop: No table allows it here. A file must never hold what cannot be read again.
+        """
+        scope, seq = self.scope, self.seq
+        if (self.status, kind) not in STEPS and self.child is None:
+            raise scope.run.illegal(self.key, self.status, kind)
+        if seq:
+            return Entry(0, 0, kind, scope.seq, self.key, seq, attempt, 0, None, self.redefinition, None, result, self)
+        name, of, told = self.name, self.definition, self.arguments
+        return Entry(0, 0, kind, scope.seq, self.key, None, attempt, 0, name, of, told, result, self)
+
     @property
     def run(self) -> OpenRun:
         """The run it belongs to."""
@@ -434,6 +453,21 @@ class Scope:
         self.counts: dict[str, int] = {}
         self.flying: set[Any] = set()
         self.landed: Callable[[], Any] | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """Where it tells of itself."""
+        return self
+
+    def entry(self, kind: Kind, result: str | None = None) -> Entry:
+        """Return an entry about this scope, to be put on record.
+
+        Raises:
+            Stop: No table allows it here.
+        """
+        if (self.status, kind) not in SCOPES:
+            raise self.run.illegal(self.path or self.run.id, self.status, kind)
+        return Entry(0, 0, kind, self.seq, self.path, None, None, 0, None, None, None, result, self)
 
     def apply(self, entry: Entry) -> None:
         """Take in an entry about this scope, just written or read back."""

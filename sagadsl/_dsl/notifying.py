@@ -20,7 +20,6 @@ from typing import Any
 from sagadsl._core.codec import Codec, user_frames
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.drive import awaited, write
-from sagadsl._core.effects import Record
 from sagadsl._core.flow import Ended, is_compensated
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.runtime import Runtime
@@ -115,7 +114,7 @@ def keep(scope: Scope, kind: Kind, fault: str | None = None) -> None:
     if kind is Kind.NOTIFY_ERROR and scope.notify_fault == fault:
         return
     try:
-        write(Record(kind, scope, None, fault))
+        write(scope.entry(kind, result=fault))
     except Stop as stop:
         text = "what came of the notify of %s is not on record, so it will be called again: %s"
         log.warning(text, scope.run.id, str(stop.reason), extra={"run": scope.run.id})

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from sagadsl import Runtime
 from sagadsl._core import flow
 from sagadsl._core.drive import write
-from sagadsl._core.effects import Call, Do, Raise, Record, Sleep, Wait
+from sagadsl._core.effects import Call, Do, Raise, Sleep, Wait
 from sagadsl._core.scope import CURRENT
+from sagadsl._core.values import Entry
 from tests.properties.programs import KINDS, PROBED, WORLD, Act, World, acts, judge, programs
 from tests.properties.test_saga_laws import asked, check_model, law, moments, strike
 
@@ -32,7 +33,7 @@ class Engine:
     """A pair of drivers whose attempts run in a worker's thread; *history* outlives them, *handed* counts its work."""
 
     def __init__(self) -> None:
-        self.history: dict[tuple[str, str], tuple[list[Record], Any]] = {}
+        self.history: dict[tuple[str, str], tuple[list[Entry], Any]] = {}
         self.handed: list[tuple[str, str]] = []
 
     def setup(self, runtime: Runtime) -> None:
@@ -53,10 +54,10 @@ class Engine:
         if told in self.history:
             records, outcome = self.history[told]
             for record in records:
-                write(Record(record.kind, work.slot, record.attempt, record.result))
+                write(work.slot.entry(record.kind, record.attempt, record.result))
             return outcome
         self.handed.append(told)
-        answers: SimpleQueue[tuple[list[Record], Any, BaseException | None]] = SimpleQueue()
+        answers: SimpleQueue[tuple[list[Entry], Any, BaseException | None]] = SimpleQueue()
         Thread(target=worker, args=(work, WORLD.get(), answers)).start()
         records, outcome, error = answers.get()
         if error is not None:
@@ -82,14 +83,14 @@ def drain(flow: Any, answered: Callable[[Any], Any]) -> Any:
             error = raised
 
 
-def worker(work: Any, world: World, answers: SimpleQueue[tuple[list[Record], Any, BaseException | None]]) -> None:
+def worker(work: Any, world: World, answers: SimpleQueue[tuple[list[Entry], Any, BaseException | None]]) -> None:
     """Have one piece of work done, elsewhere: here only the work and the world are known."""
     WORLD.set(world)
-    records: list[Record] = []
+    records: list[Entry] = []
 
     def answered(effect: Any) -> Any:
         answer = act(effect)
-        records.extend([effect] if type(effect) is Record else [])
+        records.extend([effect] if type(effect) is Entry else [])
         return answer
 
     try:
@@ -100,7 +101,7 @@ def worker(work: Any, world: World, answers: SimpleQueue[tuple[list[Record], Any
 
 def act(effect: Any) -> Any:
     """Do what an effect asks for."""
-    if type(effect) is Record:
+    if type(effect) is Entry:
         return write(effect)
     if type(effect) is Sleep:
         return WORLD.get().sleep(effect.seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.faults import add_note
-from sagadsl._core.effects import Call, Done, Failed, Flow, Record, Sleep
+from sagadsl._core.effects import Call, Done, Failed, Flow, Sleep
 from sagadsl._core.flow.compensation import compensation_call
 from sagadsl._core.flow.doubt import ask, ask_of, decide_cut_off
 from sagadsl._core.flow.record import cut_off, give_up, keep_unstorable, not_awaited
@@ -38,7 +38,7 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
     while True:
         number = call.attempt = (slot.compensation_attempts if back else slot.attempts) + 1
         if not call.read_only:
-            yield Record(intent, slot, number)
+            yield slot.entry(intent, number)
         try:
             value = yield call
         except Exception as error:  # noqa: BLE001  # whatever the user's function raises
@@ -62,7 +62,7 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
                 return (yield from keep_unstorable(slot, number, value, why))
         elif hasattr(value, "__await__"):
             return (yield from not_awaited(call, value))
-        yield Record(done, slot, number, text)
+        yield slot.entry(done, number, text)
         return Done(copy)
 
 
@@ -135,7 +135,7 @@ def retry(call: Call, error: Exception, delay: float, *, uncertain: bool) -> Flo
     else:
         text, _ = slot.run.codec.encode_fault(error)
         told = f'{{"wait":{delay!r},"uncertain":{"true" if uncertain else "false"},"fault":{text}}}'
-        yield Record(K.COMPENSATION_RETRYING if call.is_compensation else K.RETRYING, slot, call.attempt, told)
+        yield slot.entry(K.COMPENSATION_RETRYING if call.is_compensation else K.RETRYING, call.attempt, told)
     yield from sleep(call, delay)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sagadsl._core.definition import PIVOT
-from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Raise, Record
+from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Raise
 from sagadsl._core.flow.again import come_in
 from sagadsl._core.flow.record import interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
@@ -69,5 +69,5 @@ def descend(slot: Slot) -> Flow[Raise | None]:
         return Raise((yield from barred(slot.scope, slot)))
     if run.cut:
         yield from survive(slot.scope)
-    yield Record(K.OPENED, slot, None)
+    yield slot.entry(K.OPENED)
     return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from sagadsl._core.codec import user_frames
 from sagadsl._core.definition import Compensation
-from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Record
+from sagadsl._core.effects import Call, Do, Done, Failed, Flow
 from sagadsl._core.facts import Facts
 from sagadsl._core.flow.doubt import UNKNOWN, probe_call, what_is_known
 from sagadsl._core.flow.order import abreast
@@ -52,7 +52,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
     owed = scope.owed()
     begun = scope.status is Status.COMPENSATING
     if owed and not begun:
-        yield Record(K.COMPENSATING, scope, None, told)
+        yield scope.entry(K.COMPENSATING, result=told)
         begun = True
     failures = yield from call_owed(scope, owed, fault)
     if failures:
@@ -61,8 +61,8 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
         yield from go_back(scope)
     for child in reversed(list(scope.tree())):
         if child is not scope and child.status is not Status.COMPENSATED:
-            yield Record(K.COMPENSATED, child)
-    yield Record(K.COMPENSATED, scope, None, None if begun else told)
+            yield child.entry(K.COMPENSATED)
+    yield scope.entry(K.COMPENSATED, result=None if begun else told)
     return is_compensated(scope)
 
 
@@ -88,9 +88,9 @@ def go_back(scope: Scope) -> Flow[None]:
     for each in reversed(list(scope.tree())):
         if each.seq > until:
             if each.status is not Status.COMPENSATED:
-                yield Record(K.COMPENSATED, each)
+                yield each.entry(K.COMPENSATED)
         elif each is scope or (each in reaching and each.status is not Status.COMPENSATED):
-            yield Record(K.PAUSED, each, None, told)
+            yield each.entry(K.PAUSED, result=told)
     reason = f"it was put back to {key}, and what came after that is compensated"
     raise run.halt(SuspendedError(run.id, Status.PAUSED, reason, is_block=scope.is_block, store=run.journal.name))
 
@@ -126,7 +126,7 @@ def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: Bas
     slot, why = max(failures.items(), key=lambda failure: failure[0].place)
     told = json.dumps({"cause": cause, "step": slot.key, "fault": json.loads(run.codec.dump_fault(why))})
     for each in scope.chain():  # a child whose compensation failed stops its whole tree
-        yield Record(K.COMPENSATION_FAILED, each, None, told)
+        yield each.entry(K.COMPENSATION_FAILED, result=told)
     pending = tuple(s.key for s in scope.owed() if s not in failures)
     failed = CompensationError(run.id, slot.key, why, scope.compensated(), pending, run.journal.name)
     failed.__cause__ = run.genuine(error).with_traceback(user_frames(error)) if error is not None else None

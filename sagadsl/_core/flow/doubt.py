@@ -10,7 +10,7 @@ import reprlib
 from typing import Any
 
 from sagadsl._core.codec import Unstorable
-from sagadsl._core.effects import Call, Done, Failed, Flow, Record
+from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.flow.record import cut_off, give_up, keep_unstorable, replayable
 from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import Source, function_name
@@ -40,7 +40,7 @@ def decide_cut_off(slot: Slot) -> Flow[Done | Failed | None]:
     spec = slot.spec
     if slot.unkept and slot.is_past_pivot:
         known = slot.run.codec.load_fault(slot.fault or "{}")
-        yield Record(K.UNCERTAIN, slot, slot.attempts, slot.fault)
+        yield slot.entry(K.UNCERTAIN, slot.attempts, slot.fault)
         return Failed(replayable(slot, known, None), known)
     if isinstance(answer, NotLanded) or slot.again or spec is None or spec.on_uncertain == "retry":
         return None
@@ -71,7 +71,7 @@ def ask(probing: Call) -> Flow[Any]:
         cut_off(probing, error)
         raise
     if isinstance(answer, NotLanded):
-        yield Record(K.NOT_LANDED, slot, number)
+        yield slot.entry(K.NOT_LANDED, number)
     if isinstance(answer, NotLanded | Unknown):
         return answer
     if not isinstance(answer, Landed):
@@ -83,7 +83,7 @@ def ask(probing: Call) -> Flow[Any]:
         text, copy = slot.run.codec.encode_and_copy(answer.value)
     except Unstorable as why:
         return (yield from keep_unstorable(slot, number, answer.value, why))
-    yield Record(K.DONE, slot, number, text)
+    yield slot.entry(K.DONE, number, text)
     return Done(copy)
 
 

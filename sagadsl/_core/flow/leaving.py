@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
-from sagadsl._core.effects import Flow, Gather, Record
+from sagadsl._core.effects import Flow, Gather
 from sagadsl._core.flow.again import come_out, follow
 from sagadsl._core.flow.compensation import Ended, compensate, is_compensated, stay_stuck
 from sagadsl._core.flow.doubt import ask_of
@@ -82,7 +82,7 @@ def settle_branch(scope: Scope, error: BaseException | None) -> Flow[None]:
             wrong.__cause__ = error
             raise run.halt(wrong)
         if error is None and not scope.completed:
-            yield Record(K.COMPLETED, scope)
+            yield scope.entry(K.COMPLETED)
     scope.closing = True
 
 
@@ -97,7 +97,7 @@ def complete(scope: Scope, value: Any) -> Flow[Ended]:
             f"{scope.path or scope.run.id} is completed, but its value cannot be stored and is returned only once: "
             f"{why.type} at {why.path}: {why.reason}"
         )
-    yield Record(K.COMPLETED, scope, None, text)
+    yield scope.entry(K.COMPLETED, result=text)
     return Ended(Status.COMPLETED, value, warning=warning)
 
 
@@ -178,7 +178,7 @@ def leave_to_a_person(scope: Scope, times: int) -> Flow[None]:
     error = InterruptedError(f"interrupted {times} times{where} without getting any further")
     if at is not None and owed:
         text, fault = scope.run.codec.encode_fault(error)
-        yield Record(K.COMPENSATION_ERROR, at, None, text)
+        yield at.entry(K.COMPENSATION_ERROR, result=text)
         cause = scope.run.codec.exception(scope.run.codec.told_fault(scope.fault)) if scope.fault else None
         yield from stay_stuck(scope, scope.cause or Cause.FAILURE, {at: fault}, cause)
     else:

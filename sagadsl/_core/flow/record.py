@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
-from sagadsl._core.effects import Call, Failed, Flow, Record, Wait
+from sagadsl._core.effects import Call, Failed, Flow, Wait
 from sagadsl._core.parameters import function_name
 from sagadsl._core.scope import OpenRun, Slot
 from sagadsl._core.values import Kind
@@ -24,7 +24,7 @@ K = Kind
 def give_up(slot: Slot, kind: Kind, number: int | None, error: Exception) -> Flow[Failed]:
     """Record that no further attempt follows, and why; return what comes out, the same as after a restart."""
     text, fault = slot.run.codec.encode_fault(error)
-    yield Record(kind, slot, number, text)
+    yield slot.entry(kind, number, text)
     return Failed(replayable(slot, fault, error), fault)
 
 

@@ -10,7 +10,7 @@ import sys
 from asyncio import CancelledError
 
 from sagadsl._core.codec import first_frame, user_frames
-from sagadsl._core.effects import Call, Flow, Gather, Record
+from sagadsl._core.effects import Call, Flow, Gather
 from sagadsl._core.flow.compensation import Ended
 from sagadsl._core.flow.record import interruption
 from sagadsl._core.scope import Scope, Slot
@@ -103,9 +103,9 @@ def survive(scope: Scope) -> Flow[None]:
             told["comes_again"] = True  # somebody took it back: a timeout or a group, which does so each time
         text = json.dumps(told, separators=(",", ":"))
         if slot.child is None and (slot.done or not slot.has_outcome):
-            yield Record(K.CANCELLED, slot, slot.attempts, text)
+            yield slot.entry(K.CANCELLED, slot.attempts, text)
         elif slot.child is not None and not slot.child.left and not slot.child.completed:
-            yield Record(K.LEFT, slot.child, None, text)
+            yield slot.child.entry(K.LEFT, result=text)
 
 
 def pauses_when_uncertain(slot: Slot, error: BaseException) -> bool:
@@ -125,7 +125,7 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     text, fault = run.codec.encode_fault(run.genuine(error))
     again = [slot.seq for slot in run.origins(error) if slot.scope.home is scope]
     for each in scope.chain():
-        yield Record(K.PAUSED, each, None, f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
+        yield each.entry(K.PAUSED, result=f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = [each.seq]  # seen from around it, the child is what failed
     *_, root = scope.chain()
     reason, pivot = str(fault), root.pivot()

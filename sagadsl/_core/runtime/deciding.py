@@ -20,7 +20,7 @@ from sagadsl._core.ownership import owner
 from sagadsl._core.provided import Provided
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.supply import lacking
-from sagadsl._core.values import Cause, Entry, Kind, Status, StepStatus
+from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import RunCancelledError, RunConflictError, Stop, UsageError, to_type
 
 if TYPE_CHECKING:
@@ -74,20 +74,13 @@ class Asking(TypedDict, total=False):
     by: str
 
 
-def queue(scope: Scope, kind: Kind, result: str | None) -> None:
-    """Have an entry about a scope written with the next one, and take it into account at once."""
-    run = scope.run
-    entry = Entry(0, 0, kind, scope.seq, scope.path, None, None, run.clock(), None, None, None, result)
+def queue(of: Scope | Slot, kind: Kind, result: str | None) -> None:
+    """Have an entry written with the next one, and take it into account at once."""
+    run = of.scope.run
+    entry = of.entry(kind, result=result)
+    entry.at = run.clock()
     run.pending.append(entry)
-    scope.apply(entry)
-
-
-def queue_of(slot: Slot, kind: Kind, result: str | None) -> None:
-    """Do so with an entry about a call."""
-    run = slot.run
-    entry = Entry(0, 0, kind, slot.scope.seq, slot.key, slot.seq, None, run.clock(), None, None, None, result)
-    run.pending.append(entry)
-    slot.apply(entry)
+    of.apply(entry)
 
 
 def is_to_cancel(run: RunInfo, store: str) -> bool:
@@ -175,7 +168,7 @@ def decide(scope: Scope, request: Request) -> dict[Slot, str]:
     if request.skip is not None:
         failed = [slot for slot in scope.owed() if slot.status is StepStatus.COMPENSATION_FAILED]
         skipped = step_named(scope, request.skip, failed, "skip")
-        queue_of(skipped, Kind.COMPENSATION_SKIPPED, json.dumps({"by": request.by or person(), "why": request.why}))
+        queue(skipped, Kind.COMPENSATION_SKIPPED, json.dumps({"by": request.by or person(), "why": request.why}))
     if scope.status is Status.COMPENSATING and carries_on and not accepted:
         queue(scope, Kind.TAKEN, owner())
     else:

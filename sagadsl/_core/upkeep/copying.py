@@ -27,7 +27,7 @@ EXPORT: Final = 1
 """The number of the documents of runs; a field may be added without a new one."""
 
 RUN: Final = ("id", "generation", "saga", "program", "arguments_digest", "started", "finished", "untold")
-ENTRY: Final = tuple(each.name for each in attrs.fields(Entry) if each.init and each.name != "number")
+ENTRY: Final = tuple(each.name for each in attrs.fields(Entry) if each.init and each.name not in {"number", "of"})
 LETTER: Final = ("at", "kind", "payload", "seq")
 NUMBERS: Final = {"generation", "started", "finished", "untold", "seq", "scope", "ref", "attempt", "at"}
 MAY_BE_MISSING: Final = frozenset(
