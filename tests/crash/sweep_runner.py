@@ -283,6 +283,7 @@ def judge(case, folder, kills):
             )
         ]
         is_sound = database.execute("pragma integrity_check").fetchall() == [("ok",)]
+        mute = database.execute("select count(*) from run where (finished is null) <> (outline is null)").fetchone()[0]
     plus = [line[1:] for line in world if line[0] == "+"]
     minus = [line[1:] for line in world if line[0] == "-"]
     outcome = folder / "outcome"
@@ -291,6 +292,7 @@ def judge(case, folder, kills):
     has_ended = {"completed", "compensated"} if world or status else {None}
     wrong = {
         "the file is damaged": not is_sound,
+        "a run that has ended does not say how in its row, or one that has not does": mute != 0,
         f"unfinished: {status}": status not in has_ended,
         f"repeated without a reason: {world}": sum(plus.count(k) - 1 for k in set(plus)) > kills + more,
         f"compensated again without a reason: {world}": sum(minus.count(k) - 1 for k in set(minus)) > kills,
