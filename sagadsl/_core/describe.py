@@ -51,12 +51,13 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
 
     pivot = scope.pivot()
     slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
+    told = {slot: step_info(slot, codec) for slot in slots}
     return in_outline(scope.outline(), codec) | {
         "saga": scope.name,
-        "steps": tuple(step_info(slot, codec) for slot in slots),
+        "steps": tuple(told.values()),
         "pivot": pivot.key if pivot is not None and pivot.has_happened else None,
         "compensations": tuple(slot.key for slot in sorted(slots, key=begun_at) if begun_at(slot)),
-        "stack": Stack(step_info(slot, codec) for slot in scope.owed()),
+        "stack": Stack(told[slot] for slot in scope.owed()),
         "result": stored_value(scope.result, codec),
     }
 

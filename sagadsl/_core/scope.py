@@ -15,7 +15,6 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from copy import copy
 from functools import cache
 from operator import attrgetter
 from threading import RLock
@@ -526,7 +525,8 @@ class Scope:
 
     def outline_with(self, entry: Entry, seq: int) -> Outline:
         """Return how it will stand after a last word that is about to be written."""
-        after = copy(self)
+        after = object.__new__(Scope)
+        after.__dict__ |= self.__dict__  # as `copy.copy` does, in a tenth of the time
         after.apply(entry)
         return after.outline(seq)
 
