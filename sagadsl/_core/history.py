@@ -6,11 +6,12 @@ needs beside the state: which calls overlapped, which failure paused the run, an
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from itertools import takewhile
 
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
-from sagadsl._core.scope import OpenRun, Past, Scope, Slot, facts_of
+from sagadsl._core.past import Past
+from sagadsl._core.scope import OpenRun, Scope, Slot, facts_of
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
 from sagadsl.errors import JournalError, to_run_again, to_type
 
@@ -52,20 +53,23 @@ class Reader:
 
     def read(self, entry: Entry) -> None:
         """Take in one entry."""
-        if entry.kind is Kind.OPENED:
+        kind = entry.kind
+        if kind is Kind.OPENED:
             self.open(entry)
-        elif entry.ref is None and entry.name is None:
-            self.apply_to_scope(entry)
-        else:
-            scope = self.scopes[entry.scope]
-            if entry.name is not None:
-                self.slots[entry.seq] = slot_of(scope, entry)
-            elif entry.definition is not None:
+            return
+        scope = self.scopes[entry.scope]
+        if entry.name is not None:
+            slot = self.slots[entry.seq] = slot_of(scope, entry)
+        elif entry.ref is not None:
+            slot = self.slots[entry.ref]
+            if entry.definition is not None:
                 facts_of(entry.definition)  # as below
-            slot = self.slots[entry.ref or entry.seq]
-            slot.apply(entry)
-            if entry.kind in FORWARD:
-                self.mark(slot)
+        else:
+            self.apply_to_scope(entry)
+            return
+        slot.apply(entry)
+        if kind in FORWARD:
+            self.mark(slot)
 
     def open(self, entry: Entry) -> None:
         """Open a scope: the run's own, or a child's, which is a call in the scope around it."""
@@ -100,7 +104,7 @@ class Reader:
         while slot is not None:
             scope = slot.scope
             others = self.busy[scope]
-            if len(others) > (slot in others):
+            if others and (len(others) > 1 or slot not in others):
                 scope.overlapped = True
             if slot.child is None and slot.status not in UNDER_WAY:
                 others.discard(slot)
@@ -115,26 +119,19 @@ def slot_of(scope: Scope, entry: Entry, child: Scope | None = None) -> Slot:
     return Slot(scope, entry.step, entry.name or "", entry.definition or "{}", entry.arguments or "{}", child=child)
 
 
-def past_of(scope: Scope) -> Past:
+def past_of(scope: Scope) -> Past[Slot]:
     """Return what is recorded of a scope as its past, to be called again, and let new keys follow the recorded ones."""
-    order: list[Slot] = []
-    buckets: dict[tuple[str, str], deque[Slot]] = {}
-    keyed: dict[str, deque[Slot]] = {}
-    canonical: dict[str, str] = {}
+    calls: list[tuple[str, Slot]] = []
+    counts, prefix = scope.counts, len(scope.prefix)
     for slot in scope.slots:
-        base, _, occurrence = slot.local_key.rpartition("#")
+        key = slot.key[prefix:]
+        base, _, occurrence = key.rpartition("#")
         if not occurrence.isdigit() or not base:
-            base, occurrence = slot.local_key, "1"
-        scope.counts[base] = max(scope.counts.get(base, 0), int(occurrence))
-        if slot.forgotten or (slot.again and slot.child is not None):
-            continue  # it is run afresh
-        order.append(slot)
-        if base.startswith(f"{slot.name}:"):
-            keyed.setdefault(base, deque()).append(slot)
-        else:
-            text = canonical[slot.arguments] = scope.run.codec.canonical(slot.arguments)
-            buckets.setdefault((base, text), deque()).append(slot)
-    return Past(order, buckets=buckets, keyed=keyed, canonical=canonical, is_strict=not scope.overlapped)
+            base, occurrence = key, "1"
+        counts[base] = max(counts.get(base, 0), int(occurrence))
+        if not slot.forgotten and not (slot.again and slot.child is not None):  # else it is run afresh
+            calls.append((base if base.startswith(f"{slot.name}:") else slot.name, slot))
+    return Past(scope.run.codec.canonical, calls, is_strict=not scope.overlapped)
 
 
 def runs_again(scope: Scope) -> bool:

@@ -12,8 +12,8 @@ calls never overlapped they must also come in the recorded order.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache
 from operator import attrgetter
@@ -24,6 +24,7 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.definition import SagaSpec, StepSpec
 from sagadsl._core.effects import Call
 from sagadsl._core.journal import Journal, Log
+from sagadsl._core.past import Past, keys_of
 from sagadsl._core.state import OWNED, SCOPES, STEPS
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, StepStatus
 from sagadsl._core.values.outlines import Outline
@@ -389,35 +390,6 @@ class Slot:
         return self.run.step_of(self)
 
 
-def keys_of(slots: Iterable[Slot]) -> tuple[str, ...]:
-    """Return the keys of calls as seen from inside their scope."""
-    return tuple(slot.local_key for slot in slots)
-
-
-class Past:
-    """The recorded calls of one scope that its body has not made again yet, in *order*; the rest finds them.
-
-    *canonical* leads from the text of arguments to the canonical one: most come back word for word. In a past
-    that *is_free* calls come by hand: in any order, any number of times or not at all. Nothing in it is used up, and
-    what is called is added.
-    """
-
-    def __init__(
-        self,
-        order: Iterable[Slot] = (),
-        *,
-        buckets: dict[tuple[str, str], deque[Slot]] | None = None,
-        keyed: dict[str, deque[Slot]] | None = None,
-        canonical: dict[str, str] | None = None,
-        is_strict: bool = False,
-    ) -> None:
-        self.recorded, self.is_strict = tuple(order), is_strict
-        self.order = OrderedDict.fromkeys(self.recorded)  # a dict that loses its first is slow to find the next
-        self.buckets, self.keyed, self.canonical = buckets or {}, keyed or {}, canonical or {}
-        self.called: list[Slot] = []
-        self.is_free = False
-
-
 class Scope:
     """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal.
 
@@ -448,7 +420,7 @@ class Scope:
         self.notify_fault: str | None = None
         self.paused_by: tuple[int, ...] = ()
         self.slots: list[Slot] = []
-        self.past: Past | None = None
+        self.past: Past[Slot] | None = None
         self.counts: dict[str, int] = {}
         self.flying: set[Any] = set()
         self.landed: Callable[[], Any] | None = None
@@ -634,7 +606,7 @@ class Scope:
         """Return the slot of a call: the recorded one that it is, or a new one; a *further* one is always new."""
         base, past = name if key is None else f"{name}:{key}", self.past
         if past is not None and not further:
-            slot = self._recorded(base, arguments, is_keyed=key is not None)
+            slot = past.take(name, base, arguments)
             if slot is not None:
                 return slot
         count = self.counts.get(base, 0) + 1
@@ -642,27 +614,13 @@ class Scope:
         local = base if count == 1 else f"{base}#{count}"
         slot = Slot(self, self.prefix + local, name, definition, arguments)
         if past is not None and past.is_free:
-            self._equal(base, arguments, is_keyed=key is not None).append(slot)
+            past.equal(name, base, arguments).append(slot)
         return slot
-
-    def _recorded(self, base: str, arguments: str, *, is_keyed: bool) -> Slot | None:
-        found = self._equal(base, arguments, is_keyed=is_keyed)
-        if not found:
-            return None
-        return found[-1] if self.past is not None and self.past.is_free else found.popleft()
-
-    def _equal(self, base: str, arguments: str, *, is_keyed: bool) -> deque[Slot]:
-        """Return the calls on record that are equal to one: by its key, else by its name and arguments."""
-        assert self.past is not None  # noqa: S101  # for the type checker
-        if is_keyed:
-            return self.past.keyed.setdefault(base, deque())
-        text = self.past.canonical.get(arguments) or self.run.codec.canonical(arguments)
-        return self.past.buckets.setdefault((base, text), deque())
 
     def free(self) -> None:
         """Let calls come by hand."""
         if self.past is None:
-            self.past = Past()
+            self.past = Past(self.run.codec.canonical)
         self.past.is_free = True
 
     def admit(self, slot: Slot) -> None:
@@ -678,9 +636,9 @@ class Scope:
         if not self.is_forward:
             return  # compensating: the body only runs to bind what it calls
         past.called.append(slot)
-        expected = self.expected(slot)
+        expected = past.expected(slot)
         if expected is not slot:
-            raise self.run.halt(self._diverged(slot, expected))
+            raise self.run.halt(ReplayError(self.run.id, self.path, **past.diverged(slot, expected)))
         past.order.pop(slot, None)
         if not past.order and not self.run.ahead:
             self.past = None
@@ -693,12 +651,7 @@ class Scope:
 
     def expected(self, slot: Slot) -> Slot:
         """Return the recorded call that comes next; *slot* itself where any may come."""
-        past = self.past
-        if past is None or past.is_free or not past.is_strict or next(iter(past.order), slot) is slot:
-            return slot
-        if slot.is_free or not self.is_forward:
-            return slot
-        return next((each for each in past.order if not each.is_free), slot)
+        return slot if self.past is None or not self.is_forward else self.past.expected(slot)
 
     def standing(
         self,
@@ -717,7 +670,7 @@ class Scope:
         while self.past is not None and not self.past.is_free and slot.done and slot.fault is None:
             if stands(slot.result):
                 break
-            if not self.is_forward and not self._equal(base, arguments, is_keyed=key is not None):
+            if not self.is_forward and not self.past.equal(slot.name, base, arguments):
                 break
             self.admit(slot)
             slot, old = self.call(slot.name, slot.definition, arguments, key), slot
@@ -726,27 +679,11 @@ class Scope:
 
     def leftover(self) -> ReplayError | None:
         """Return what is wrong when the body has ended and recorded calls were not made again."""
-        if self.past is None or self.past.is_free or not self.past.order:
-            return None
-        if not self.past.is_strict and all(slot.cut for slot in self.past.order):
-            return None  # what was cut off beside others may be cut off before it is called
-        reason = f"it ended before {', '.join(slot.local_key for slot in self.past.order)}"
-        return ReplayError(self.run.id, self.path, keys_of(self.past.recorded), keys_of(self.past.called), reason)
+        wrong = None if self.past is None else self.past.leftover()
+        return None if wrong is None else ReplayError(self.run.id, self.path, **wrong)
 
     def beyond(self, slot: Slot) -> ReplayError:
         """Return what is wrong with a call that a scope whose end is on record does not have."""
         recorded = keys_of(self.slots)
         reason = f"{slot.name} is called, and it completed without"
         return ReplayError(self.run.id, self.path, recorded, (*recorded, slot.local_key), reason)
-
-    def _diverged(self, slot: Slot, expected: Slot) -> ReplayError:
-        past = self.past
-        assert past is not None  # noqa: S101  # for the type checker
-        if slot.name == expected.name:
-            reason = f"{slot.name} is called with {slot.arguments:.200}, recorded is {expected.arguments:.200}"
-        else:
-            reason = f"{slot.name} is called where {expected.local_key} is recorded"
-        called = keys_of(past.called)
-        if slot.name == expected.name:
-            called = (*called[:-1], f"{slot.name} (other arguments)")
-        return ReplayError(self.run.id, self.path, keys_of(past.recorded), called, reason)

@@ -27,6 +27,7 @@ from sagadsl._core.flow import again, calls, compensation, doubt, leaving, stopp
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
 from sagadsl._core.journal.sqlite import SqliteJournal
+from sagadsl._core.past import Past
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.settings import Options
 from sagadsl._core.values import Entry, Kind, StepStatus
@@ -603,16 +604,16 @@ def test_the_judge_refuses_a_journal_that_forgets_that_compensation_began():
 def test_the_judge_refuses_identity_by_occurrence_alone(monkeypatch):
     monkeypatch.setattr(again, "PATIENCE", ())  # or waiting for the others hides it
 
-    def by_occurrence(self: Scope, base: str, arguments: str, *, is_keyed: bool) -> Slot | None:
-        slot = next((slot for slot in self.past.order if slot.name == base), None)
-        for bucket in self.past.buckets.values():
-            if slot in bucket:
-                bucket.remove(slot)
-        return slot
+    def by_occurrence(self: Past[Slot], name: str, base: str, arguments: str) -> Slot | None:
+        found = next((each for each in self.unsorted if each[1].name == name), None)
+        if found is None:
+            return None
+        self.unsorted.remove(found)
+        return found[1]
 
     whole = World(BRANCHES, True, (1, 0, 2))
     whole.live()
-    monkeypatch.setattr(Scope, "_recorded", by_occurrence)
+    monkeypatch.setattr(Past, "take", by_occurrence)
     world = World(BRANCHES, True, (1, 0, 2))
     world.live(dies_at=whole.ticks - 1)
     world.live()
