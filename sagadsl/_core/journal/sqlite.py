@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from threading import get_ident, main_thread
+from types import UnionType
 from typing import Any, Final, TypeVar
 
 from sagadsl._core.digests import blake2b
@@ -259,13 +260,13 @@ class SqliteJournal:
         rows = self._read("select * from entries where number = ? order by seq", (number,))
         found = []
         for values in rows:
-            entry = Entry(*values[:-1])
-            if not has_shape(values, ENTRY) or values[-1] != _digest(entry.arguments, entry.result):
+            entry, kind = Entry(*values[:-1]), KINDS.get(values[2])
+            if not is_entry(values) or values[-1] != _digest(entry.arguments, entry.result):
                 raise JournalError(self.name, f"entry {entry.seq} of run number {number} is damaged: restore a backup")
-            if entry.kind not in KINDS:
+            if kind is None:
                 reason = f"entry {entry.seq} of run number {number} is a {entry.kind!r}, unknown here: upgrade sagadsl"
                 raise JournalError(self.name, reason)
-            entry.kind = KINDS[entry.kind]
+            entry.kind = kind
             found.append(entry)
         return found
 
@@ -292,7 +293,7 @@ class SqliteJournal:
         values = {"id": id, "prefix": prefix, "saga": saga, "digest": digest}
         rows = self._read(f"select * from run where {where} order by number", values)  # noqa: S608  # all ours
         for row in rows:
-            if not has_shape(row, RUN) or not 0 <= row[8] < MOST_THEFTS:
+            if not is_run(row) or not 0 <= row[8] < MOST_THEFTS:
                 raise JournalError(self.name, f"the row of run {row[1]!r:.80} is damaged: restore a backup")
         return [RunRow(*row[:-1]) if row[-1] == _digest(None, row[-2]) else RunRow(*row[:-2]) for row in rows]
 
@@ -312,7 +313,7 @@ class SqliteJournal:
     def letters(self, number: int) -> list[Letter]:
         """Return the letters of a run, oldest first."""
         rows = self._read("select * from letters where number = ? order by letter", (number,))
-        if not all(has_shape(row, LETTER) for row in rows):
+        if not all(is_letter(row) for row in rows):
             raise JournalError(self.name, f"a letter to run number {number} is damaged: restore a backup")
         return [Letter(*row) for row in rows]
 
@@ -451,34 +452,29 @@ class SqliteJournal:
 
 
 KINDS: Final = {str(kind): kind for kind in Kind}
-Shape = tuple[frozenset[type], ...]
-NUMBER: Final[frozenset[type]] = frozenset({int})
-TEXT: Final[frozenset[type]] = frozenset({str})
-BYTES: Final[frozenset[type]] = frozenset({bytes})
-NOTHING: Final[frozenset[type]] = frozenset({type(None)})
-RUN: Final[Shape] = (
-    *(NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER | NOTHING),
-    *(NUMBER, NUMBER | NOTHING, TEXT | NOTHING, BYTES | NOTHING),
-)
-ENTRY: Final[Shape] = (
-    *(NUMBER, NUMBER, TEXT, NUMBER, TEXT, NUMBER | NOTHING, NUMBER | NOTHING, NUMBER),
-    *(TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, TEXT | NOTHING, BYTES | NOTHING),
-)
-LETTER: Final[Shape] = (NUMBER, NUMBER, NUMBER, TEXT, TEXT | NOTHING, NUMBER | NOTHING)
-"""What types the columns of a row have; a damaged file may say anything, whatever the table's are."""
 MOST_THEFTS: Final = 1 << 22
 """What the place of a lock has room for, beside the run's number."""
 
 
-def has_shape(row: tuple[Any, ...], shape: Shape) -> bool:
-    """Tell whether a row that was read has the types of its table's columns."""
-    return _is_like(tuple(map(type, row)), shape)
+def _shaped(*columns: type | UnionType) -> Callable[[tuple[Any, ...]], bool]:
+    """Return what tells whether a row has columns of these types; a damaged file may say anything, whatever its tables.
+
+    There are few ways in which rows differ, and each is looked at once.
+    """
+
+    @functools.cache
+    def is_like(types: tuple[type, ...]) -> bool:
+        return all(issubclass(each, column) for each, column in zip(types, columns, strict=True))
+
+    return lambda row: is_like(tuple(map(type, row)))
 
 
-@functools.cache
-def _is_like(row: tuple[type, ...], shape: Shape) -> bool:
-    """Say it for each of the few ways in which rows differ."""
-    return all(each in types for each, types in zip(row, shape, strict=True))
+is_run: Final = _shaped(*(int, str, int, str, str, str, int, int | None, int, int | None, str | None, bytes | None))
+is_entry: Final = _shaped(
+    *(int, int, str, int, str, int | None, int | None, int, str | None, str | None, str | None, str | None),
+    bytes | None,
+)
+is_letter: Final = _shaped(int, int, int, str, str | None, int | None)
 
 
 def _digest(arguments: str | None, result: str | None) -> bytes | None:
