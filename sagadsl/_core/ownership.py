@@ -107,10 +107,3 @@ def owner_of(entries: list[Entry]) -> dict[str, Any]:
     """Return what the last entry that opened or took over a run says of its owner."""
     told: dict[str, Any] = json.loads(next(e.result for e in reversed(entries) if e.kind in OWNED and e.result) or "{}")
     return told
-
-
-@functools.lru_cache
-def process_of(text: str) -> str:
-    """Return in words which process an entry says is the owner."""
-    told = json.loads(text)
-    return f"process {told.get('pid', '?')} on {told.get('host', '?')}"

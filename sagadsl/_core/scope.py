@@ -27,7 +27,7 @@ from sagadsl._core.journal import Journal, Log
 from sagadsl._core.past import Past, keys_of
 from sagadsl._core.state import OWNED, SCOPES, STEPS
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, StepStatus
-from sagadsl._core.values.outlines import Outline
+from sagadsl._core.values.outlines import Outline, process_of
 from sagadsl.errors import Fault, JournalError, NotStorableError, ReplayError, StepError, Stop
 
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
@@ -394,8 +394,8 @@ class Scope:
     """A saga being run: the root of a run, or a child. *seq* is its opening entry's, *path* its key in the journal.
 
     *until* is the place among its intents to which a person has it compensated, 0: all of it. *notified* is when its
-    saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last. *owner* is what
-    was said of the process that opened it, or took it over last.
+    saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last. *owner* is the
+    process that opened it, or took it over last, in words.
     """
 
     def __init__(
@@ -413,7 +413,7 @@ class Scope:
         self.seq = self.started = self.ended = self.until = self.notified = 0
         self.status: Status | None = None
         self.completed = self.overlapped = self.left = self.closing = False
-        self.owner = "{}"
+        self.owner = process_of("{}")
         self.result: str | None = None
         self.cause: str | None = None
         self.fault: str | None = None
@@ -443,7 +443,7 @@ class Scope:
     def apply(self, entry: Entry) -> None:
         """Take in an entry about this scope, just written or read back."""
         self.status = SCOPES[self.status, entry.kind]
-        self.owner = (entry.kind in OWNED and entry.result) or self.owner
+        self.owner = process_of(entry.result) if entry.kind in OWNED and entry.result else self.owner
         if self.slot is not None and entry.kind in ENDS:
             self.slot.outcome = entry.seq
         if entry.kind is Kind.OPENED:

@@ -55,10 +55,10 @@ TEXTS = {
 OUTLINES = {
     what: f'{{"seq":{seq},"begun":{begun},"done":1,"status":"{status}","started":{started},"owner":{owner}}}'
     for what, (seq, begun, status, started, owner) in {
-        "an outline far off": (2**70, 2**70, "completed", 2**70, '"{}"'),
-        "an outline of another": (1, 1, "open", 1, '"[]"'),
-        "an outline that paints": (1, '"\\u001b[2J"', "completed", 1, '"{}"'),
-        "an outline of a painter": (1, 1, "compensated", 1, '"{\\"host\\":\\"\\u001b[2J\\"}"'),
+        "an outline far off": (2**70, 2**70, "completed", 2**70, '"me"'),
+        "an outline of another": (1, 1, "open", 1, '["me"]'),
+        "an outline that paints": (1, '"\\u001b[2J"', "completed", 1, '"me"'),
+        "an outline of a painter": (1, 1, "compensated", 1, '"\\u001b[2J"'),
     }.items()
 }
 NUMBERS = {"zero": 0, "negative": -1, "large": 2**62, "largest": 2**63 - 1, "one": 1, "missing": None}

@@ -26,7 +26,7 @@ from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.observers import Draw, Observer, attach, detach, kept_in, sorted_out
 from sagadsl._core.observers.events import Events
 from sagadsl._core.observers.progress import Progress
-from sagadsl._core.ownership import Tenure, claim, hold, owner, process_of
+from sagadsl._core.ownership import Tenure, claim, hold, owner
 from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import obey_first, queue
@@ -455,7 +455,7 @@ class Opening:
             "id": row.id,
             "generation": row.generation,
             "program": row.program,
-            "owner": process_of(told.owner),
+            "owner": told.owner,
             "notify_owed": row.untold is not None,
         }
 

@@ -7,17 +7,25 @@ made of them when the last one is written, and in the same commit.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, Self
 
 from attrs import define, fields_dict
+
+
+@lru_cache
+def process_of(text: str) -> str:
+    """Return in words which process an entry says is the run's owner."""
+    told = json.loads(text)
+    return f"process {told.get('pid', '?')} on {told.get('host', '?')}"
 
 
 @define
 class Outline:
     """How a run stands after entry *seq*, its last: as the journal has it, times in microseconds since 1970.
 
-    It has *begun* so many calls of steps, and so many are *done*, with nothing after that. *owner*, *fault* and
-    *notify_fault* are JSON text.
+    It has *begun* so many calls of steps, and so many are *done*, with nothing after that. *owner* is the process that
+    opened it or took it over last, in words. *fault* and *notify_fault* are JSON text.
     """
 
     seq: int
@@ -26,7 +34,7 @@ class Outline:
     status: str
     started: int
     ended: int = 0
-    owner: str = "{}"
+    owner: str = ""
     cause: str | None = None
     fault: str | None = None
     notified: int = 0
@@ -46,7 +54,7 @@ class Outline:
         """
         told, _ = DECODE(text)
         outline = cls(**told)
-        if not type(outline.seq) is type(outline.begun) is type(outline.done) is int:
+        if not type(outline.seq) is type(outline.begun) is type(outline.done) is int or type(outline.owner) is not str:
             raise TypeError(text)
         return outline
 
