@@ -17,7 +17,7 @@ FLOORS = {
     "_core.values": 1, "_core.retry": 1, "_core.schema": 1, "_core.parameters": 1, "_core.session": 1,
     "_core.figures": 1,
     "_core.state": 2, "_core.codec": 2, "_core.effects": 2, "_core.journal": 2, "_core.definition": 2,
-    "_core.settings": 2, "_core.past": 2, "report": 2,
+    "_core.settings": 2, "report": 2,
     "_core.scope": 3, "_core.ownership": 3, "_core.provided": 3, "_core.landed": 3,
     "_core.shown": 3,
     "_core.flow": 4, "_core.drive": 4, "_core.history": 4, "_core.describe": 4, "_core.registry": 4,

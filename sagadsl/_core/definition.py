@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import Enum
+from functools import cache
 from string import Formatter
 from typing import Any, Final
 
@@ -179,6 +180,25 @@ class SagaSpec(Facts):
         if self.notify is not None:
             facts["notify"] = True
         self.definition = json.dumps(facts, separators=(",", ":"))
+
+
+WORDS: Final = ("module", "compensate", "title", "standing", "body", "compensate_body")
+"""What of a definition is a word, where it is there."""
+
+
+@cache
+def facts_of(definition: str) -> dict[str, Any]:
+    """Return what the journal keeps of a definition; read it, never change it.
+
+    Raises:
+        ValueError: It is no definition.
+    """
+    facts: dict[str, Any] = json.loads(definition)
+    is_sound = isinstance(facts, dict) and all(isinstance(facts.get(name, ""), str) for name in WORDS)
+    if not is_sound or not isinstance(facts.get("within", 0), int | float):
+        msg = f"{definition!r:.80} is no definition of a step"
+        raise ValueError(msg)
+    return facts
 
 
 def literal(key: str) -> Callable[[], str]:

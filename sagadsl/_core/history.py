@@ -10,8 +10,9 @@ from collections import OrderedDict
 from itertools import takewhile
 
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
-from sagadsl._core.past import Past
-from sagadsl._core.scope import OpenRun, Scope, Slot, facts_of
+from sagadsl._core.definition import facts_of
+from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope.past import Past
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
 from sagadsl.errors import JournalError, to_run_again, to_type
 

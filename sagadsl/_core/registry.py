@@ -14,9 +14,9 @@ from typing import Any
 import attrs
 
 from sagadsl._core.codec.classes import find_function
-from sagadsl._core.definition import Compensation, StepSpec
+from sagadsl._core.definition import Compensation, StepSpec, facts_of
 from sagadsl._core.parameters import AsGiven, Parameters, Receiver, annotations_of, function_name, plain_function
-from sagadsl._core.scope import Slot, facts_of
+from sagadsl._core.scope import Slot
 from sagadsl._core.session import body_of
 from sagadsl.errors import UsageError
 

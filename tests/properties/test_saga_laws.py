@@ -27,8 +27,8 @@ from sagadsl._core.flow import again, calls, compensation, doubt, leaving, stopp
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
 from sagadsl._core.journal.sqlite import SqliteJournal
-from sagadsl._core.past import Past
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope.past import Past
 from sagadsl._core.settings import Options
 from sagadsl._core.values import Entry, Kind, StepStatus
 from tests.properties.programs import (

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 
 import attrs
 
+from sagadsl._core.definition import facts_of
 from sagadsl._core.observers import Draw, fault_in
-from sagadsl._core.scope import facts_of
 from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind, Status, StepStatus, as_time
 from sagadsl._core.values.seen import RunInfo, StepInfo

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sagadsl._core.definition import SagaSpec
+from sagadsl._core.definition import SagaSpec, facts_of
 from sagadsl._core.describe import describe, in_outline, legible, stored_arguments
 from sagadsl._core.flow import Ended, leave_to_a_person, settle
 from sagadsl._core.history import interruptions
@@ -23,7 +23,7 @@ from sagadsl._core.ownership import Tenure, claim, owner, told_owner
 from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.opening import CODEC, TERMINAL, Opening, open_runs, unstorable_argument
-from sagadsl._core.scope import OpenRun, Scope, Slot, facts_of
+from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.settings import (
     NO_OPTIONS,
     Options,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
-from sagadsl._core.definition import SagaSpec, key_of
+from sagadsl._core.definition import SagaSpec, facts_of, key_of
 from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
 from sagadsl._core.drive import Drivers, tell
 from sagadsl._core.flow import Ended, attempt
@@ -31,7 +31,7 @@ from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import obey_first, queue
 from sagadsl._core.runtime.opened import Asked, Opened
-from sagadsl._core.scope import CURRENT, OpenRun, Scope, facts_of
+from sagadsl._core.scope import CURRENT, OpenRun, Scope
 from sagadsl._core.session import SESSION
 from sagadsl._core.settings import (
     DURABILITY,

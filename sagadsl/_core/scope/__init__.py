@@ -2,33 +2,26 @@
 
 A `Slot` is one call of a step. Its state is a fold over its entries: `Slot.apply` is used for an entry read back and
 for one just written, so what is live and what is replayed cannot differ. Slots in the order of their intents are the
-compensation stack; slots not yet called again are the `Past`.
-
-Identity of a call: the scope's path, the name, and an explicit key, or else the digest of the arguments and the
-occurrence among equal calls. It is fixed when the step is called, so timing never matters. In a scope whose recorded
-calls never overlapped they must also come in the recorded order.
+compensation stack; slots not yet called again are the `Past` (``past``), and which of them a call is, is fixed when it
+is called, so timing never matters. What all scopes of a run share is its `OpenRun` (``open_run``).
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from functools import cache
 from operator import attrgetter
-from threading import RLock
 from typing import Any
 
-from sagadsl._core.codec import Codec
-from sagadsl._core.definition import SagaSpec, StepSpec
+from sagadsl._core.definition import SagaSpec, StepSpec, facts_of
 from sagadsl._core.effects import Call
-from sagadsl._core.journal import Journal, Log
-from sagadsl._core.past import Past, keys_of
+from sagadsl._core.scope import open_run
+from sagadsl._core.scope.past import Past, keys_of
 from sagadsl._core.state import OWNED, SCOPES, STEPS
-from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, StepStatus
+from sagadsl._core.values import Cause, Entry, Kind, Status, StepStatus
 from sagadsl._core.values.outlines import Outline, process_of
-from sagadsl.errors import Fault, JournalError, NotStorableError, ReplayError, StepError, Stop
+from sagadsl.errors import NotStorableError, ReplayError
 
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 """Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
@@ -48,125 +41,11 @@ CUT_OFF = frozenset({INTENT, BACK_INTENT, Kind.COMPENSATION_ERROR})
 
 BY_SEQ = attrgetter("seq")
 
-WORDS = ("module", "compensate", "title", "standing", "body", "compensate_body")
-"""What of a definition is a word, where it is there."""
-
-
-@cache
-def facts_of(definition: str) -> dict[str, Any]:
-    """Return what the journal keeps of a definition; read it, never change it.
-
-    Raises:
-        ValueError: It is no definition.
-    """
-    facts: dict[str, Any] = json.loads(definition)
-    is_sound = isinstance(facts, dict) and all(isinstance(facts.get(name, ""), str) for name in WORDS)
-    if not is_sound or not isinstance(facts.get("within", 0), int | float):
-        msg = f"{definition!r:.80} is no definition of a step"
-        raise ValueError(msg)
-    return facts
-
 
 def is_unkept(entry: Entry) -> bool:
     """Tell whether a step ended uncertain because its result cannot be stored: then its effect has happened."""
     kind: str = json.loads(entry.result or "{}").get("type", "")
     return kind == f"{NotStorableError.__module__}:{NotStorableError.__qualname__}"
-
-
-class OpenRun:
-    """What all scopes of one run share while this process owns it.
-
-    *stop* is why the run must not go on: a fact, whatever a body does with the exception that tells it. *cut* are calls
-    whose attempt was interrupted, until it is known whether the body survived. *ahead* are the calls on record that the
-    bodies, which run again, have not made again yet, in the order in which they were made first. *pending* entries (the
-    run's opening, a take-over) go into the commit of the next one. *copies* leads from an exception as replayed to the
-    genuine one. *thread* is where the run was opened, 0 where it is only looked at. *opening* is its first entry.
-    *watched* are those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends.
-    """
-
-    def __init__(
-        self,
-        *,
-        row: RunRow,
-        journal: Journal,
-        log: Log,
-        codec: Codec,
-        clock: Callable[[], int],
-        jitter: Callable[[], float],
-        drivers: tuple[Callable[..., Any], Callable[..., Any]],
-        step_of: Callable[[Slot], StepSpec | None],
-        redefined: Callable[[Slot], tuple[str, ...]],
-        full: frozenset[Kind],
-        observers: tuple[Callable[[Entry], None], ...] = (),
-        notifies: bool = False,
-    ) -> None:
-        self.row, self.journal, self.log, self.codec = row, journal, log, codec
-        self.clock, self.jitter, self.drivers = clock, jitter, drivers
-        self.step_of, self.redefined = step_of, redefined
-        self.full, self.observers, self.notifies = full, observers, notifies
-        self.watched: tuple[Any, ...] = ()
-        self.opening: Entry | None = None
-        self.pending: list[Entry] = []
-        self.is_new = True
-        self.stop: BaseException | None = None
-        self.cut: list[tuple[Slot, BaseException]] = []
-        self.copies: dict[int, tuple[BaseException, BaseException, Slot]] = {}
-        self.unstorable: dict[Slot, Any] = {}
-        self.ahead: OrderedDict[Slot, None] = OrderedDict()
-        self.thread = 0
-        self.guard = RLock()
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self.row.id
-
-    def halt(self, reason: BaseException) -> Stop:
-        """Stop the run for *reason*, the first one given, and return what carries it out of the body."""
-        if self.stop is None:
-            self.stop = reason
-        return Stop(self.stop)
-
-    def illegal(self, key: str, status: object, kind: Kind) -> Stop:
-        """Stop the run because an entry would be written that no table allows."""
-        reason = f"run {self.id}: {kind} cannot follow {status} of {key}; nothing was written"
-        return self.halt(JournalError(self.journal.name, reason))
-
-    def original(self, fault: Fault | None, place: str) -> BaseException | None:
-        """Return the exception that a stored fault of *place*, a scope or call, stands for."""
-        return None if fault is None else self.codec.exception(fault) or StepError(place or self.id, fault)
-
-    def genuine(self, error: BaseException) -> BaseException:
-        """Return the exception that *error* is the replayable copy of, or itself; a group with its genuine members."""
-        if id(error) in self.copies:
-            return self.copies[id(error)][1]
-        if not isinstance(error, BaseExceptionGroup):
-            return error
-        members = [self.genuine(each) for each in error.exceptions]
-        if all(new is old for new, old in zip(members, error.exceptions, strict=True)):
-            return error
-        group = error.derive(members).with_traceback(error.__traceback__)
-        group.__cause__, group.__context__ = error.__cause__, error.__context__
-        vars(group).update({name: value for name, value in vars(error).items() if name == "__notes__"})
-        return group
-
-    def origins(self, error: BaseException) -> list[Slot]:
-        """Return the calls whose failure *error* tells of: itself, the members of a group, or what caused it."""
-        found: list[Slot] = []
-        seen: set[int] = set()
-        pending: list[BaseException | None] = [error]
-        while pending:
-            each = pending.pop()
-            if each is None or id(each) in seen:
-                continue
-            seen.add(id(each))
-            if id(each) in self.copies:
-                found.append(self.copies[id(each)][2])
-            elif isinstance(each, BaseExceptionGroup):
-                pending += each.exceptions
-            else:
-                pending.append(each.__cause__ or each.__context__)
-        return found
 
 
 class Slot:
@@ -388,6 +267,10 @@ class Slot:
     def compensating_step(self) -> StepSpec | None:
         """Return the step that compensates this call: as the body called it, else as it is found by its names."""
         return self.run.step_of(self)
+
+
+OpenRun = open_run.OpenRun[Slot]
+"""The run that they all belong to."""
 
 
 class Scope:
