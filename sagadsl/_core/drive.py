@@ -395,7 +395,7 @@ def commit(run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
 FINISHED = {Kind.COMPLETED: True, Kind.COMPENSATED: True, Kind.COMPENSATING: False}
 """What an entry about the root says of the run as a whole: whether anybody need look for it again."""
 LAST_WORDS = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.NOTIFIED, Kind.NOTIFY_ERROR})
-"""After what a run has ended, or has still."""
+"""What about the root leaves the run ended: its row then says how."""
 
 
 # -- the user's functions ---------------------------------------------------------------------------------------------

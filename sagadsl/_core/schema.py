@@ -1,8 +1,9 @@
 """What is in the file: tables, the public views, and how an older file becomes a newer one.
 
-Three tables, of which only ``entries`` is written on the hot path: ``run`` (one row a run), ``entries`` (the journal
-itself, append-only, written by a run's owner alone) and ``letters`` (what others tell a run). They are ours to change;
-the views ``runs``, ``steps``, ``compensations`` and ``timeline`` are the public, versioned interface.
+Three tables, of which only ``entries`` is written on the hot path: ``run`` (one row a run, which says in outline how it
+has ended), ``entries`` (the journal itself, append-only, written by a run's owner alone) and ``letters`` (what others
+tell a run). They are ours to change; the views ``runs``, ``steps``, ``compensations`` and ``timeline`` are the public,
+versioned interface.
 
 sqlite-utils applies the migrations and is imported only when a file is new or older than this version.
 """
