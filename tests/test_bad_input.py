@@ -141,6 +141,14 @@ def decorate(**options):
         (lambda: Runtime(resume=None), "resume=None: choose one of 'arguments', 'key', 'never'"),
         (lambda: sagadsl.configure(durability=None), "durability=None: choose one of 'process', 'power'"),
         (lambda: sagadsl.configure(progress=None), "progress=None: choose one of 'auto', 'plain', 'off'"),
+        (
+            lambda: Runtime(compress_above="1 MB"),
+            "takes a number of bytes, such as 100_000, not '1 MB'",
+        ),
+        (
+            lambda: sagadsl.configure(compress_above=-1),
+            "compress_above= takes a number of bytes, such as",
+        ),
         (lambda: sagadsl.configure(stroe="x"), "configure() has no setting 'stroe'"),
         (lambda: sagadsl.register("Money", str, str), "register(type, dump, load) takes a class and two functions"),
     ],

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sagadsl._core.codec import Codec
+from sagadsl._core.codec.compressed import legible_text
 from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.values import Cause, Status, StepStatus, as_time
@@ -126,7 +127,7 @@ def stored_value(text: str | None, codec: Codec) -> Any:
     try:
         return codec.decode(text) if text is not None else None
     except ValueError:
-        stored = json.loads(text or "null")
+        stored = json.loads(legible_text(text or "null", codec.limit))
         return stored["$noted"] if isinstance(stored, dict) and "$noted" in stored else stored
 
 

@@ -65,6 +65,18 @@ def checked_flag(name: str, value: Any) -> bool:
     return value
 
 
+def checked_size(name: str, value: Any) -> int | None:
+    """Return *value* if it is a number of bytes, or `None`.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if value is not None and (type(value) is not int or value < 0):
+        msg = f"{name}= takes a number of bytes, such as 100_000, not {value!r:.80}"
+        raise UsageError(msg)
+    return value
+
+
 def checked_text(name: str, value: Any) -> str | None:
     """Return *value* if it is a text, or `None`.
 

@@ -414,7 +414,7 @@ class Codec:
     def _class_called(self, name: str) -> type | None:
         return self._known.get(name) or find_class(name)
 
-    def _revive(self, fields: dict[str, Any]) -> Any:
+    def _revive(self, fields: dict[str, Any]) -> Any:  # noqa: PLR0911  # one a form
         """Make the value of an object whose first key is a tag; others pass. Called by the decoder, inside out."""
         tag = next(iter(fields), "")
         if tag[:1] != "$":
@@ -422,6 +422,10 @@ class Codec:
         load = LOADS.get(tag) or CONTAINERS.get(tag)
         if load is not None:
             return load(fields)
+        if tag == "$zlib":
+            from sagadsl._core.codec.compressed import unpacked  # noqa: PLC0415  # few ask for it
+
+            return self.decode(unpacked(fields[tag], self.limit))
         if tag == "$fault":
             return self._fault_from(fields[tag])
         if tag == "$exception":

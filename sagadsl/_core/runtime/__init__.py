@@ -66,6 +66,8 @@ class Runtime(Opening):
         on_failure: ``"compensate"`` or ``"pause"``.
         keep: What a process keeps of runs that have ended: the newest ones (a number), those that ended within a time
             (a `timedelta`), or that for each status (a mapping); `None` keeps all. See `prune` for what goes.
+        compress_above: Results of steps and sagas whose JSON has more than so many bytes are stored compressed; `None`
+            leaves all of them legible. Those with an `Artifact` or a note stay so, and so do arguments.
         clock: Microseconds since 1970.
         sleep, asleep: Wait a number of seconds, in either colour. By default time passes, and a cancel is seen while
             it does.

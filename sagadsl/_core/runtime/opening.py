@@ -40,6 +40,7 @@ from sagadsl._core.settings import (
     checked_choice,
     checked_flag,
     checked_progress,
+    checked_size,
     checked_store,
     default_store,
 )
@@ -76,6 +77,7 @@ class Settings(TypedDict, total=False):
     resume: Literal["arguments", "key", "never"]
     on_failure: Literal["compensate", "pause"]
     keep: Keep | None
+    compress_above: int | None
     observers: Iterable[Observer]
     progress: Literal["auto", "plain", "off"] | Draw
 
@@ -91,6 +93,7 @@ class Opening:
         resume: str = "arguments",
         on_failure: str = "compensate",
         keep: Keep | None = None,
+        compress_above: int | None = None,
         clock: Callable[[], int] = _microseconds,
         sleep: Callable[[float], Any] | None = None,
         asleep: Callable[[float], Awaitable[Any]] | None = None,
@@ -114,7 +117,8 @@ class Opening:
         self.jitter = jitter
         self.observers, self._watchers = sorted_out(observers)
         self._progress = Progress(checked_progress(progress))
-        self.codec = codec or CODEC
+        self._plain_codec = codec or CODEC
+        self.codec = self._codec_of(compress_above)
         self.provided = PROVIDED if provide is None else Provided(provide)
         self._read_only = checked_flag("read_only", read_only)
         drivers = Drivers(attempt, sleep, asleep)
@@ -127,8 +131,8 @@ class Opening:
 
         Args:
             settings: *store* (``":memory:"`` is a new and empty one each time, as each test wants it; `None` is the
-                default place), *durability*, *resume*, *on_failure*, *keep*, *observers* and *progress*, with the
-                values that `Runtime` takes.
+                default place), *durability*, *resume*, *on_failure*, *keep*, *compress_above*, *observers* and
+                *progress*, with the values that `Runtime` takes.
 
         Raises:
             UsageError: A setting or its value is unknown; then none of them is changed.
@@ -141,12 +145,14 @@ class Opening:
                 changes[name] = checked_choice(name, value, is_last=True)
             elif name == "keep":
                 changes["_keeper"] = self._keeper_of(value)
+            elif name == "compress_above":
+                changes["codec"] = self._codec_of(value)
             elif name == "observers":
                 changes["observers"], changes["_watchers"] = sorted_out(settings["observers"])
             elif name == "progress":
                 changes["_progress"] = Progress(checked_progress(value))
             else:
-                known = "store, durability, resume, on_failure, keep, observers and progress"
+                known = "store, durability, resume, on_failure, keep, compress_above, observers and progress"
                 msg = f"configure() has no setting {name!r}; it takes {known}"
                 raise UsageError(msg)
         self.__dict__.update(changes)
@@ -160,6 +166,15 @@ class Opening:
         from sagadsl._core.upkeep.pruning import Keeper, checked_keep  # noqa: PLC0415  # on first use
 
         return Keeper(checked_keep(keep), self.clock)
+
+    def _codec_of(self, compress_above: Any) -> Codec:
+        """Return what turns values into text, large results compressed if that is asked for."""
+        above = checked_size("compress_above", compress_above)
+        if above is None:
+            return self._plain_codec
+        from sagadsl._core.codec.compressing import Compressing  # noqa: PLC0415  # few ask for it
+
+        return Compressing(self._plain_codec, above)
 
     def at(self, journal: Journal) -> Self:
         """Return this runtime with another journal as its store."""
