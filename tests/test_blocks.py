@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import types
+from pathlib import Path
 
 import pytest
 
@@ -137,8 +138,7 @@ def test_a_block_that_fails_is_compensated_and_the_original_exception_goes_on(bl
     assert caught.value.__context__ is None
     (note,) = error.__notes__
     assert note.startswith("saga nightly/k: compensated book, act. Look: sagadsl show nightly/k --db /")
-    frames = [frame.path.name for frame in caught.traceback]
-    assert not {"blocks.py", "leaving.py"} & set(frames)
+    assert not [frame for frame in caught.traceback if Path(sagadsl.__file__).parent in frame.path.parents]
     assert world == ["a", "b", "-bx1", "-a"]
 
 
