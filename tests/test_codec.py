@@ -931,6 +931,14 @@ def test_without_the_c_encoder_the_texts_are_the_same(monkeypatch):
         assert plain.made_encoder(sort_keys=True).__self__.sort_keys
 
 
+@pytest.mark.parametrize("value", ["$5", "half a pair: \ud800"])
+def test_an_argument_that_could_be_taken_for_a_tag_is_said_as_in_a_dictionary(value):
+    """A price, and a text that has no bytes."""
+    text = codec().encode_named(template_of(["x"]), ("x",), (value,))
+    assert text == codec().encode({"x": value})
+    assert codec().decode(text) == {"x": value}
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_an_argument_for_which_json_has_no_word_is_said_with_a_tag(value):
     """By its name as in a dictionary; the template has room for it."""

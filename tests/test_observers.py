@@ -21,7 +21,7 @@ class Watching:
     """A watcher that keeps what it is told of each run."""
 
     def __init__(self):
-        self.runs, self.told, self.left = [], [], []
+        self.runs, self.told, self.left, self.kept = [], [], [], {}
 
     def watch(self, run):
         assert isinstance(run, RunInfo)
@@ -33,7 +33,7 @@ class Told:
     """Its observer of one run."""
 
     def __init__(self, watching, run):
-        self.watching, self.run = watching, run
+        self.watching, self.run, self.kept = watching, run, watching.kept
 
     def __call__(self, entry):
         self.watching.told.append((self.run.id, entry.run, str(entry.kind), entry.seq))
@@ -88,6 +88,18 @@ def test_a_watcher_has_an_observer_for_each_run(colour, make_runtime, world):
     ]
     assert watching.told == [("flow/k", "flow/k", kind, at) for at, kind in enumerate(EVERY, 1)]
     assert watching.left == ["flow/k", "flow/k"]
+
+
+def test_what_an_observer_keeps_of_a_new_run_is_there_whoever_looks_later(colour, make_runtime, world):
+    """What one of a later process would keep instead is not: the run is not new any more."""
+    watching = Watching()
+    flow = make(colour, world)
+    for kept, error in (({"trace": "first"}, KeyboardInterrupt), ({"trace": "second"}, ValueError)):
+        watching.kept = kept
+        with pytest.raises(error):
+            colour.call(flow.using(runtime=make_runtime(observers=(watching,))))
+    assert [run.kept for run in watching.runs] == [{}, {"trace": "first"}]
+    assert make_runtime().find("flow/k").kept == {"trace": "first"}
 
 
 def test_a_run_that_is_taken_by_force_tells_who_took_it(colour, make_runtime, world):

@@ -40,6 +40,7 @@ def test_a_run_its_list_and_its_stack_show_themselves_in_notebooks(runtime):
     assert "1 print for flight" in Reader(run.stack._repr_mimebundle_()["text/html"]).text
     assert runtime.runs(status="waiting")._repr_mimebundle_()["text/plain"] == "no runs"
     assert isinstance(run, RunInfo)
+    assert "hotel" in run.graph().mermaid()
 
 
 def test_a_run_tells_each_attempt_and_when_it_was_compensated(make_runtime):
