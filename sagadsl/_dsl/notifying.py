@@ -5,7 +5,7 @@ between the two leaves a run of which nobody was told, marked as such: the next 
 and `resume_all` find it by that mark, and call. What the function raises changes nothing about the run: it is logged
 and on record, and the call stays owed. A run is held while it is told of, so two processes never tell at once.
 
-The rules are written once, as generators that have the call made by whoever drives them, in either colour.
+The rules have the call made by whoever follows them, in either colour (``rules``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import closing
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from sagadsl._core.codec import Codec, user_frames
 from sagadsl._core.definition import SagaSpec
@@ -26,13 +25,16 @@ from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun, Scope
 from sagadsl._core.values import Kind, RunRow, Status
 from sagadsl._dsl.outcomes import ended_as
+from sagadsl._dsl.rules import Rules, afollow, follow
 from sagadsl.errors import SagaError, Stop, UsageError
+
+if TYPE_CHECKING:
+    from sagadsl._core.runtime.stored import Run
 
 log = logging.getLogger("sagadsl")
 
-Telling = Generator[tuple[Callable[[], Any], bool], Any, bool]
-"""The rules of telling of one run: asks once, at most, to have a function called (the flag: what it gives is to be
-awaited); returns whether nothing is owed any more."""
+Telling = Rules[bool]
+"""The rules of telling of one run; they return whether nothing is owed any more."""
 
 
 def checked_notify(spec: SagaSpec) -> None:
@@ -138,87 +140,36 @@ async def awaited_call(notify: Callable[[Any], Any], outcome: Any) -> None:
     await awaited(notify(outcome))
 
 
-# -- whoever drives ---------------------------------------------------------------------------------------------------
-
-
-def tell(rules: Telling) -> bool:
-    """Make the call that the rules ask for, in a ``def``."""
-    with closing(rules):
-        try:
-            act, _ = next(rules)
-            try:
-                act()
-            except Exception as error:  # noqa: BLE001  # the rules decide
-                rules.throw(error)
-            else:
-                next(rules)
-        except StopIteration as end:
-            return bool(end.value)
-    raise AssertionError  # pragma: no cover  # they ask once
-
-
-async def atell(rules: Telling) -> bool:
-    """Make the call that the rules ask for, in an ``async def``."""
-    with closing(rules):
-        try:
-            act, _ = next(rules)
-            try:
-                await act()
-            except Exception as error:  # noqa: BLE001  # the rules decide
-                rules.throw(error)
-            else:
-                next(rules)
-        except StopIteration as end:
-            return bool(end.value)
-    raise AssertionError  # pragma: no cover  # as above
-
-
-def tell_of_end(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | BaseException) -> None:
+def telling_of_end(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | BaseException) -> Rules[None]:
     """Tell how a run has ended that is still held, if it has."""
     if spec.notify is not None and isinstance(ended, Ended):
-        tell(telling(spec, runtime, scope, ended))
+        yield from telling(spec, runtime, scope, ended)
 
 
-async def atell_of_end(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | BaseException) -> None:
-    """Tell how a run has ended that is still held, if it has."""
-    if spec.notify is not None and isinstance(ended, Ended):
-        await atell(telling(spec, runtime, scope, ended))
-
-
-def tell_of_earlier(spec: SagaSpec, runtime: Runtime, run: OpenRun | None) -> None:
+def telling_of_earlier(spec: SagaSpec, runtime: Runtime, run: OpenRun | None) -> Rules[None]:
     """Tell of the earlier runs with the arguments of a *run*, oldest first; where that fails the later ones wait."""
-    for row in untold(spec, run):
-        if not tell(telling_again(spec, runtime, row)):
-            return
-
-
-async def atell_of_earlier(spec: SagaSpec, runtime: Runtime, run: OpenRun | None) -> None:
-    """Tell of the earlier runs with the arguments of a *run*, oldest first; where that fails the later ones wait."""
-    for row in untold(spec, run):
-        if not await atell(telling_again(spec, runtime, row)):
-            return
-
-
-def untold(spec: SagaSpec, run: OpenRun | None) -> list[RunRow]:
-    """Return the runs of a saga, with the arguments of a *run*, of whose end somebody is still to be told."""
     if spec.notify is None or run is None:
-        return []
-    return run.journal.runs(saga=spec.name, digest=run.row.arguments_digest, untold=True)
+        return
+    for row in run.journal.runs(saga=spec.name, digest=run.row.arguments_digest, untold=True):
+        if not (yield from telling_again(spec, runtime, row)):
+            return
+
+
+def telling_of(spec: SagaSpec, runtime: Runtime, run: Run) -> Rules[Run]:
+    """Tell how a run has ended that was compensated without its body, if nobody was told; return it."""
+    for row in runtime.journal().runs(id=run.id, untold=True):
+        yield from telling_again(spec, runtime, row)
+    return run
 
 
 def then_tell(spec: SagaSpec, runtime: Runtime, work: Any) -> Any:
     """Return what compensating a run without its body gives (the run, or what gives it), once its end is told."""
     if spec.notify is None:
         return work
-    if inspect.isawaitable(work):
-        return _athen_tell(spec, runtime, work)
-    for row in runtime.journal().runs(id=work.id, untold=True):
-        tell(telling_again(spec, runtime, row))
-    return work
+    if not inspect.isawaitable(work):
+        return follow(telling_of(spec, runtime, work))
 
+    async def then() -> Run:
+        return await afollow(telling_of(spec, runtime, await work))
 
-async def _athen_tell(spec: SagaSpec, runtime: Runtime, work: Awaitable[Any]) -> Any:
-    run = await work
-    for row in runtime.journal().runs(id=run.id, untold=True):
-        await atell(telling_again(spec, runtime, row))
-    return run
+    return then()

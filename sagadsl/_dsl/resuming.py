@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -22,6 +22,7 @@ from sagadsl._core.scope import CURRENT
 from sagadsl._core.values import RunRow
 from sagadsl._dsl.notifying import telling_again
 from sagadsl._dsl.outcomes import as_outcome, outcome
+from sagadsl._dsl.rules import Rules, afollow, follow
 from sagadsl._dsl.running import runtime_of
 from sagadsl._dsl.sagas import BoundSaga, Saga, SagaFunction
 from sagadsl.errors import RunLockedError, UsageError
@@ -38,10 +39,8 @@ ENOUGH = 5
 Outcomes = tuple["Outcome[Any]", ...]
 Tell = Callable[[str, BaseException], None]
 """Say why a run did not go on."""
-Resume = Callable[[], Any]
-"""Goes on with a run: its value, or a coroutine of it."""
-Going = Generator[tuple[Resume, bool], Any, "Outcome[Any] | None"]
-"""The rules of going on with one run: asks once, at most, to have it resumed (the flag: it is to be awaited)."""
+Going = Rules["Outcome[Any] | None"]
+"""The rules of going on with one run; they return how it ended, `None` where it was left as it is."""
 
 
 @overload
@@ -101,7 +100,7 @@ async def aresume_all(sagas: Any = None, every: float | timedelta | None = None)
     """
     chosen, seconds = checked_request(sagas, every)
     if seconds is None:
-        return await around(chosen, say)
+        return await aresumed(chosen, say)
     task = asyncio.create_task(again_and_again(chosen, seconds), name="sagadsl resume_all")
     _tasks.add(task)  # a loop alone would not keep it
     task.add_done_callback(_tasks.discard)
@@ -115,7 +114,7 @@ async def again_and_again(sagas: list[Any] | None, seconds: float) -> None:
     """Go on with what is due, at an interval, until it is cancelled."""
     tell = saying_once()
     while True:
-        await around(sagas, tell)
+        await aresumed(sagas, tell)
         await asyncio.sleep(seconds)
 
 
@@ -178,35 +177,15 @@ def saying_once() -> Tell:
 def resumed(sagas: list[Any] | None, tell: Tell) -> Iterator[Outcome[Any]]:
     """Go on with what is due; yield the outcomes."""
     for going in unfinished(sagas, tell):
-        try:
-            resume, is_async = next(going)
-            try:
-                value = asyncio.run(resume()) if is_async else resume()
-            except BaseException as error:  # noqa: BLE001  # the rules decide
-                going.throw(error)
-            else:
-                going.send(value)
-        except StopIteration as end:
-            if end.value is not None:
-                yield end.value
+        ended = follow(going)
+        if ended is not None:
+            yield ended
 
 
-async def around(sagas: list[Any] | None, tell: Tell) -> Outcomes:
+async def aresumed(sagas: list[Any] | None, tell: Tell) -> Outcomes:
     """Go on with what is due, in an ``async def``; return the outcomes."""
-    ended = []
-    for going in unfinished(sagas, tell):
-        try:
-            resume, is_async = next(going)
-            try:
-                value = await (resume() if is_async else asyncio.to_thread(resume))
-            except BaseException as error:  # noqa: BLE001  # the rules decide
-                going.throw(error)
-            else:
-                going.send(value)
-        except StopIteration as end:
-            if end.value is not None:
-                ended.append(end.value)
-    return tuple(ended)
+    ended = [await afollow(going) for going in unfinished(sagas, tell)]
+    return tuple(each for each in ended if each is not None)
 
 
 def unfinished(sagas: list[Any] | None, tell: Tell) -> Iterator[Going]:

@@ -28,7 +28,8 @@ from sagadsl._core.settings import Options
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Status
 from sagadsl._dsl.kernel import HeedingStop
-from sagadsl._dsl.notifying import atell_of_earlier, atell_of_end, tell_of_earlier, tell_of_end
+from sagadsl._dsl.notifying import telling_of_earlier, telling_of_end
+from sagadsl._dsl.rules import afollow, follow
 from sagadsl._dsl.steps import is_async_body, misplaced
 from sagadsl.errors import (
     CompensationError,
@@ -101,9 +102,10 @@ def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: An
     stored, live = spec.parameters.split(spec.parameters.bind(args if instance is None else (instance, *args), kwargs))
     calling = Calling(spec, options, runtime_of(spec, options), functools.partial(wrapped, *args, **kwargs), finish)
     slot = child_of(here, spec, stored, live, options) if isinstance(here, Scope) else None
+    opens = functools.partial(calling.open, stored)
     if not spec.is_async:
-        return run_root(functools.partial(calling.open, stored), calling) if slot is None else run_child(slot, calling)
-    made: Any = arun_root(stored, calling) if slot is None else arun_child(slot, calling)
+        return run_root(opens, calling) if slot is None else run_child(slot, calling)
+    made: Any = arun_root(opens, calling) if slot is None else arun_child(slot, calling)
     made.__qualname__ = spec.name  # as for steps
     return made
 
@@ -115,14 +117,14 @@ def run_root(opens: Callable[[], Opened], calling: Calling) -> Any:
     try:
         opened = opens()
         scope = opened.scope
-        tell_of_earlier(calling.spec, calling.runtime, opened.any_run)
+        follow(telling_of_earlier(calling.spec, calling.runtime, opened.any_run))
         if scope is None:
             return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
         threads.begin(scope.run)
         files = None if scope.run.is_new else recorded_files(scope)
         wrong = altered(scope, files) if files else None
         ended = wrong or leave(scope, calling, *enter(scope, calling.body))
-        tell_of_end(calling.spec, calling.runtime, scope, ended)
+        follow(telling_of_end(calling.spec, calling.runtime, scope, ended))
     finally:
         try:
             calling.close(scope)
@@ -131,33 +133,27 @@ def run_root(opens: Callable[[], Opened], calling: Calling) -> Any:
     return calling.finish(calling.runtime, scope.run, ended)
 
 
-async def arun_root(stored: dict[str, Any], calling: Calling) -> Any:
+async def arun_root(opens: Callable[[], Opened], calling: Calling) -> Any:
     """Run a saga of its own, in an ``async def``."""
     __tracebackhide__ = True
-    with HeedingStop():
-        return await arun_opened(functools.partial(calling.open, stored), calling)
-
-
-async def arun_opened(opens: Callable[[], Opened], calling: Calling) -> Any:
-    """Open a saga and run it, in an ``async def``."""
-    __tracebackhide__ = True
     scope = None
-    try:
-        opened = opens()
-        scope = opened.scope
-        await atell_of_earlier(calling.spec, calling.runtime, opened.any_run)
-        if scope is None:
-            return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
-        threads.begin(scope.run)
-        files = None if scope.run.is_new else recorded_files(scope)
-        wrong = await asyncio.to_thread(altered, scope, files) if files else None
-        ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
-        await atell_of_end(calling.spec, calling.runtime, scope, ended)
-    finally:
+    with HeedingStop():
         try:
-            calling.close(scope)
+            opened = opens()
+            scope = opened.scope
+            await afollow(telling_of_earlier(calling.spec, calling.runtime, opened.any_run))
+            if scope is None:
+                return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
+            threads.begin(scope.run)
+            files = None if scope.run.is_new else recorded_files(scope)
+            wrong = await asyncio.to_thread(altered, scope, files) if files else None
+            ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
+            await afollow(telling_of_end(calling.spec, calling.runtime, scope, ended))
         finally:
-            calling.close(scope)
+            try:
+                calling.close(scope)
+            finally:
+                calling.close(scope)
     return calling.finish(calling.runtime, scope.run, ended)
 
 

@@ -35,11 +35,10 @@ from sagadsl._core.runtime.deciding import Asking, Request
 from sagadsl._core.session import program_at
 from sagadsl._core.settings import Options
 from sagadsl._dsl.drawn import Drawn
-from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.notifying import checked_notify, then_tell
 from sagadsl._dsl.options import checked_function, checked_options, default_name, default_title, identified
 from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
-from sagadsl._dsl.running import Calling, Finish, arun_opened, run_root, run_saga, runtime_of
+from sagadsl._dsl.running import Calling, Finish, arun_root, run_root, run_saga, runtime_of
 from sagadsl._dsl.steps import owner_of
 from sagadsl.errors import UsageError
 
@@ -327,5 +326,4 @@ async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Sou
         except BaseException:
             calling.runtime.close(opened.scope.run)
             raise
-    with HeedingStop():
-        return await arun_opened(lambda: opened, calling)
+    return await arun_root(lambda: opened, calling)
