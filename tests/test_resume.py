@@ -1342,7 +1342,7 @@ def test_an_entry_that_no_table_allows_is_never_written(make_runtime):
         scopes.append(scope)
         slot = sagadsl._core.scope.Slot(scope, "x", "x", "{}", "{}")
         of = slot if kind == "compensation_done" else scope
-        sagadsl._core.drive.write(of.entry(sagadsl.Kind(kind)))
+        sagadsl._core.drive.entries.write(of.entry(sagadsl.Kind(kind)))
 
     for kind in ("compensation_done", "resumed"):
         with pytest.raises(sagadsl.JournalError, match=f"{kind} cannot follow .*; nothing was written"):

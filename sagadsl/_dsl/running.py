@@ -268,7 +268,8 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
         run.cut.append((scope.slot, error))
     else:
         run.halt(error)
-    if scope.parent is None and not run.is_new:
+    has_ended = scope.status is not None and scope.status.is_terminal  # it came while the end was put on record
+    if scope.parent is None and not run.is_new and not has_ended:
         from sagadsl.report import short_id  # noqa: PLC0415  # on first use
 
         shown, store = short_id(run.id), run.journal.name

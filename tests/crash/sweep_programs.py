@@ -206,6 +206,14 @@ async def gathered():
     return made
 
 
+@saga(key="k")
+async def tasked():
+    """Its branches are tasks that come at the same time: they write together."""
+    made = list(await asyncio.gather(*(branch(order) for order in ("two", "three", "four"))))
+    await aend()
+    return made
+
+
 def both(order):
     return [work(order), work("then")]
 
@@ -237,6 +245,12 @@ PROGRAMS = {
         0,
         ["one for money of one", "two for money of two"],
     ),
+    "tasked": (
+        tasked,
+        {"pay", "pay#2", "pay#3", "ship", "ship#2", "ship#3"},
+        0,
+        [f"{order} for money of {order}" for order in ("two", "three", "four")],
+    ),
     "threaded": (
         threaded,
         {f"parallel/{branch}/{step}" for branch in (1, 2, 3) for step in ("work", "work#2")},
@@ -245,3 +259,5 @@ PROGRAMS = {
     ),
 }
 """Each saga, the keys of what it does, how often more than once without being killed, and what it returns."""
+WIDE = {"gathered": 2, "tasked": 3, "threaded": 3}
+"""In how many branches at once a kill may cut off a step."""

@@ -32,7 +32,8 @@ from sagadsl._core.points import watch
 from sagadsl._core.runtime import default_runtime, opening
 from sagadsl._core.scope import Scope
 from sagadsl._core.values import Kind
-from tests.crash.sweep_programs import PROGRAMS, stage
+from tests.crash.early import hasty
+from tests.crash.sweep_programs import PROGRAMS, WIDE, stage
 
 KILLED = -signal.SIGKILL
 
@@ -97,9 +98,17 @@ def wake_early():
     Together._lead = leading
 
 
+def tell_tasks_early():
+    """Let tasks go on whose intents are not on record yet."""
+    SqliteJournal.write_together = hasty(SqliteJournal.write_together)
+
+
 MUTANTS = {
     each.__name__: each
-    for each in (forget_intents, compensate_from_memory, identify_by_occurrence, lock_nothing, wake_early)
+    for each in (
+        *(forget_intents, compensate_from_memory, identify_by_occurrence, lock_nothing),
+        *(wake_early, tell_tasks_early),
+    )
 }
 
 # -- playing ----------------------------------------------------------------------------------------------------------
@@ -230,7 +239,7 @@ def case_of(case):
         code = ended(case, folder, case["verb"])
         if code:
             return cuts, [f"it ended with {code}", *out_of(folder)]
-        complaints = judge(case, folder, len(cuts) * case.get("wide", 1))
+        complaints = judge(case, folder, len(cuts) * WIDE.get(case["program"], 1))
         return cuts, complaints + (out_of(folder) if complaints else [])
 
 

@@ -1,6 +1,7 @@
 """The power fails at every moment of a workload, and each durability level keeps its promise.
 
-The workload, in part two threads that write together, runs once, on a disk that notes what SQLite writes and syncs.
+The workload, in part two threads or tasks that write together, runs once, on a disk that notes what SQLite writes and
+syncs.
 After each operation the machine may lose its power: that gives crash images, of which each is opened by the library
 through the other SQLite, compared with what was acknowledged before that moment, and taken to an end. The judge of that
 is the world: the effects that had happened.
@@ -9,16 +10,18 @@ A seeded sample is judged; with SAGADSL_SWEEP=all every image is, some 2,000 a l
 a sample.
 """
 
+import asyncio
 import os
 import random
 from collections import Counter
-from threading import Thread, current_thread
+from threading import Thread
 
 import pytest
 
 import sagadsl
 from crash.disk import Disk, Model, written
-from crash.workload import SAGAS, Cut, Stage, judge, play, recorded_effects
+from crash.early import hasty
+from crash.workload import RUN, SAGAS, Cut, Stage, aplay, awaited, judge, play, recorded_effects
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.settings import DURABILITY
 from sagadsl._core.values import Kind
@@ -33,15 +36,15 @@ ROLLBACK = {"pragma journal_mode = wal": ("pragma journal_mode = delete", [("wal
 class Recording:
     """A workload that was run on a disk, and what its journal holds at the end."""
 
-    def __init__(self, folder, level, answers=None):
-        self.disk = Disk(answers)
+    def __init__(self, folder, level, answers=None, how="threads"):
+        self.disk, self.how = Disk(answers), how
         self.disk.autocheckpoint = 12
         self.disk.turn = lambda: [os.sched_yield() for _ in range(20)]  # the other thread comes, and waits
-        self.shared = []  # by how many each transaction of the threads was shared
+        self.shared = []  # by how many each transaction was shared
         folder.mkdir()
         self.path = folder / "sagas.db"
         for runs, cut in ((("good", "bad"), None), (("cut",), "hotel"), (("cut",), None)):
-            Stage.happened = lambda effect: self.disk.mark("effect", current_thread().name, effect)
+            Stage.happened = lambda effect: self.disk.mark("effect", RUN.get(), effect)
             Stage.cut = cut
             self.play(level, runs)
         reader = SqliteJournal(self.path, connect=self.disk.connect)
@@ -50,33 +53,50 @@ class Recording:
         assert {run: len(entries) > 8 for run, entries in self.history.items()} == dict.fromkeys(SAGAS, True)
 
     def play(self, level, runs):
-        """Run sagas, each in a thread of its name, in what is a process of its own: another connection, then closed."""
+        """Run sagas at the same time in what is a process of its own: another connection, which is closed then."""
         journal = SqliteJournal(self.path, connect=self.disk.connect)
-        write = journal._together.write
-        journal._together.write = lambda tickets: (self.shared.append(len(tickets)), write(tickets))
+        write = journal._write
+        journal._together.write = journal._write = lambda tickets: (self.shared.append(len(tickets)), write(tickets))
         runtime = sagadsl.Runtime(
             store=journal,
             durability=level,
-            observers=(lambda entry: self.disk.mark("acknowledged", current_thread().name, entry.seq, entry.kind),),
+            observers=(lambda entry: self.disk.mark("acknowledged", entry.run, entry.seq, entry.kind),),
             sleep=lambda _: None,
+            asleep=lambda _: None,
         )
         came = {}
 
-        def body():
-            run = current_thread().name
+        def body(run):
             try:
                 came[run] = play(runtime, run)
             except Cut:
                 came[run] = "cut off"
             self.disk.mark("ended", run)
 
-        threads = [Thread(target=body, name=run) for run in runs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        async def abody(run):
+            try:
+                came[run] = await aplay(runtime, run)
+            except Cut:
+                came[run] = "cut off"
+            self.disk.mark("ended", run)
+
+        async def main():
+            await asyncio.gather(*(abody(run) for run in runs))
+
+        if self.how == "tasks":
+            asyncio.run(main())
+        else:
+            threads = [Thread(target=body, args=(run,)) for run in runs]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         assert all(came[run] in ({"good": 4, "bad": "broken", "cut": 4}[run], "cut off") for run in runs), came
         journal.close()
+
+    def go_on(self, runtime, run):
+        """Call a run's saga again."""
+        return awaited(aplay(runtime, run) if self.how == "tasks" else play(runtime, run))
 
     def moments(self, seed):
         """Yield each moment as crash images: its number, the policy, the image, and what had happened before it."""
@@ -110,7 +130,7 @@ def verdict(recording, folder, policy, marks, rng, promise):
     is_kept = lossless or promise != "process"  # or else the world may know more than the file
     complaints = []
     journal = SqliteJournal(folder / "sagas.db")
-    runtime = sagadsl.Runtime(store=journal, durability="process", sleep=lambda _: None)
+    runtime = sagadsl.Runtime(store=journal, durability="process", sleep=lambda _: None, asleep=lambda _: None)
     try:
         rows = {row.id: row for row in journal.runs()}
         for run in SAGAS:
@@ -130,7 +150,7 @@ def verdict(recording, folder, policy, marks, rng, promise):
             Stage.happened, Stage.cut = ended.append, None
             found_run = runtime.find(run)
             if not found_run.status.is_terminal:
-                play(runtime, run) if rng.random() < 0.5 else found_run.compensate()
+                recording.go_on(runtime, run) if rng.random() < 0.5 else awaited(found_run.compensate())
             if not runtime.find(run).status.is_terminal:
                 complaints.append(f"{run}: has not ended")
             if is_kept:
@@ -169,9 +189,10 @@ def sweep(recording, promise, folder, sample=None, enough=None):
 
 
 @pytest.mark.parametrize("level", sorted(DURABILITY))
-def test_a_level_keeps_its_promise_whenever_the_power_fails(level, tmp_path):
+@pytest.mark.parametrize("how", ["threads", "tasks"])
+def test_a_level_keeps_its_promise_whenever_the_power_fails(level, how, tmp_path):
     """Sound always; *power* forgets no intent and no end, *power-strict* nothing; after SIGKILL no level forgets."""
-    recording = Recording(tmp_path / "recorded", level)
+    recording = Recording(tmp_path / "recorded", level, how=how)
     assert max(recording.shared) > 1
     judged, wrong = sweep(recording, level, tmp_path, None if SWEEP == "all" else SAMPLE)
     print(f"{level}: {sum(judged.values())} images {dict(judged)}, SAGADSL_SWEEP={SWEEP}")
@@ -200,5 +221,13 @@ def test_the_judge_catches_outcomes_that_are_synced_instead_of_intents(tmp_path,
     """The wrong way round: as many syncs as *power*, and effects that nobody knows of."""
     monkeypatch.setitem(DURABILITY, "process", DURABILITY["power-strict"] - {Kind.INTENT, Kind.COMPENSATION_INTENT})
     recording = Recording(tmp_path / "recorded", "process")
+    _, wrong = sweep(recording, "power", tmp_path, 400, enough=10)
+    assert any("acknowledged" in complaint or "nobody" in complaint for each in wrong.values() for complaint in each)
+
+
+def test_the_judge_catches_a_store_that_tells_tasks_too_early(tmp_path, monkeypatch):
+    """Their functions are entered while the intents are not on the disk."""
+    monkeypatch.setattr(SqliteJournal, "write_together", hasty(SqliteJournal.write_together))
+    recording = Recording(tmp_path / "recorded", "power", how="tasks")
     _, wrong = sweep(recording, "power", tmp_path, 400, enough=10)
     assert any("acknowledged" in complaint or "nobody" in complaint for each in wrong.values() for complaint in each)

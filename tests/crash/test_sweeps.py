@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 WANTED = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
 IS_WHOLE = WANTED == "all"
 DICE = random.Random(WANTED)  # noqa: S311
-PROGRAMS = ("sync", "coloured", "nested", "caught", "retried", "late", "probed", "gathered")
+PROGRAMS = ("sync", "coloured", "nested", "caught", "retried", "late", "probed", "gathered", "tasked")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # SIGKILL loses nothing there either, and a sync costs nothing
 
 
@@ -142,8 +142,8 @@ def test_the_making_of_the_journal_can_be_killed_anywhere(runners):
 
 # -- threads ----------------------------------------------------------------------------------------------------------
 
-CROWD = {"program": "threaded", "crowd": 20, "wide": 3}
-"""At each point the others are let in; a kill may cut off a step in each of the threads."""
+CROWD = {"program": "threaded", "crowd": 20}
+"""At each point the others are let in."""
 
 
 def shared(points):
@@ -162,6 +162,17 @@ def test_threads_that_write_together_are_killed_anywhere(runners, verb, fail):
     assert shared(points) > 2  # two are what one thread writes: that its branch begins, and its first step
     cases = [CROWD | {"cuts": [at / len(points)], "verb": verb, "fail": fail} for at in range(len(points))]
     assert runners.wrong(cases, 12) == {}
+
+
+@pytest.mark.parametrize("verb", ["call", "compensate"])
+@pytest.mark.parametrize("fail", [False, True])
+def test_tasks_that_write_together_are_killed_anywhere(runners, verb, fail):
+    """The same holds for them."""
+    case = {"program": "tasked", "fail": fail, "durability": "power"}
+    points = runners.points(**case)
+    assert shared(points) > 2
+    cases = [case | {"cuts": [number], "verb": verb} for number in range(1, len(points) + 1)]
+    assert runners.wrong(cases, 20) == {}
 
 
 # -- owners -----------------------------------------------------------------------------------------------------------
@@ -223,6 +234,14 @@ def test_telling_threads_too_early_that_all_is_written_is_caught(runners):
     """Killed before the shared transaction ends, an effect is there of which nobody knows."""
     told = {"verb": "compensate", "mutant": "wake_early"}
     plays = (runners.play(CROWD | told | {"cuts": [at / 60]})[1] for at in range(60))
+    assert any("entered without an intent" in said for all_said in plays for said in all_said)
+
+
+def test_telling_tasks_too_early_that_all_is_written_is_caught(runners):
+    """Killed before the shared transaction begins, an effect is there of which nobody knows."""
+    told = {"program": "tasked", "verb": "compensate", "mutant": "tell_tasks_early"}
+    points = len(runners.points(program="tasked"))
+    plays = (runners.play(told | {"cuts": [number]})[1] for number in range(1, points + 1))
     assert any("entered without an intent" in said for all_said in plays for said in all_said)
 
 

@@ -1,5 +1,9 @@
 """What is run on a disk that loses power or fails: a few sagas, and what their world must look like afterwards."""
 
+import asyncio
+import inspect
+from contextvars import ContextVar
+
 import sagadsl
 from sagadsl._core.values import Kind
 
@@ -56,13 +60,57 @@ def trip(names: list[str], fails: bool) -> int:
     return len(names)
 
 
+@sagadsl.step(compensate=cancel)
+async def abook(name: str) -> str:
+    happen(name)
+    return name * 200
+
+
+@sagadsl.step(compensate=cancel, retries=1)
+async def ahaggle(name: str) -> str:
+    return haggle.plain(name)
+
+
+@sagadsl.saga
+async def atrip(names: list[str], fails: bool) -> int:
+    for name in names:
+        await (ahaggle if name == "car" else abook)(name)
+    if fails:
+        raise Broken
+    return len(names)
+
+
+RUN = ContextVar("run")
+"""Which run is played here."""
+
+
 def play(runtime, run):
     """Call a saga for a run; return what came out."""
     names, fails = SAGAS[run]
+    RUN.set(run)
     try:
         return trip.using(runtime=runtime, id=run)(names, fails)
     except Broken:
         return "broken"
+
+
+async def aplay(runtime, run):
+    """Do the same in a task."""
+    names, fails = SAGAS[run]
+    RUN.set(run)
+    try:
+        return await atrip.using(runtime=runtime, id=run)(names, fails)
+    except Broken:
+        return "broken"
+
+
+def awaited(value):
+    """Return a value, of a coroutine what it returns."""
+
+    async def wait():
+        return await value
+
+    return asyncio.run(wait()) if inspect.isawaitable(value) else value
 
 
 def judge(run, effects, recorded, goes_on, repeats):

@@ -288,6 +288,26 @@ class Ledger:
         self.world.wrote(entries)
         self.world.tick(writes=True)
 
+    def write_together(self, tickets: list[Any]) -> None:
+        """Write what tasks of one loop write at once: a death leaves all of it or nothing, and is that of them all."""
+        try:
+            self.world.tick(writes=True)
+            for ticket in tickets:
+                try:
+                    self.world.room()
+                    told = {"full": ticket.full, "row": ticket.row, "finished": ticket.finished}
+                    self.journal.commit(
+                        ticket.log, ticket.entries, **told, untold=ticket.untold, outline=ticket.outline
+                    )
+                    self.world.wrote(ticket.entries)
+                except Exception as error:
+                    ticket.error = error
+            self.world.shared = max(self.world.shared, len(tickets))
+            self.world.tick(writes=True)
+        except Death as death:
+            for ticket in tickets:
+                ticket.error = death
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.journal, name)
 
@@ -297,8 +317,8 @@ class World:
     """Everything outside the library that lasts: effects, the store, and what is noted of both, in order.
 
     *paces* make the steps of each process wait for differing numbers of turns of the event loop. A process is struck at
-    its *dies_at*-th moment by *how* (only a `Death` is the end of all in it), and has room for *writes_left* entries.
-    *around* wraps the journal, *setup* changes a process's runtime.
+    its *dies_at*-th moment by *how* (only a `Death` is the end of all in it), and has room for *writes_left* entries;
+    at most *shared* of them were written at once. *around* wraps the journal, *setup* changes a process's runtime.
     """
 
     program: Any
@@ -313,6 +333,7 @@ class World:
     dies_at: int = 0
     how: type[BaseException] = Death
     dead: bool = False
+    shared: int = 0
     writes_left: int = -1
     time: int = 0
     used: Counter[tuple[str, bool]] = field(factory=Counter)

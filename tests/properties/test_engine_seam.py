@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from sagadsl import Runtime
 from sagadsl._core import flow
-from sagadsl._core.drive import write
+from sagadsl._core.drive.entries import write
 from sagadsl._core.effects import Call, Do, Raise, Sleep, Wait
 from sagadsl._core.scope import CURRENT
 from sagadsl._core.values import Entry

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from sagadsl import JournalError, ReplayError, Runtime, Status
 from sagadsl._core import state
+from sagadsl._core.drive import company
 from sagadsl._core.flow import again, calls, compensation, doubt, leaving, stopping
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
@@ -31,6 +32,7 @@ from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.past import Past
 from sagadsl._core.settings import Options
 from sagadsl._core.values import Entry, Kind, StepStatus
+from tests.crash.early import hasty
 from tests.properties.programs import (
     KINDS,
     PROBED,
@@ -39,6 +41,7 @@ from tests.properties.programs import (
     Both,
     Child,
     Death,
+    Ledger,
     Seq,
     Try,
     Within,
@@ -330,6 +333,7 @@ REACHED = {
         hanging,
         lambda world: has(world, Kind.CANCELLED) and any(s.uncertain for s in world.run.steps if "compens" in s.status),
     ),
+    "tasks that write together": (programs(gathers=True), lambda world: world.shared > 2),
     "a child whose compensation fails": (
         programs(),
         lambda world: any(e.kind is Kind.COMPENSATION_FAILED and e.scope > 1 for e in world.entries),
@@ -550,8 +554,17 @@ def test_the_judge_refuses_a_journal_that_loses_outcomes(is_async):
         judge(world)
 
 
+def test_the_judge_refuses_a_store_that_tells_tasks_too_early(monkeypatch):
+    monkeypatch.setattr(Ledger, "write_together", hasty(Ledger.write_together))
+    world = World(BRANCHES, True)
+    world.live()
+    with pytest.raises(AssertionError, match="G3"):
+        judge(world)
+
+
 def test_the_judge_refuses_a_cut_off_step_that_is_entered_again(monkeypatch):
     monkeypatch.setattr(again, "PATIENCE", ())  # or waiting for the others hides it
+    monkeypatch.setattr(company, "OF_STEPS", frozenset())
     program = Within(Act("a", fates=("hang", "hang")), Act("b"))
     whole = World(program, True)
     whole.live()
@@ -574,6 +587,7 @@ def test_the_model_refuses_a_run_that_forgets_that_a_step_was_cut_off():
 
 def test_the_judge_refuses_a_child_that_goes_on_after_it_was_left(monkeypatch):
     monkeypatch.setattr(again, "PATIENCE", ())  # or waiting for the others hides it
+    monkeypatch.setattr(company, "OF_STEPS", frozenset())
     program = Within(Child("a", Try(Act("c", fates=("hang",)), Act("e"))), Act("d"))
     whole = World(program, True)
     whole.live()
@@ -603,6 +617,7 @@ def test_the_judge_refuses_a_journal_that_forgets_that_compensation_began():
 
 def test_the_judge_refuses_identity_by_occurrence_alone(monkeypatch):
     monkeypatch.setattr(again, "PATIENCE", ())  # or waiting for the others hides it
+    monkeypatch.setattr(company, "OF_STEPS", frozenset())
 
     def by_occurrence(self: Past[Slot], name: str, base: str, arguments: str) -> Slot | None:
         found = next((each for each in self.unsorted if each[1].name == name), None)

@@ -7,9 +7,9 @@ from sagadsl._core.codec.faults import add_note
 from sagadsl._core.effects import Call, Done, Failed, Flow, Sleep
 from sagadsl._core.flow.compensation import compensation_call
 from sagadsl._core.flow.doubt import ask, ask_of, decide_cut_off
-from sagadsl._core.flow.record import cut_off, give_up, keep_unstorable, not_awaited
+from sagadsl._core.flow.record import give_up, keep_unstorable, not_awaited
 from sagadsl._core.retry import Retry
-from sagadsl._core.values import Kind, NotLanded
+from sagadsl._core.values import Kind, NotLanded, StepStatus
 from sagadsl.errors import (
     NotStorableError,
     StepTimeout,
@@ -38,7 +38,11 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
     while True:
         number = call.attempt = (slot.compensation_attempts if back else slot.attempts) + 1
         if not call.read_only:
-            yield slot.entry(intent, number)
+            try:
+                yield slot.entry(intent, number)
+            except BaseException:
+                yield from withdraw(call)
+                raise
         try:
             value = yield call
         except Exception as error:  # noqa: BLE001  # whatever the user's function raises
@@ -47,9 +51,6 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
                 return outcome
             renew(call)
             continue
-        except BaseException as error:
-            cut_off(call, error)
-            raise
         text = copy = None
         if not back:
             try:
@@ -64,6 +65,17 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
             return (yield from not_awaited(call, value))
         yield slot.entry(done, number, text)
         return Done(copy)
+
+
+def withdraw(call: Call) -> Flow[None]:
+    """Record that an attempt had no effect: it was interrupted as soon as its intent was on record.
+
+    Unless it is not, or an earlier attempt leaves it in doubt, or nothing is to be written any more.
+    """
+    slot = call.slot
+    is_entered = slot.status is StepStatus.ENTERED and slot.attempts == call.attempt
+    if is_entered and not slot.uncertain and slot.run.stop is None:
+        yield slot.entry(K.NOT_LANDED, call.attempt)
 
 
 def go_on(call: Call) -> Flow[Done | Failed | None]:
@@ -153,9 +165,5 @@ def renew(call: Call) -> None:
 
 
 def sleep(call: Call, seconds: float) -> Flow[None]:
-    """Wait between two attempts; an interruption here ends the call like one inside an attempt."""
-    try:
-        yield Sleep(seconds, None if call.is_compensation else call.slot.scope)
-    except BaseException as error:
-        cut_off(call, error)
-        raise
+    """Wait between two attempts."""
+    yield Sleep(seconds, None if call.is_compensation else call.slot.scope)

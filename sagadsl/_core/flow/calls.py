@@ -7,7 +7,7 @@ from typing import Any
 from sagadsl._core.definition import PIVOT
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Raise
 from sagadsl._core.flow.again import come_in
-from sagadsl._core.flow.record import interruption, replayable, unreadable
+from sagadsl._core.flow.record import cut_off, interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
 from sagadsl._core.scope import Slot
 from sagadsl._core.values import Kind
@@ -32,7 +32,11 @@ def perform(call: Call) -> Flow[Any]:
         yield from survive(scope)
     if slot.spec is not None and slot.spec.standing is PIVOT:
         refuse_beside_others(slot)
-    outcome: Done | Failed = yield Do(call)
+    try:
+        outcome: Done | Failed = yield Do(call)
+    except BaseException as error:
+        cut_off(call, error)
+        raise
     if isinstance(outcome, Done):
         return outcome.value
     if pauses_when_uncertain(slot, outcome.error):

@@ -11,7 +11,7 @@ from typing import Any
 
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Done, Failed, Flow
-from sagadsl._core.flow.record import cut_off, give_up, keep_unstorable, replayable
+from sagadsl._core.flow.record import give_up, keep_unstorable, replayable
 from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import Source, function_name
 from sagadsl._core.retry import NEVER
@@ -67,9 +67,6 @@ def ask(probing: Call) -> Flow[Any]:
         answer = yield probing
     except Exception:  # noqa: BLE001  # what it asks is out of reach too
         return UNKNOWN
-    except BaseException as error:
-        cut_off(probing, error)
-        raise
     if isinstance(answer, NotLanded):
         yield slot.entry(K.NOT_LANDED, number)
     if isinstance(answer, NotLanded | Unknown):

@@ -44,8 +44,8 @@ def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flo
 
 
 def cut_off(call: Call, error: BaseException) -> None:
-    """Note an interrupted attempt. Whether it has an end depends on whether the body survives (`survive`)."""
-    if not call.is_compensation and not isinstance(error, Stop):
+    """Note an interrupted call. Whether it has an end depends on whether the body survives (`survive`)."""
+    if not isinstance(error, Stop):
         call.slot.run.cut.append((call.slot, error))
 
 

@@ -160,6 +160,19 @@ class SqliteJournal:
         with self._guard:
             self._commit([ticket])
 
+    def write_together(self, tickets: list[Ticket]) -> None:
+        """Write tickets that somebody has collected: then they are over, and each knows what came of it."""
+        with self._guard:
+            if len(tickets) != 1 or not tickets[0].is_plain:
+                self._write(tickets)
+                return
+            (alone,) = tickets  # one statement, as in `append`
+            try:
+                self._insert(alone.log, alone.entries[0], alone.full)
+            except Exception as error:  # noqa: BLE001  # raised where it is waited for
+                alone.error = error
+            alone.is_over = True
+
     def _write(self, tickets: list[Ticket]) -> None:
         """Write tickets in one transaction, or where that fails each in one of its own, for its own reason."""
         if len(tickets) > 1:

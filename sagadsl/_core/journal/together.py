@@ -20,21 +20,14 @@ from sagadsl.errors import JournalError
 
 
 class Ticket:
-    """What is to be written at once, in whose name, and what came of it: `None`, or the *error*, once it *is_over*."""
+    """What is to be written at once, in whose name, and what came of it: `None`, or the *error*, once it *is_over*.
+
+    One that *is_plain* is one statement, which is written whole or not at all.
+    """
 
     __slots__ = (
-        "entries",
-        "error",
-        "finished",
-        "full",
-        "is_over",
-        "log",
-        "outline",
-        "read",
-        "row",
-        "stolen",
-        "untold",
-        "wake",
+        *("entries", "error", "finished", "full", "is_over", "is_plain", "log", "outline", "read", "row", "stolen"),
+        *("untold", "wake"),
     )
 
     def __init__(  # noqa: PLR0917  # keywords cost
@@ -55,12 +48,8 @@ class Ticket:
         self.error: Exception | None = None
         self.is_over = False
         self.wake = Lock()
-
-    @property
-    def is_plain(self) -> bool:
-        """It is one statement, which is written whole or not at all."""
-        marks = (self.row, self.finished, self.untold, self.outline)
-        return marks == (None, None, None, None) and len(self.entries) == 1 and not (self.stolen or self.read)
+        marks = (row, finished, untold, outline) != (None, None, None, None) or stolen or self.read
+        self.is_plain = not marks and len(self.entries) == 1
 
 
 class Together:

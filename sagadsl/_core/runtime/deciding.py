@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypedDict
 
 from sagadsl._core.describe import legible
-from sagadsl._core.drive import obey
+from sagadsl._core.drive.entries import obey
 from sagadsl._core.flow import past_pivot
 from sagadsl._core.ownership import owner
 from sagadsl._core.provided import Provided

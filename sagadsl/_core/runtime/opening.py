@@ -19,7 +19,8 @@ from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, facts_of, key_of
 from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
-from sagadsl._core.drive import Drivers, tell
+from sagadsl._core.drive import Drivers
+from sagadsl._core.drive.entries import tell
 from sagadsl._core.flow import Ended, attempt
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log, Overtaken

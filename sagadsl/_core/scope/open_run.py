@@ -27,8 +27,8 @@ class OpenRun(Generic[S]):
     body survived. *ahead* are the calls on record that the bodies, which run again, have not made again yet, in the
     order in which they were made first. *pending* entries (the run's opening, a take-over) go into the commit of the
     next one. *copies* leads from an exception as replayed to the genuine one. *thread* is where the run was opened, 0
-    where it is only looked at. *opening* is its first entry. *watched* are those of the *observers* that look at this
-    run alone. *notifies*: somebody is told how it ends.
+    where it is only looked at; *company* is whom its tasks write with. *opening* is its first entry. *watched* are
+    those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class OpenRun(Generic[S]):
         self.unstorable: dict[S, Any] = {}
         self.ahead: OrderedDict[S, None] = OrderedDict()
         self.thread = 0
+        self.company: Any = None
         self.guard = RLock()
 
     @property

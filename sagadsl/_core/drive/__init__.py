@@ -9,9 +9,8 @@ like a failing step.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -19,13 +18,12 @@ from threading import Event, Thread, current_thread
 from typing import Any
 
 from sagadsl._core.codec import Unstorable
+from sagadsl._core.drive.company import awrite
+from sagadsl._core.drive.entries import obey, write
 from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Sleep, Together, Wait
-from sagadsl._core.journal import Letter, Overtaken, Taken, Unread
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
-from sagadsl._core.values import Cause, Entry, Kind, Status
-from sagadsl.errors import JournalError, RunCancelledError, RunLockedError, RunLostError, StepTimeout, Stop
-
-log = logging.getLogger("sagadsl")
+from sagadsl._core.values import Entry, Kind
+from sagadsl.errors import JournalError, StepTimeout, Stop
 
 
 class Drivers:
@@ -51,7 +49,7 @@ class Drivers:
             Together: self._together,
         }
         self._async_answers: dict[type, Callable[[Any], Any]] = {
-            Entry: write,
+            Entry: awrite,
             Call: acall,
             Do: self._afly,
             Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
@@ -295,107 +293,6 @@ def is_told(run: OpenRun) -> bool:
     with suppress(JournalError):
         return run.log.is_turned or any(letter.seq is None for letter in run.journal.letters(run.row.number))
     return False
-
-
-# -- entries ----------------------------------------------------------------------------------------------------------
-
-
-def write(entry: Entry, read: Iterable[Letter] = ()) -> None:
-    """Append an entry, which acts on the letters *read*, take it into the run's state, tell the observers.
-
-    Raises:
-        Stop: The journal cannot be written, or another process has the run, or it is cancelled.
-    """
-    of = entry.of
-    run: OpenRun = of.scope.run
-    entry.at = run.clock()
-    earlier: list[Entry] | None = None
-    try:
-        if run.pending or type(of) is Scope:
-            earlier = commit(run, entry, read)
-        else:
-            run.journal.append(run.log, entry, entry.kind in run.full)
-        of.apply(entry)
-    except Unread:
-        obey(of.scope)
-        write(entry)
-        return
-    except Overtaken:
-        raise run.halt(RunLostError(run.id)) from None
-    except Taken:
-        raise run.halt(RunLockedError(run.id)) from None
-    except JournalError as error:
-        raise run.halt(error) from error
-    except BaseException as error:  # a Ctrl-C around the commit: whether the row is there only the file can tell
-        run.halt(error)
-        raise
-    if run.observers:
-        tell(run, [*(earlier or ()), entry])
-
-
-def tell(run: OpenRun, entries: list[Entry]) -> None:
-    """Tell a run's observers of entries that are durable."""
-    for entry in entries:
-        entry.run, entry.of = run.id, None
-        for observer in run.observers:
-            observer(entry)
-
-
-def obey(scope: Scope) -> None:
-    """Act on what others have told a run that goes on: it compensates from here on, or says that this is too late.
-
-    Raises:
-        Stop: It is cancelled.
-    """
-    *_, root = scope.chain()
-    run = root.run
-    with run.guard:  # of several branches that are told, one acts
-        try:
-            unread = [letter for letter in run.journal.letters(run.row.number) if letter.seq is None]
-        except JournalError as error:
-            raise run.halt(error) from error
-        unknown = next((letter.kind for letter in unread if letter.kind != Cause.CANCEL), None)
-        if unknown is not None:
-            reason = f"run {run.id} got a letter of a kind that is unknown here, {unknown!r:.80}: upgrade sagadsl"
-            raise run.halt(JournalError(run.journal.name, reason))
-        cancelled = RunCancelledError(run.id, (unread[0].payload if unread else None) or "")
-        if run.log.is_turned or (unread and root.status is not Status.OPEN):  # it has begun to compensate meanwhile
-            raise Stop(cancelled)
-        if not unread:
-            return
-        pivot = root.pivot()
-        if pivot is not None:
-            log.warning("%s is not cancelled: %s is past, or perhaps past", run.id, pivot.key, extra={"run": run.id})
-            write(root.entry(Kind.REFUSED, result=f'{{"cause":"{Cause.CANCEL}"}}'), unread)
-            return
-        told = f'{{"cause":"{Cause.CANCEL}","fault":{run.codec.encode_fault(cancelled)[0]}}}'
-        write(root.entry(Kind.COMPENSATING, result=told), unread)
-        raise Stop(cancelled)
-
-
-def commit(run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
-    """Write an entry with those that wait for it (the run's opening, a take-over, a decision), and return those."""
-    with run.guard:  # several branches may begin at once, and one of them opens the run
-        row = run.row if run.is_new else None
-        full = entry.kind in run.full or run.is_new
-        earlier = run.pending
-        entries = [*earlier, entry]
-        ends = [FINISHED[each.kind] for each in entries if not each.step and each.kind in FINISHED]
-        finished = ends[-1] if ends else None
-        untold = False if entry.kind is Kind.NOTIFIED else finished if run.notifies else None
-        outline = None
-        if not entry.step and entry.kind in LAST_WORDS:
-            outline = entry.of.outline_with(entry, run.log.seq + len(entries)).text()
-        marks: dict[str, Any] = {"finished": finished, "untold": untold, "outline": outline}
-        run.journal.commit(run.log, entries, full=full, row=row, read=read, **marks)
-        run.pending, run.is_new = [], False
-    return earlier
-
-
-FINISHED = {Kind.COMPLETED: True, Kind.COMPENSATED: True, Kind.COMPENSATING: False}
-"""What an entry about the root says of the run as a whole: whether anybody need look for it again."""
-LAST_WORDS = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.NOTIFIED, Kind.NOTIFY_ERROR})
-"""What about the root leaves the run ended: its row then says how."""
 
 
 # -- the user's functions ---------------------------------------------------------------------------------------------
