@@ -1104,6 +1104,22 @@ def test_methods_are_steps_decorated_or_not(make_runtime, world):
     assert run.steps[0].compensation is not None
 
 
+def test_a_decorated_class_method_gets_the_class_that_it_is_named_on(make_runtime):
+    """The step of a block is bound as the one that was given, also where there is no object."""
+
+    class Shop:
+        @sagadsl.step(compensate=None, name="opened")
+        @classmethod
+        def opened(cls) -> str:
+            return cls.__name__
+
+    class Kiosk(Shop):
+        pass
+
+    with saga("opening", runtime=make_runtime()) as run:
+        assert [run.step(each.opened, retries=1)() for each in (Shop, Kiosk, Kiosk())] == ["Shop", "Kiosk", "Kiosk"]
+
+
 def test_a_thread_without_a_context_is_still_inside_the_block(make_runtime, world):
     """Context variables do not reach threads; the handle does."""
     with saga("nightly", runtime=make_runtime()) as run:

@@ -24,7 +24,7 @@ BRANCHING = (parallel, aparallel, asyncio.gather)
 def saga_graph(saga: Any) -> Graph:
     """Return the graph of a saga, from its code."""
     owner = saga._self_owner if isinstance(saga, wrapt.BoundFunctionWrapper) else None  # noqa: SLF001  # wrapt's name
-    return of_code(saga_known(saga, spec_of(saga), owner))
+    return of_code(saga_known(saga, spec_inside(saga), owner))
 
 
 def saga_known(saga: Any, spec: Any, owner: type | None) -> Known:
@@ -32,8 +32,8 @@ def saga_known(saga: Any, spec: Any, owner: type | None) -> Known:
     return Known(name=spec.name, is_saga=True, **code_of(plain_function(inspect.unwrap(saga.plain)), owner))
 
 
-def spec_of(found: Any) -> StepSpec | SagaSpec | None:
-    """Return what a decorated function is, `None` of anything else."""
+def spec_inside(found: Any) -> StepSpec | SagaSpec | None:
+    """Return what a step or saga is, also one inside a wrapper of the user's own; `None` of anything else."""
     if isinstance(found, wrapt.BoundFunctionWrapper):
         found = found._self_parent  # noqa: SLF001  # as wrapt names it
     spec = getattr(found, "_self_spec", None) if isinstance(found, wrapt.FunctionWrapper) else None
@@ -78,7 +78,7 @@ def looking(function: Any, owner: type | None) -> Callable[[str], Known | None]:
 def meaning(found: Any, owner: type | None) -> Known | None:
     """Return what a value stands for, found in *owner*; a function is read where it is one of the user's own."""
     found = found.__func__ if isinstance(found, staticmethod | classmethod | types.MethodType) else found
-    spec = spec_of(found)
+    spec = spec_inside(found)
     if isinstance(spec, StepSpec):
         return Known(name=spec.name, block=call_of(spec))
     if spec is not None:

@@ -20,11 +20,12 @@ from sagadsl._core.registry import registry
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import CURRENT
 from sagadsl._core.values import RunRow
+from sagadsl._dsl.decorated import spec_of, whole
 from sagadsl._dsl.notifying import telling_again
 from sagadsl._dsl.outcomes import as_outcome, outcome
 from sagadsl._dsl.rules import Rules, afollow, follow
 from sagadsl._dsl.running import runtime_of
-from sagadsl._dsl.sagas import BoundSaga, Saga, SagaFunction
+from sagadsl._dsl.sagas import Saga, SagaFunction
 from sagadsl.errors import RunLockedError, UsageError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def checked_sagas(sagas: Any) -> list[Any] | None:
         return None
     chosen = list(sagas) if isinstance(sagas, Iterable) else [sagas]
     for each in chosen:
-        if not isinstance(each, SagaFunction | BoundSaga):
+        if not isinstance(spec_of(each), SagaSpec):
             msg = f"resume_all() takes functions decorated with @saga, not {each!r}"
             raise UsageError(msg)
     return chosen
@@ -212,7 +213,7 @@ def module_level() -> list[Any]:
 
 def place_of(saga: Any) -> tuple[Runtime, SagaFunction]:
     """Return the runtime of a saga, at its store, and the saga itself where it is bound to an instance."""
-    made: SagaFunction = saga._self_parent if isinstance(saga, BoundSaga) else saga  # noqa: SLF001  # as above
+    made: SagaFunction = whole(saga)
     return runtime_of(made._self_spec, made._self_options), made  # noqa: SLF001
 
 

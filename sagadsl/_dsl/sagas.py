@@ -22,8 +22,6 @@ from typing import (
     runtime_checkable,
 )
 
-import wrapt
-
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, checked_key
 from sagadsl._core.later import Later
@@ -34,12 +32,12 @@ from sagadsl._core.runtime import CODEC, Opened, Runtime
 from sagadsl._core.runtime.deciding import Asking, Request
 from sagadsl._core.session import program_at
 from sagadsl._core.settings import Options
+from sagadsl._dsl.decorated import Bound, Decorated
 from sagadsl._dsl.drawn import Drawn
 from sagadsl._dsl.notifying import checked_notify, then_tell
 from sagadsl._dsl.options import checked_function, checked_options, default_name, default_title, identified
 from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
 from sagadsl._dsl.running import Calling, Finish, arun_root, run_root, run_saga, runtime_of
-from sagadsl._dsl.steps import owner_of
 from sagadsl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -112,21 +110,12 @@ class Saga(Protocol[P, R]):
         """Return the same saga with these settings."""
 
 
-class BoundSaga(Drawn, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
+class BoundSaga(Drawn, Bound):
     """A saga that is a method, bound to its instance."""
-
-    @property
-    def plain(self) -> Any:
-        """The undecorated method."""
-        return self.__wrapped__
 
     def outcome(self, *args: Any, **kwargs: Any) -> Any:
         """Run the saga and return how it ended."""
         return self._self_parent.run(self.__wrapped__, self._bound_to(), args, kwargs, as_outcome)
-
-    def using(self, **options: Any) -> Any:
-        """Return the same saga with other settings."""
-        return self._self_parent.using(**options).__get__(self._self_instance, self._self_owner)
 
     def resume(self, run_id: str) -> Any:
         """Go on with a stored run."""
@@ -144,12 +133,9 @@ class BoundSaga(Drawn, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  #
         """Return what the method gets as its first argument; a static one gets nothing, whatever it is called on."""
         return getattr(self.__wrapped__, "__self__", None)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return getattr, (owner_of(self), self.__wrapped__.__name__)
 
-
-class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Saga` has the types
-    """What `saga` makes of a function. wrapt keeps name, signature, binding; it pickles by name, copies as itself."""
+class SagaFunction(Drawn, Decorated):
+    """What `saga` makes of a function."""
 
     __bound_function_wrapper__ = BoundSaga
 
@@ -165,11 +151,6 @@ class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `
         """Run the saga, and let *finish* say what comes out."""
         __tracebackhide__ = True
         return run_saga(self._self_spec, self._self_options, (wrapped, instance), args, kwargs, finish)
-
-    @property
-    def plain(self) -> Any:
-        """The undecorated function."""
-        return self.__wrapped__
 
     def outcome(self, *args: Any, **kwargs: Any) -> Any:
         """Run the saga and return how it ended."""
@@ -210,15 +191,6 @@ class SagaFunction(Drawn, wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `
         """Run the body of a stored run over its record."""
         __tracebackhide__ = True
         return reopen(self, (self.__wrapped__, None), run_id, runtime, request)
-
-    def __reduce_ex__(self, protocol: Any) -> str:
-        return str(self.__wrapped__.__qualname__)
-
-    def __copy__(self) -> SagaFunction:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> SagaFunction:
-        return self
 
 
 OPTIONS = frozenset(

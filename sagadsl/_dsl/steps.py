@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
-import attrs
-import wrapt
-
 from sagadsl._core.codec import Unstorable, template_of
-from sagadsl._core.codec.classes import module_name
-from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, checked_key, key_of, literal
+from sagadsl._core.definition import StepSpec, key_of, literal
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import perform, renew
 from sagadsl._core.landed import in_transaction
-from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
+from sagadsl._core.parameters import plain_function
 from sagadsl._core.registry import registry
-from sagadsl._core.retry import Retry, as_retry
-from sagadsl._core.runtime import CODEC, unstorable_argument
+from sagadsl._core.retry import Retry
+from sagadsl._core.runtime import unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
-from sagadsl._dsl.options import checked_function, checked_options, default_name, default_title, refuse_duplicate
+from sagadsl._dsl.decorated import Bound, Decorated
+from sagadsl._dsl.options import checked_options, refuse_duplicate
+from sagadsl._dsl.step_options import OPTIONS, USING, Compensate, respecified, specified
 from sagadsl.errors import UsageError
 
 P = ParamSpec("P")
@@ -35,7 +32,6 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 log = logging.getLogger("sagadsl")
-Compensate = Callable[..., Any] | Compensation | Standing | None
 
 
 @runtime_checkable
@@ -74,39 +70,22 @@ class Step(Protocol[P, R]):
         """Return the same step with these options, for a call or a place; *key* is taken as it is."""
 
 
-class BoundStep(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Step` has the types
+class BoundStep(Bound):
     """A step that is a method, bound to its instance."""
-
-    @property
-    def plain(self) -> Any:
-        """The undecorated method."""
-        return self.__wrapped__
 
     def map(self, items: Iterable[Any], *, limit: int | None = None) -> Any:
         """Do the step for each item, at the same time."""
         return mapped(self, items, limit, is_async=self._self_parent._self_spec.is_async)  # noqa: SLF001  # as wrapt
 
-    def using(self, **options: Any) -> Any:
-        """Return the same step with other options."""
-        return self._self_parent.using(**options).__get__(self._self_instance, self._self_owner)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return getattr, (owner_of(self), self.__wrapped__.__name__)
-
-
-class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` has the types
-    """What `step` makes of a function. wrapt keeps name, signature, binding; it pickles by name, copies as itself."""
+class StepFunction(Decorated):
+    """What `step` makes of a function."""
 
     __bound_function_wrapper__ = BoundStep
 
     def __init__(self, target: Any, spec: StepSpec, calling: Callable[[StepSpec], Any] | None = None) -> None:
         super().__init__(target, (calling or caller)(spec))
         self._self_spec, self._self_calling = spec, calling
-
-    @property
-    def plain(self) -> Any:
-        """The undecorated function."""
-        return self.__wrapped__
 
     def map(self, items: Iterable[Any], *, limit: int | None = None) -> Any:
         """Do the step for each item, at the same time."""
@@ -119,15 +98,6 @@ class StepFunction(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # `Step` h
             options["key"] = literal(options["key"])
         return StepFunction(self.__wrapped__, respecified(self._self_spec, options), self._self_calling)
 
-    def __reduce_ex__(self, protocol: Any) -> str:
-        return str(self.__wrapped__.__qualname__)
-
-    def __copy__(self) -> StepFunction:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> StepFunction:
-        return self
-
 
 def mapped(function: Any, items: Iterable[Any], limit: int | None, *, is_async: bool) -> Any:
     """Call a step for each of *items* in a branch of its own."""
@@ -136,20 +106,6 @@ def mapped(function: Any, items: Iterable[Any], limit: int | None, *, is_async: 
         raise UsageError(msg)
     calls = [functools.partial(function, item) for item in items]
     return (aparallel if is_async else parallel)(*calls, limit=limit)
-
-
-def owner_of(method: Any) -> Any:
-    """Return what a bound step or saga is an attribute of: an instance, or a class."""
-    return method._self_owner if method._self_instance is None else method._self_instance  # noqa: SLF001  # wrapt's names
-
-
-OPTIONS = frozenset(
-    {
-        *("compensate", "retries", "timeout", "probe", "on_uncertain", "key", "name", "title", "read_only", "live"),
-        *("transaction", "stands"),
-    }
-)
-USING = frozenset({"key", "compensate", "retries", "timeout"})
 
 
 @overload
@@ -215,169 +171,6 @@ def decorate(target: Any, options: dict[str, Any]) -> Any:
     if "<locals>" not in function.__qualname__:
         registry.steps[spec.module, spec.name] = spec
     return StepFunction(target, spec)
-
-
-def specified(target: Any, options: dict[str, Any]) -> StepSpec:
-    """Return the definition of a step."""
-    function = checked_function(target, "step")
-    name = default_name(function, options.get("name"), "step")
-    parameters = Parameters.of(target, options.get("live", ()))
-    spec = StepSpec(
-        function=target,
-        name=name,
-        title=default_title(function, options.get("title"), name),
-        module=module_name(function.__module__),
-        is_async=inspect.iscoroutinefunction(function),
-        parameters=parameters,
-        read_only=options.get("read_only", False),
-        on_uncertain=options.get("on_uncertain") or "retry",
-        titled=options.get("title") is not None,
-        transaction=options.get("transaction"),
-        stands=checked_stands(options.get("stands"), name),
-    )
-    spec.probe = probe_of(spec, options.get("probe"))
-    check_transaction(spec)
-    spec = respecified(spec, {n: options[n] for n in USING & options.keys()})
-    for annotation in parameters.annotations.values():
-        CODEC.know(annotation)
-    return spec
-
-
-def checked_stands(stands: Any, name: str) -> Any:
-    """Return what is asked whether a recorded result stands.
-
-    Raises:
-        UsageError: It is no function, or would have to be awaited.
-    """
-    if stands is not None and not callable(stands):
-        msg = f"{name}: stands= takes a function, not {stands!r}"
-        raise UsageError(msg)
-    if inspect.iscoroutinefunction(stands):
-        msg = f"{name}: stands= is an async def, and is asked where nobody can await it: make it a def"
-        raise UsageError(msg)
-    return stands
-
-
-def check_transaction(spec: StepSpec) -> None:
-    """Refuse a ``transaction=`` that can never work.
-
-    Raises:
-        UsageError: It names no live parameter, or the step only looks.
-    """
-    name = spec.transaction
-    if name is None:
-        return
-    if name not in spec.parameters.live:
-        cure = f"annotate it `{name}: Live[...]`, or name it in live=" if name in spec.parameters.names else "name one"
-        msg = f"{spec.name}: transaction={name!r} is no live parameter of {spec.parameters.signature}; {cure}"
-        raise UsageError(msg)
-    if spec.read_only:
-        msg = f"{spec.name} is read_only: a step that only looks has nothing to commit; leave transaction= out"
-        raise UsageError(msg)
-    if spec.probe is not None:
-        msg = f"{spec.name}: the row that its transaction leaves says what happened; leave probe= out"
-        raise UsageError(msg)
-
-
-def respecified(spec: StepSpec, options: dict[str, Any]) -> StepSpec:
-    """Return a step's definition with other options."""
-    changes: dict[str, Any] = {}
-    if "retries" in options:
-        changes["retry"] = as_retry(options["retries"])
-    if "timeout" in options:
-        changes["timeout"] = as_seconds(options["timeout"], f"{spec.name}: timeout=")
-    if "key" in options:
-        changes["key"] = checked_key(options["key"], spec.parameters.stored, spec.name)
-    if "compensate" in options:
-        changes |= compensation_of(spec, options["compensate"])
-    return spec.changed(**changes)
-
-
-def probe_of(spec: StepSpec, probe: Any) -> Receiver | None:
-    """Return what ``probe=`` means for a step.
-
-    Raises:
-        UsageError: It cannot be called for this step.
-    """
-    if spec.read_only and (probe is not None or spec.on_uncertain != "retry"):
-        msg = f"{spec.name} is read_only: a step that only looks is never uncertain; leave out probe= and on_uncertain="
-        raise UsageError(msg)
-    if probe is None:
-        return None
-    function = undecorated(probe)
-    receiver = receiver_of(spec, function, "probe")
-    if receiver.needs_result:
-        msg = (
-            f"{spec.name}: its probe wants {receiver.result_parameter!r}, but there is no result: that is the question"
-        )
-        raise UsageError(msg)
-    return receiver
-
-
-def receiver_of(spec: StepSpec, function: Any, role: str) -> Receiver:
-    """Return what the compensation or probe of a step receives.
-
-    Raises:
-        UsageError: It is no function, it would have to be awaited where nobody can, or it cannot be bound.
-    """
-    if not callable(function):
-        msg = f"{spec.name}: {role}= takes a function, not {function!r}"
-        raise UsageError(msg)
-    if inspect.iscoroutinefunction(function) and not spec.is_async:
-        name = function_name(function)
-        msg = f"{spec.name} is a def, its {role} {name} an async def: nobody could await it; make both one colour"
-        raise UsageError(msg)
-    refuse_other_kind_of_method(spec, function, role)
-    return Receiver.of(function, spec.parameters, f"the {role} of {spec.name}")
-
-
-def undecorated(given: Any) -> Any:
-    """Return the function that is called to compensate, or as a probe: of a step, or a static or class method, too."""
-    function = given.plain if isinstance(given, StepFunction | BoundStep) else given
-    return plain_function(function) if isinstance(function, staticmethod | classmethod) else function
-
-
-def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
-    """Return what ``compensate=`` means for a step: its compensation, bound, or why there is none.
-
-    Raises:
-        UsageError: It cannot be called for this step.
-    """
-    if given is None or isinstance(given, Standing):
-        return {"compensation": None, "compensation_module": "", "receiver": None, "standing": given, "decided": True}
-    if spec.read_only:
-        msg = f"{spec.name} is read_only: a step that only looks has nothing to compensate"
-        raise UsageError(msg)
-    if not callable(given) and not isinstance(given, Compensation | classmethod):
-        msg = f"{spec.name}: compensate= takes a function, a Compensation, None, IRREVERSIBLE or PIVOT, not {given!r}"
-        raise UsageError(msg)
-    compensation = given if isinstance(given, Compensation) else Compensation(undecorated(given))
-    function = undecorated(compensation.function)
-    receiver = receiver_of(spec, function, "compensation")
-    compensation = attrs.evolve(compensation, function=function)
-    module = module_name(getattr(function, "__module__", None) or "")
-    changes = {"compensation": compensation, "compensation_module": module, "receiver": receiver}
-    return changes | {"standing": None, "decided": True}
-
-
-def refuse_other_kind_of_method(spec: StepSpec, function: Any, role: str) -> None:
-    """Refuse a compensation or probe that wants the ``self`` (or ``cls``) of a class whose step has none to give.
-
-    A method of another class is fine: ``compensate=Reservation.release`` is called on the step's result.
-
-    Raises:
-        UsageError: There is none; without this it would be given the result.
-    """
-    owner = function_name(function).rpartition(".")[0]
-    if not owner or owner != function_name(plain_function(spec.function)).rpartition(".")[0] or owner.endswith(">"):
-        return
-    first = next(iter(getattr(getattr(function, "__code__", None), "co_varnames", ())), "")
-    if first in {"self", "cls"} and first not in spec.parameters.names and not inspect.ismethod(function):
-        msg = (
-            f"{spec.name} has no {first} that its {role} {function.__name__} could get: make both methods, both class "
-            f"methods, or the {role} a static method. Above @classmethod and @staticmethod stands @step"
-        )
-        raise UsageError(msg)
 
 
 def caller(  # noqa: C901  # the hot path, in one piece

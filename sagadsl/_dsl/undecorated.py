@@ -16,13 +16,14 @@ from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import Compensation, SagaSpec, StepSpec, checked_name
 from sagadsl._core.parameters import AsGiven, Parameters
 from sagadsl._core.retry import Retry
-from sagadsl._dsl import sagas, steps
+from sagadsl._dsl import step_options
+from sagadsl._dsl.decorated import Bound, spec_of, whole
 from sagadsl._dsl.options import checked_options
-from sagadsl._dsl.steps import Compensate, StepFunction
+from sagadsl._dsl.step_options import USING, Compensate, respecified, specified
+from sagadsl._dsl.steps import StepFunction
 from sagadsl.errors import UsageError
 
-OPTIONS = steps.OPTIONS | {"again"}
-BY_FUNCTION = (steps.StepFunction, steps.BoundStep)
+OPTIONS = step_options.OPTIONS | {"again"}
 
 
 class StepOptions(TypedDict, total=False):
@@ -50,23 +51,20 @@ def as_step(owner: str, function: Any, options: dict[str, Any], calling: Callabl
         UsageError: An option is unknown or cannot work, or the function is a lambda, a generator or a saga.
     """
     checked_options(f"{owner}: step()", options, OPTIONS)
-    if isinstance(function, (sagas.SagaFunction, sagas.BoundSaga)):
+    known = spec_of(function)
+    if isinstance(known, SagaSpec):
         msg = f"{function.__qualname__} is a saga, not a step: call it inside `with saga({owner!r})`"
         raise UsageError(msg)
-    if not isinstance(function, BY_FUNCTION):
-        return StepFunction(function, steps.specified(function, options), calling)
-    whole: Any = function._self_parent if isinstance(function, steps.BoundStep) else function  # noqa: SLF001  # ours
-    spec = steps.respecified(whole._self_spec, {n: options[n] for n in steps.USING & options.keys()})  # noqa: SLF001
+    if known is None:
+        return StepFunction(function, specified(function, options), calling)
+    spec = respecified(known, {n: options[n] for n in USING & options.keys()})
     if options.get("name") is not None:
         spec = spec.changed(name=checked_name(options["name"], f"{spec.name}: name=", "/#:"))
-    for option in options.keys() - steps.USING - {"name", "again"}:
+    for option in options.keys() - USING - {"name", "again"}:
         msg = f"{spec.name} is decorated: say {option}= there"
         raise UsageError(msg)
-    made: Any = StepFunction(whole.__wrapped__, spec, calling)
-    if whole is function:
-        return made
-    instance: Any = function._self_instance  # noqa: SLF001  # as wrapt names it
-    return made.__get__(instance, type(instance))
+    made = StepFunction(whole(function).__wrapped__, spec, calling)
+    return function.bound_like(made) if isinstance(function, Bound) else made
 
 
 def as_compensation(
@@ -77,7 +75,7 @@ def as_compensation(
     Raises:
         UsageError: It is no function with a name, or one that keeps its parameters to itself.
     """
-    target: Any = function.plain if isinstance(function, BY_FUNCTION) else function
+    target: Any = function.plain if isinstance(spec_of(function), StepSpec) else function
     name = getattr(target, "__qualname__", None)
     if name is None or isinstance(target, type):
         msg = f"{saga.name}: add_compensation() takes a function with a name, not {target!r}; use def"
