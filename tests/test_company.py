@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import sqlite3
 from collections import Counter
 
@@ -153,6 +154,14 @@ def test_the_branches_of_one_run_share_their_syncs(runtime, statements):
     assert asyncio.run(flow.using(runtime=runtime)()) == [*range(TASKS)]
     assert statements.commits()[1] <= 5
     assert [s.status for s in runtime.find("flow/k").steps if not s.saga] == ["done"] * TASKS
+
+
+def test_where_nobody_looks_nobody_is_told(play, caplog, world):
+    """What was written together is on record all the same."""
+    caplog.set_level(logging.CRITICAL, "sagadsl")
+    assert play(play.several, play.several) == ["ended"] * 2
+    assert world.effects.count("other5") == 2
+    assert [status for at in range(2) for _, status in play.steps(at)] == ["done"] * 12
 
 
 def test_a_saga_that_is_alone_waits_for_nobody(play, statements):
