@@ -15,6 +15,7 @@ from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from sagadsl._core.definition import SagaSpec
+from sagadsl._core.drive import awaited
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import descend, settle_branch
 from sagadsl._core.parameters import Parameters
@@ -91,7 +92,7 @@ async def aparallel(*branches: Callable[[], Awaitable[T]] | Awaitable[T], limit:
     try:
         here = position(branches, limit, is_async=True)
         if here is None:
-            return together(await in_tasks([(copy_context(), awaited(branch)) for branch in branches], limit))
+            return together(await in_tasks([(copy_context(), value_of(branch)) for branch in branches], limit))
         return await in_scopes(here, branches, limit)
     finally:
         for branch in branches:
@@ -108,7 +109,7 @@ async def in_scopes(here: Scope, branches: tuple[Any, ...], limit: int | None) -
 
     async def body(scope: Scope, branch: Any) -> Any:
         try:
-            value = await awaited(branch)
+            value = await value_of(branch)
         except BaseException as error:
             await drive(settle_branch(scope, error))
             raise
@@ -248,10 +249,9 @@ async def in_tasks(bodies: list[tuple[Context, Coroutine[Any, Any, Any]]], limit
     return [task.result() if not task.cancelled() else (None, asyncio.CancelledError()) for task in tasks]
 
 
-async def awaited(branch: Any) -> Any:
+async def value_of(branch: Any) -> Any:
     """Return what a branch gives, awaited."""
-    value = branch() if callable(branch) else branch
-    return await value if hasattr(value, "__await__") else value
+    return await awaited(branch() if callable(branch) else branch)
 
 
 def together(endings: list[Ending]) -> list[Any]:

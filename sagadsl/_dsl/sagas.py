@@ -1,12 +1,11 @@
 """``@saga``: an ordinary function whose steps are one unit, across failures and restarts.
 
 What is decorated keeps its signature and its name, is called as before, and has a few names more. How a call runs is
-told in `running`; a stored run is gone on with, or compensated, by running its body over its record.
+told in `running`, how a stored run is gone on with, or compensated, in `reopening`.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import (
@@ -26,19 +25,18 @@ from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, checked_key
 from sagadsl._core.later import Later
 from sagadsl._core.parameters import Parameters, plain_function
-from sagadsl._core.provided import Source
 from sagadsl._core.registry import registry
-from sagadsl._core.runtime import CODEC, Opened, Runtime
+from sagadsl._core.runtime import CODEC, Runtime
 from sagadsl._core.runtime.deciding import Asking, Request
 from sagadsl._core.session import program_at
 from sagadsl._core.settings import Options
-from sagadsl._dsl.decorated import Bound, Decorated
+from sagadsl._dsl.decorated import Bound, Decorated, whole
 from sagadsl._dsl.drawn import Drawn
-from sagadsl._dsl.notifying import checked_notify, then_tell
+from sagadsl._dsl.notifying import checked_notify
 from sagadsl._dsl.options import checked_function, checked_options, default_name, default_title, identified
-from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
-from sagadsl._dsl.running import Calling, Finish, arun_root, run_root, run_saga, runtime_of
-from sagadsl.errors import UsageError
+from sagadsl._dsl.outcomes import as_call, as_outcome
+from sagadsl._dsl.reopening import reopen
+from sagadsl._dsl.running import Finish, run_saga, runtime_of
 
 if TYPE_CHECKING:
     from sagadsl._core.runtime import rehearsal, stored
@@ -110,34 +108,42 @@ class Saga(Protocol[P, R]):
         """Return the same saga with these settings."""
 
 
-class BoundSaga(Drawn, Bound):
-    """A saga that is a method, bound to its instance."""
+class Verbs(Drawn):
+    """What a saga has beside its call, bound to an instance or not."""
 
-    def outcome(self, *args: Any, **kwargs: Any) -> Any:
+    __slots__ = ()
+
+    def outcome(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the saga and return how it ended."""
-        return self._self_parent.run(self.__wrapped__, self._bound_to(), args, kwargs, as_outcome)
+        return whole(self).run(self.plain, self._bound_to, args, kwargs, as_outcome)
 
-    def resume(self, run_id: str) -> Any:
+    def resume(self: Any, run_id: str) -> Any:
         """Go on with a stored run."""
         __tracebackhide__ = True
-        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, None)
+        return whole(self).reopened(self.plain, self._bound_to, run_id, None)
 
-    def compensate(self, run_id: str, *, dry_run: bool = False, **asked: Unpack[Asking]) -> Any:
-        """Compensate a stored run."""
+    def compensate(self: Any, run_id: str, *, dry_run: bool = False, **asked: Unpack[Asking]) -> Any:
+        """Compensate what a stored run owes, or carry on doing so, with this saga as its body; return the run."""
         __tracebackhide__ = True
         if dry_run:
-            return self._self_parent.compensate(run_id, dry_run=True, **asked)
-        return self._self_parent.reopened(self.__wrapped__, self._bound_to(), run_id, Request(**asked))
+            return whole(self)._runtime().rehearse(run_id, Request(**asked))  # noqa: SLF001  # our own
+        return whole(self).reopened(self.plain, self._bound_to, run_id, Request(**asked))
 
+
+class BoundSaga(Verbs, Bound):
+    """A saga that is a method, bound to its instance."""
+
+    @property
     def _bound_to(self) -> Any:
-        """Return what the method gets as its first argument; a static one gets nothing, whatever it is called on."""
+        """What the method gets as its first argument; a static one gets nothing, whatever it is called on."""
         return getattr(self.__wrapped__, "__self__", None)
 
 
-class SagaFunction(Drawn, Decorated):
+class SagaFunction(Verbs, Decorated):
     """What `saga` makes of a function."""
 
     __bound_function_wrapper__ = BoundSaga
+    _bound_to = None
 
     def __init__(self, target: Any, spec: SagaSpec, options: Options) -> None:
         super().__init__(target, self._call)
@@ -147,21 +153,20 @@ class SagaFunction(Drawn, Decorated):
         __tracebackhide__ = True
         return self.run(wrapped, instance, args, kwargs, as_call)
 
+    def _runtime(self) -> Runtime:
+        """Return the runtime of its calls, at its store."""
+        return runtime_of(self._self_spec, self._self_options)
+
     def run(self, wrapped: Any, instance: Any, args: Any, kwargs: Any, finish: Finish) -> Any:
         """Run the saga, and let *finish* say what comes out."""
         __tracebackhide__ = True
         return run_saga(self._self_spec, self._self_options, (wrapped, instance), args, kwargs, finish)
 
-    def outcome(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the saga and return how it ended."""
-        return self.run(self.__wrapped__, None, args, kwargs, as_outcome)
-
     def outcome_by_names(self, given: Mapping[str, Any], *, is_text: bool) -> Any:
         """Run the saga with arguments as a command line has them; see `named`."""
         from sagadsl._dsl.named import outcome_by_names  # noqa: PLC0415  # on first use
 
-        runtime = runtime_of(self._self_spec, self._self_options)
-        return outcome_by_names(self, runtime, given, is_text=is_text)
+        return outcome_by_names(self, self._runtime(), given, is_text=is_text)
 
     def using(self, **options: Any) -> SagaFunction:
         """Return the same saga with other settings."""
@@ -169,28 +174,15 @@ class SagaFunction(Drawn, Decorated):
         checked_options(f"{spec.name}.using()", options, USING)
         return SagaFunction(self.__wrapped__, spec, identified(spec.name, self._self_options.changed(**options)))
 
-    def resume(self, run_id: str) -> Any:
-        """Go on with a stored run."""
-        __tracebackhide__ = True
-        return self.reopened(self.__wrapped__, None, run_id, None)
-
-    def compensate(self, run_id: str, *, dry_run: bool = False, **asked: Unpack[Asking]) -> Any:
-        """Compensate what a stored run owes, or carry on doing so, with this saga as its body; return the run."""
-        __tracebackhide__ = True
-        if dry_run:
-            return runtime_of(self._self_spec, self._self_options).rehearse(run_id, Request(**asked))
-        return self.reopened(self.__wrapped__, None, run_id, Request(**asked))
-
     def reopened(self, wrapped: Any, instance: Any, run_id: str, request: Request | None) -> Any:
         """Run *wrapped* as the body of a stored run over its record, in the store of this saga."""
         __tracebackhide__ = True
-        runtime = runtime_of(self._self_spec, self._self_options)
-        return reopen(self, (wrapped, instance), run_id, runtime, request)
+        return reopen(self._self_spec, self._self_options, self._runtime(), (wrapped, instance), run_id, request)
 
     def reopen(self, run_id: str, runtime: Runtime, request: Request | None) -> Any:
         """Run the body of a stored run over its record."""
         __tracebackhide__ = True
-        return reopen(self, (self.__wrapped__, None), run_id, runtime, request)
+        return reopen(self._self_spec, self._self_options, runtime, (self.__wrapped__, None), run_id, request)
 
 
 OPTIONS = frozenset(
@@ -230,72 +222,3 @@ def program_of(function: Any) -> str:
     """Return the source file of a saga: a run is only adopted by the program that started it."""
     plain = plain_function(inspect.unwrap(function))
     return program_at(plain.__code__.co_filename, plain.__module__)
-
-
-# -- stored runs ------------------------------------------------------------------------------------------------------
-
-
-def reopen(made: SagaFunction, target: tuple[Any, Any], run_id: str, runtime: Runtime, request: Request | None) -> Any:
-    """Run the body of a stored run over its record, to go on with it or, on *request*, to compensate it.
-
-    Nobody calls, so its live arguments are those that are provided. Where they are not, what is owed is compensated
-    without the body, by the names of its functions.
-    """
-    __tracebackhide__ = True
-    spec, options = made._self_spec, made._self_options  # noqa: SLF001  # our own, as wrapt names it
-    wrapped, instance = target
-    parameters = spec.parameters
-    given = {} if instance is None else {parameters.names[0]: instance}
-    names = [name for name in parameters.names if name in parameters.live and name not in given]
-    try:
-        sources = runtime.provided.sources(spec, names, f"run {run_id}: the saga {spec.name}")
-    except UsageError as missing:
-        if request is None:
-            raise
-        try:
-            work = runtime.compensate_without_body(run_id, request, is_async=spec.is_async)
-            return then_tell(spec, runtime, work)
-        except UsageError as error:
-            raise error from missing
-    opened, arguments = runtime.reopen(spec, run_id, request, options)
-
-    def bind(live: dict[str, Any]) -> Callable[[], Any]:
-        values = given | arguments | live
-        lacking = [name for name in parameters.names if name not in values and name not in parameters.defaults]
-        if lacking and request is None:
-            names = ", ".join(lacking)
-            msg = f"run {run_id} was recorded without {names}, which {spec.name} takes now: give it a default"
-            raise UsageError(msg)
-        args, kwargs = parameters.spread(values)
-        return functools.partial(plain_function(wrapped), *args, **kwargs)
-
-    calling = Calling(spec, options, runtime, wrapped, as_call if request is None else as_compensated)
-    return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
-
-
-Bind = Callable[[dict[str, Any]], Callable[[], Any]]
-"""What makes the body of a run that nobody calls, given its live arguments."""
-
-
-def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
-    """Run a saga that nobody calls, in a ``def``: *sources* are where its live arguments come from."""
-    __tracebackhide__ = True
-    if opened.scope is not None:
-        try:
-            calling.body = bind(calling.runtime.provided.take(sources))
-        except BaseException:
-            calling.runtime.close(opened.scope.run)
-            raise
-    return run_root(lambda: opened, calling)
-
-
-async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
-    """Run a saga that nobody calls, in an ``async def``: *sources* are where its live arguments come from."""
-    __tracebackhide__ = True
-    if opened.scope is not None:
-        try:
-            calling.body = bind(await calling.runtime.provided.atake(sources))
-        except BaseException:
-            calling.runtime.close(opened.scope.run)
-            raise
-    return await arun_root(lambda: opened, calling)

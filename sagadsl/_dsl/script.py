@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from sagadsl._core.drive import awaited
 from sagadsl._core.values.outcomes import Compensated, CompensationFailed, Completed, Suspended
 from sagadsl.errors import SagaError, UsageError, to_type
 
@@ -41,11 +42,6 @@ def main(saga: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
         raise SystemExit(getattr(error, "exit_code", INTERRUPTED)) from None
     print(told(outcome), file=sys.stderr)
     raise SystemExit(outcome.exit_code)
-
-
-async def awaited(outcome: Any) -> Any:
-    """Await an outcome as a coroutine of its own."""
-    return await outcome
 
 
 def told(outcome: Any) -> str:

@@ -1,0 +1,95 @@
+"""A stored run is gone on with, or compensated, where nobody calls its saga: its body is run over its record.
+
+So methods, closures and what a body binds on its way are there for what compensates it. The arguments are those on
+record, the live ones those that are provided; they are asked for before anything is done.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from sagadsl._core.definition import SagaSpec
+from sagadsl._core.parameters import plain_function
+from sagadsl._core.provided import Source
+from sagadsl._core.runtime import Opened, Runtime
+from sagadsl._core.runtime.deciding import Request
+from sagadsl._core.settings import Options
+from sagadsl._dsl.notifying import then_tell
+from sagadsl._dsl.outcomes import as_call, as_compensated
+from sagadsl._dsl.running import Calling, arun_root, run_root
+from sagadsl.errors import UsageError
+
+Bind = Callable[[dict[str, Any]], Callable[[], Any]]
+"""What makes the body of a run that nobody calls, given its live arguments."""
+
+
+def reopen(
+    spec: SagaSpec,
+    options: Options,
+    runtime: Runtime,
+    target: tuple[Any, Any],
+    run_id: str,
+    request: Request | None,
+) -> Any:
+    """Run the body of a stored run (*target*: function and instance) to go on with it or, on *request*, compensate it.
+
+    Where a live argument is not provided, what is owed is compensated without the body, by the names of its functions.
+
+    Raises:
+        UsageError: One is not provided, or a name is not found; or the saga takes an argument that is not on record.
+    """
+    __tracebackhide__ = True
+    wrapped, instance = target
+    parameters = spec.parameters
+    given = {} if instance is None else {parameters.names[0]: instance}
+    names = [name for name in parameters.names if name in parameters.live and name not in given]
+    try:
+        sources = runtime.provided.sources(spec, names, f"run {run_id}: the saga {spec.name}")
+    except UsageError as missing:
+        if request is None:
+            raise
+        try:
+            work = runtime.compensate_without_body(run_id, request, is_async=spec.is_async)
+            return then_tell(spec, runtime, work)
+        except UsageError as error:
+            raise error from missing
+    opened, arguments = runtime.reopen(spec, run_id, request, options)
+
+    def bind(live: dict[str, Any]) -> Callable[[], Any]:
+        values = given | arguments | live
+        lacking = [name for name in parameters.names if name not in values and name not in parameters.defaults]
+        if lacking and request is None:
+            names = ", ".join(lacking)
+            msg = f"run {run_id} was recorded without {names}, which {spec.name} takes now: give it a default"
+            raise UsageError(msg)
+        args, kwargs = parameters.spread(values)
+        return functools.partial(plain_function(wrapped), *args, **kwargs)
+
+    calling = Calling(spec, options, runtime, wrapped, as_call if request is None else as_compensated)
+    return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
+
+
+def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
+    """Run a saga that nobody calls, in a ``def``: *sources* are where its live arguments come from."""
+    __tracebackhide__ = True
+    if opened.scope is not None:
+        try:
+            calling.body = bind(calling.runtime.provided.take(sources))
+        except BaseException:
+            calling.runtime.close(opened.scope.run)
+            raise
+    return run_root(lambda: opened, calling)
+
+
+async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
+    """Run a saga that nobody calls, in an ``async def``: *sources* are where its live arguments come from."""
+    __tracebackhide__ = True
+    if opened.scope is not None:
+        try:
+            calling.body = bind(await calling.runtime.provided.atake(sources))
+        except BaseException:
+            calling.runtime.close(opened.scope.run)
+            raise
+    return await arun_root(lambda: opened, calling)
