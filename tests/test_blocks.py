@@ -472,6 +472,8 @@ def test_what_cannot_be_added_as_a_compensation_is_refused(make_runtime):
             run.add_compensation(dict)
         with pytest.raises(UsageError, match="keeps its parameters to itself"):
             run.add_compensation({}.update, {})
+        with pytest.raises(TypeError, match=r"^plain\(\) missing a required argument: 'number'$"):
+            run.add_compensation(plain)
 
 
 def test_an_async_compensation_is_added_to_an_async_block(make_runtime, world):
@@ -979,16 +981,20 @@ def test_what_is_under_way_is_neither_called_again_nor_left_behind(make_runtime,
 
 def test_a_step_that_was_cancelled_is_not_waited_for_by_hand(make_runtime, world):
     """Over a completed record it is none of its steps: nobody knows what it would have given."""
+    entered = asyncio.Event()
 
     async def slow() -> None:
         world.add("slow")
+        entered.set()
         await asyncio.Event().wait()
 
     async def main():
         run = saga("explore", key="k", runtime=make_runtime())
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await run.step(slow)()
+        going = asyncio.create_task(run.step(slow)())
+        await entered.wait()
+        going.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going
         run.complete()
         again = saga("explore", key="k", runtime=make_runtime())
         with pytest.raises(ReplayError, match="slow is called, and it completed without"):

@@ -152,13 +152,21 @@ class Parameters(Facts):
                 merged = {**self.defaults, **given, **kwargs}
                 if merged.keys() == set(self.names):
                     return {name: merged[name] for name in self.names}
+        bound = self.fitted(args, kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def fitted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """Return arguments as the signature takes them, those that are given.
+
+        Raises:
+            TypeError: As for `bind`.
+        """
         try:
-            bound = self.signature.bind(*args, **kwargs)
+            return self.signature.bind(*args, **kwargs)
         except TypeError as error:
             msg = f"{self.function}() {error}"
             raise TypeError(msg) from None
-        bound.apply_defaults()
-        return dict(bound.arguments)
 
     def split(self, bound: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Part bound arguments into stored and live ones."""

@@ -24,7 +24,6 @@ from sagadsl._dsl.decorated import spec_of, whole
 from sagadsl._dsl.notifying import telling_again
 from sagadsl._dsl.outcomes import as_outcome, outcome
 from sagadsl._dsl.rules import Rules, afollow, follow
-from sagadsl._dsl.running import runtime_of
 from sagadsl._dsl.sagas import Saga, SagaFunction
 from sagadsl.errors import RunLockedError, UsageError
 
@@ -192,8 +191,8 @@ async def aresumed(sagas: list[Any] | None, tell: Tell) -> Outcomes:
 def unfinished(sagas: list[Any] | None, tell: Tell) -> Iterator[Going]:
     """Yield whose end is to be told, and what is perhaps to be gone on with, saga by saga, the oldest run first."""
     for saga in module_level() if sagas is None else sagas:
-        runtime, made = place_of(saga)
-        spec = made._self_spec  # noqa: SLF001  # as wrapt names it
+        made: SagaFunction = whole(saga)
+        spec, runtime = made._self_spec, made._runtime()  # noqa: SLF001  # of our own
         try:
             ended = runtime.journal().runs(saga=spec.name, untold=True) if spec.notify is not None else []
             rows = runtime.journal().runs(saga=spec.name, unfinished=True)
@@ -211,25 +210,18 @@ def module_level() -> list[Any]:
     return [made for made in list(registry.sagas.values()) if "<locals>" not in made.__qualname__]
 
 
-def place_of(saga: Any) -> tuple[Runtime, SagaFunction]:
-    """Return the runtime of a saga, at its store, and the saga itself where it is bound to an instance."""
-    made: SagaFunction = whole(saga)
-    return runtime_of(made._self_spec, made._self_options), made  # noqa: SLF001
-
-
-def is_due(run: Run, saga: Any) -> bool:
+def is_due(run: Run, made: SagaFunction, runtime: Runtime) -> bool:
     """Tell whether a run is to be gone on with: interrupted, of this very saga, and the saga allows it."""
-    runtime, made = place_of(saga)
-    spec, options = made._self_spec, made._self_options  # noqa: SLF001
+    spec, options = made._self_spec, made._self_options  # noqa: SLF001  # as wrapt names them
     allowed = (options.resume or spec.resume or runtime.resume) != "never"
     return allowed and run.is_interrupted and run._module == spec.module  # noqa: SLF001  # of our own
 
 
 def go_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Going:
     """Go on with a run if it is due; return how it ended. Whatever comes up is said, but for an end of the caller."""
+    made: SagaFunction = whole(saga)
     try:
-        run = runtime.find(run_id)
-        if not is_due(run, saga):
+        if not is_due(runtime.find(run_id), made, runtime):
             return None
         stopped = runtime.hold_back(run_id, ENOUGH)
         if stopped is not None:
@@ -237,7 +229,7 @@ def go_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Going:
             return held
         from sagadsl._core.values.outcomes import Completed  # noqa: PLC0415  # when somebody asks
 
-        value = yield lambda: saga.resume(run_id), place_of(saga)[1]._self_spec.is_async  # noqa: SLF001
+        value = yield lambda: saga.resume(run_id), made._self_spec.is_async  # noqa: SLF001  # as above
         return Completed(value, run=runtime.find(run_id))
     except RunLockedError:  # somebody was faster
         return None

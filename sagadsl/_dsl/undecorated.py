@@ -74,6 +74,7 @@ def as_compensation(
 
     Raises:
         UsageError: It is no function with a name, or one that keeps its parameters to itself.
+        TypeError: The arguments do not fit.
     """
     target: Any = function.plain if isinstance(spec_of(function), StepSpec) else function
     name = getattr(target, "__qualname__", None)
@@ -86,11 +87,11 @@ def as_compensation(
         target = target.__func__
         live = tuple(inspect.signature(target).parameters)[:1]
     try:
-        signature, known = inspect.signature(target), Parameters.of(target, live)
+        known = Parameters.of(target, live)
     except ValueError as error:
         msg = f"{name} keeps its parameters to itself; give a def that calls it"
         raise UsageError(msg) from error
-    bound = signature.bind(*args, **kwargs).arguments
+    bound = known.fitted(args, kwargs).arguments
     spec = StepSpec(
         function=_no_effect,
         name=f"add_compensation({name.rpartition('<locals>.')[2]})",
@@ -100,7 +101,7 @@ def as_compensation(
         parameters=Parameters.named(bound, known.live & bound.keys()),
         compensation=Compensation(target),
         compensation_module=module_name(getattr(target, "__module__", None) or ""),
-        receiver=AsGiven(target, signature, tuple(bound)),
+        receiver=AsGiven(target, known.signature, tuple(bound)),
         decided=True,
     )
     return spec, bound

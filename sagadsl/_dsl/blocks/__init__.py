@@ -105,6 +105,7 @@ class Block:
 
         Raises:
             UsageError: It is no function with a name, or an ``async def`` where nobody could await it.
+            TypeError: The arguments do not fit.
             NotStorableError: An argument cannot be stored.
         """
         saga = self._held.spec
