@@ -430,13 +430,23 @@ def test_a_transaction_in_a_child_of_a_child(colour, world, make_runtime, shop, 
 
     knife = make_runtime()
     journal = knife.journal()
-    whole = journal.append
+    whole, together = journal.append, journal.write_together
 
     def append(log, entry, full):
         die(entry)
         whole(log, entry, full)
 
-    journal.append = append
+    def write_together(tickets):
+        try:
+            for entry in (entry for each in tickets for entry in each.entries):
+                die(entry)
+        except Cut as error:
+            for each in tickets:
+                each.error = error
+        else:
+            together(tickets)
+
+    journal.append, journal.write_together = append, write_together
     with closing(shop()) as db, pytest.raises(Cut):
         colour.call(outer.using(runtime=knife), db, "o-1", True)
     assert not deaths
