@@ -45,14 +45,15 @@ def checked_notify(spec: SagaSpec) -> None:
         UsageError: It is no function, takes no outcome, or would have to be awaited where nobody can.
     """
     notify, of = spec.notify, f"@saga(notify=...) of {spec.name}"
-    if notify is not None and not callable(notify):
+    if notify is None:
+        return
+    if not callable(notify):
         msg = f"{of} takes a function of the outcome, not {notify!r:.80}"
         raise UsageError(msg)
     if not spec.is_async and inspect.iscoroutinefunction(notify):
         msg = f"{of} is an async def, which a saga that is a def cannot await: make it a def"
         raise UsageError(msg)
-    if notify is not None:
-        refuse_unfit(notify, of)
+    refuse_unfit(notify, of)
 
 
 def refuse_unfit(notify: Callable[..., Any], of: str) -> None:
