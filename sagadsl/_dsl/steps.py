@@ -21,7 +21,7 @@ from sagadsl._core.runtime import unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
-from sagadsl._dsl.decorated import Bound, Decorated
+from sagadsl._dsl.decorated import Bound, Decorated, whole
 from sagadsl._dsl.options import checked_options, refuse_duplicate
 from sagadsl._dsl.step_options import OPTIONS, USING, Compensate, respecified, specified
 from sagadsl.errors import UsageError
@@ -70,15 +70,26 @@ class Step(Protocol[P, R]):
         """Return the same step with these options, for a call or a place; *key* is taken as it is."""
 
 
-class BoundStep(Bound):
+class Verbs:
+    """What a step has beside its call, bound to an instance or not."""
+
+    __slots__ = ()
+
+    def map(self: Any, items: Iterable[Any], *, limit: int | None = None) -> Any:
+        """Do the step for each item, at the same time, in a branch of its own."""
+        if not isinstance(items, Iterable):
+            msg = f"{self.__qualname__}.map() takes a list of what it is called with, one by one, not {items!r:.80}"
+            raise UsageError(msg)
+        spec: StepSpec = whole(self)._self_spec  # noqa: SLF001  # named as wrapt wants it
+        calls = [functools.partial(self, item) for item in items]
+        return (aparallel if spec.is_async else parallel)(*calls, limit=limit)
+
+
+class BoundStep(Verbs, Bound):
     """A step that is a method, bound to its instance."""
 
-    def map(self, items: Iterable[Any], *, limit: int | None = None) -> Any:
-        """Do the step for each item, at the same time."""
-        return mapped(self, items, limit, is_async=self._self_parent._self_spec.is_async)  # noqa: SLF001  # as wrapt
 
-
-class StepFunction(Decorated):
+class StepFunction(Verbs, Decorated):
     """What `step` makes of a function."""
 
     __bound_function_wrapper__ = BoundStep
@@ -87,25 +98,12 @@ class StepFunction(Decorated):
         super().__init__(target, (calling or caller)(spec))
         self._self_spec, self._self_calling = spec, calling
 
-    def map(self, items: Iterable[Any], *, limit: int | None = None) -> Any:
-        """Do the step for each item, at the same time."""
-        return mapped(self, items, limit, is_async=self._self_spec.is_async)
-
     def using(self, **options: Any) -> StepFunction:
         """Return the same step with other options."""
         checked_options(f"{self._self_spec.name}.using()", options, USING)
         if isinstance(options.get("key"), str):
             options["key"] = literal(options["key"])
         return StepFunction(self.__wrapped__, respecified(self._self_spec, options), self._self_calling)
-
-
-def mapped(function: Any, items: Iterable[Any], limit: int | None, *, is_async: bool) -> Any:
-    """Call a step for each of *items* in a branch of its own."""
-    if not isinstance(items, Iterable):
-        msg = f"{function.__qualname__}.map() takes a list of what it is called with, one by one, not {items!r:.80}"
-        raise UsageError(msg)
-    calls = [functools.partial(function, item) for item in items]
-    return (aparallel if is_async else parallel)(*calls, limit=limit)
 
 
 @overload
