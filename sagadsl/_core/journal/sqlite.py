@@ -212,18 +212,20 @@ class SqliteJournal:
     def _fill_or_leave(self, ticket: Ticket, full: bool) -> None:  # noqa: FBT001
         """Write a ticket that shares a transaction; what it collides with is its own affair."""
         log = ticket.log
+        if ticket.is_plain:
+            try:
+                self._insert(log, ticket.entries[0], full)
+            except (Overtaken, Unread) as error:
+                ticket.error = error
+            return
         before = log.number, log.seq, log.is_turned
         try:
-            if ticket.is_plain:
-                self._fill(ticket, full)
-            else:
-                self._execute("savepoint ticket")
-                self._fill(ticket, full)
-                self._execute("release ticket")
+            self._execute("savepoint ticket")
+            self._fill(ticket, full)
+            self._execute("release ticket")
         except (Overtaken, Taken, Unread) as error:
-            if not ticket.is_plain:
-                self._execute("rollback to ticket")
-                self._execute("release ticket")
+            self._execute("rollback to ticket")
+            self._execute("release ticket")
             self._unfill(ticket, *before)
             ticket.error = error
 
