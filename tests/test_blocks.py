@@ -306,7 +306,7 @@ def test_a_completed_async_block_waits_where_a_cancelled_step_was_survived(make_
     async def main():
         async with saga("nightly", key="k", runtime=make_runtime(asleep=asyncio.sleep)) as run:
             try:
-                async with asyncio.timeout(0.01):
+                async with asyncio.timeout(0.1):
                     await slow()
             except TimeoutError:
                 await run.step(fallback)()
@@ -337,7 +337,7 @@ def test_what_only_binds_does_not_wait_for_a_cancellation(make_runtime, world):
         async with saga("nightly", key="k", runtime=make_runtime(asleep=asyncio.sleep)) as run:
             run.add_compensation(world.add, "-first")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.01):
+                async with asyncio.timeout(0.1):
                     await run.step(slow, compensate=undo)()
             raise ValueError("no")
 

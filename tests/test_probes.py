@@ -793,7 +793,7 @@ def test_a_probe_or_the_wait_after_it_may_be_cancelled(make_runtime, world, cloc
     @sagadsl.saga(name="order")
     async def order() -> str:
         try:
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(0.1):
                 await charge()
         except TimeoutError:
             await fallback()
@@ -837,7 +837,7 @@ def test_a_probe_of_a_resumed_step_may_be_cancelled(make_runtime, world):
     @sagadsl.saga(name="order")
     async def order() -> None:
         try:
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(0.1):
                 await charge()
         except TimeoutError:
             await fallback()

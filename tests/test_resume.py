@@ -606,7 +606,7 @@ def test_a_cancellation_that_the_body_survived_is_waited_for_on_replay(make_runt
     @sagadsl.saga(key="k", runtime=runtime)
     async def flow(fail: bool) -> str:
         try:
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(0.1):
                 await slow()
         except TimeoutError:
             await fallback()
@@ -1541,7 +1541,7 @@ def test_compensating_goes_on_over_a_cancelled_step_that_is_compensated(make_run
     async def trip():
         await first()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(0.1):
                 await slow()
         raise ValueError("no")
 
@@ -1572,7 +1572,7 @@ def test_a_look_that_was_resumed_and_cancelled_ends_cancelled(make_runtime, worl
     @sagadsl.saga(name="trip", on_failure="pause")
     async def trip() -> str:
         try:
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(0.1):
                 await look()
         except TimeoutError:
             await last()
