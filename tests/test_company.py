@@ -14,8 +14,8 @@ from sagadsl._core.journal import Letter, Log
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.scope import CURRENT
-from sagadsl._core.values import Entry, Kind
-from sagadsl.errors import JournalError, RunCancelledError, RunLostError
+from sagadsl._core.values import Entry, Kind, RunRow
+from sagadsl.errors import JournalError, RunCancelledError, RunLockedError, RunLostError
 
 TASKS = 64
 
@@ -140,8 +140,9 @@ def test_sixty_four_tasks_share_their_syncs_and_their_transactions(runtime, stat
     assert Counter(run.status for run in runtime.runs()) == {"completed": TASKS}
 
 
-def test_the_branches_of_one_run_share_their_syncs(runtime, statements):
-    """Also the first of them, which opens it: the others come in the transaction after that."""
+def test_the_branches_of_one_run_share_their_syncs(runtime, statements, caplog):
+    """Also the first of them, which opens it: the others come in the transaction after that. Nobody need look on."""
+    caplog.set_level(logging.CRITICAL, "sagadsl")
 
     @step(compensate=None)
     async def work(name):
@@ -289,6 +290,37 @@ def test_a_cancel_that_comes_too_late_is_refused_where_the_intent_is_written(pla
     assert "is not cancelled" in caplog.text
 
 
+def test_of_two_loops_that_open_the_same_run_one_learns_that_it_is_taken(tmp_path, world, statements):
+    """The row is there when it comes to write its own; the run beside it is opened."""
+    path = tmp_path / "sagas.db"
+
+    @step(compensate=None)
+    async def work(name):
+        world.add(name)
+        return name
+
+    @saga(key="{key}")
+    async def trip(key, name):
+        return await work(name)
+
+    def overtake():
+        other = Runtime(SqliteJournal(path))
+        row = RunRow(0, "trip/a", 1, "trip", "p", "d", 1)
+        opened = Entry(0, 0, Kind.OPENED, 0, "", None, None, 1, "trip", "{}", None, None)
+        other.journal().commit(Log(), [opened], full=False, row=row)
+
+    async def main():
+        runtime = Runtime(path)
+        statements.plan(overtake, before="begin immediate")
+        calls = (trip.using(runtime=runtime)("a", "never"), trip.using(runtime=runtime)("b", "b"))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    asyncio.run(trip.using(runtime=Runtime(path))("0", "0"))
+    found = asyncio.run(main())
+    assert [type(each) for each in found] == [RunLockedError, str]
+    assert world == ["0", "b"]
+
+
 def test_what_one_of_them_cannot_write_stops_it_alone(play, statements, world):
     """A row that is too large for the file, say: the transaction is taken back, and each is written by itself."""
     statements.wide = 100_000
@@ -384,7 +416,7 @@ def test_an_observer_that_is_interrupted_stops_all_who_wrote_with_it(tmp_path, w
     pressed = []
 
     def look(entry):
-        if entry.step == "work#2" and entry.kind is Kind.INTENT and not pressed:
+        if (entry.run, entry.step, entry.kind) == ("trip/b", "work#2", Kind.INTENT) and not pressed:
             pressed.append(entry)
             raise KeyboardInterrupt
 

@@ -382,7 +382,8 @@ async def acall(effect: Call) -> Any:
     try:
         CURRENT.set(effect)
         if effect.timeout is None:
-            return await awaited(effect.function(*effect.args, **effect.kwargs))
+            value = effect.function(*effect.args, **effect.kwargs)
+            return await value if hasattr(value, "__await__") else value  # as `awaited`, without its coroutine
         effect.deadline = time.monotonic() + effect.timeout
         try:
             async with asyncio.timeout(effect.timeout) as limit:
