@@ -37,7 +37,7 @@ class Use(Enum):
 
 
 class Held:
-    """A run as its handle has it."""
+    """The run of a handle. It is had from its opening until it is let go; what was last had is still known then."""
 
     def __init__(self, spec: SagaSpec, options: Options) -> None:
         self.spec, self.options = spec, options
@@ -66,7 +66,7 @@ class Held:
         return self.options.id
 
     def found(self) -> Scope:
-        """Return the scope of the run as it is or was last had; a run that never was is opened."""
+        """Return the scope of the run as the handle has it, or last had it; one that it never had is opened."""
         return self.last or self.opened()
 
     def opened(self) -> Scope:
