@@ -3,7 +3,7 @@
 ``drive`` and ``adrive`` run a flow and answer its effects, each in its colour; they mirror each other line by line, but
 for the one effect that a ``def`` never meets (``Wait``). An engine brings a pair of its own. What a user's function
 raises is thrown into the flow as it is; what the journal cannot do becomes a `Stop`, so that a full disk never looks
-like a failing step.
+like a failing step. How an entry gets on record stands in ``entries``; ``company`` has tasks do it together.
 """
 
 from __future__ import annotations
