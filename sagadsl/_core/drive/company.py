@@ -35,13 +35,15 @@ def awrite(entry: Entry) -> Awaitable[None] | None:
     if kind not in OF_STEPS and (kind is not Kind.COMPLETED or of.parent is not None):
         write(entry)
         return None
-    run: OpenRun = of.scope.run
+    scope: Scope = of.scope
+    run = scope.run
     company: Company | None = run.company
     if company is None:
         company = run.company = company_of(run)
     if company is not NOBODY:
-        if kind in INTENTS:
-            company.meet(of.scope)
+        if kind in INTENTS:  # in place, for every step of a saga that is alone passes here
+            last, company.last = company.last, id(scope)
+            company.is_met = last != company.last or len(scope.flying) > 1
         if company.is_met:
             if company.loop is asyncio.get_running_loop():
                 return company.join(entry, run)
@@ -80,11 +82,6 @@ class Company:
         self.waiting: list[Waiting] = []
         self.is_met = False
         self.last = 0
-
-    def meet(self, scope: Scope) -> None:
-        """Take note of an intent in a scope."""
-        last, self.last = self.last, id(scope)
-        self.is_met = last != self.last or len(scope.flying) > 1
 
     async def join(self, entry: Entry, run: OpenRun) -> None:
         """Wait until an entry is written.
