@@ -5,6 +5,7 @@ import gc
 import logging
 import sqlite3
 from collections import Counter
+from contextvars import ContextVar
 
 import pytest
 
@@ -236,6 +237,31 @@ def test_a_run_that_goes_on_in_another_loop_writes_with_who_is_there(runtime, wo
     run.complete()
     assert world == ["a", "b", "c", "d"]
     assert runtime.find("nightly/k").status == "completed"
+
+
+def test_observers_are_told_of_an_entry_in_the_context_of_the_task_that_made_it(tmp_path):
+    """As if it had been written at once: what a log or a trace takes from there is that of its own run."""
+    request = ContextVar("request")
+    told = []
+
+    @step(compensate=None)
+    async def work(name):
+        return name
+
+    @saga(key="{name}")
+    async def trip(name):
+        return [await work(f"{name}{at}") for at in range(3)]
+
+    async def serve(name, runtime):
+        request.set(f"trip/{name}")
+        return await trip.using(runtime=runtime)(name)
+
+    async def main():
+        runtime = Runtime(tmp_path / "sagas.db", observers=[lambda entry: told.append((entry.run, request.get()))])
+        return await asyncio.gather(*(serve(name, runtime) for name in "abc"))
+
+    asyncio.run(main())
+    assert Counter(told) == {(run, run): 8 for run in ("trip/a", "trip/b", "trip/c")}
 
 
 # -- each is told what came of its own ---------------------------------------------------------------------------------

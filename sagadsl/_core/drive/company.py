@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import ExitStack
+from contextvars import copy_context
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -54,12 +55,16 @@ def awrite(entry: Entry) -> Awaitable[None] | None:
 
 
 class Waiting:
-    """An entry that was handed in: *turn* is awaited, *error* is what came instead of it."""
+    """An entry that was handed in: *turn* is awaited, *error* is what came instead of it.
 
-    __slots__ = ("entry", "error", "is_over", "run", "turn")
+    Observers are told of it in the *context* of its own task, whoever wrote it: a log's request, say, is there.
+    """
+
+    __slots__ = ("context", "entry", "error", "is_over", "run", "turn")
 
     def __init__(self, entry: Entry, run: OpenRun, turn: asyncio.Future[None]) -> None:
         self.entry, self.run, self.turn = entry, run, turn
+        self.context = copy_context()
         self.error: BaseException | None = None
         self.is_over = False
 
@@ -141,7 +146,7 @@ class Company:
         written.sort(key=is_refused)  # what is on record is taken in first
         for one, ticket in written:
             try:
-                take_in(one.entry, ticket)
+                one.context.run(take_in, one.entry, ticket)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001  # raised where it is waited for
