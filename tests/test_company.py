@@ -704,3 +704,45 @@ def test_observers_are_told_in_the_order_in_which_it_was_written(tmp_path, state
         seqs = [seq for run, seq in told if run == f"trip/{at}"]
         assert seqs == [*range(1, len(seqs) + 1)]
         assert len(seqs) == 12
+
+
+# -- what a closed loop leaves -----------------------------------------------------------------------------------------
+
+
+def test_what_a_closed_loop_leaves_takes_nothing_for_a_failure_and_leaves_nobody_inside_its_run(runtime, world):
+    """Its coroutines are closed wherever they are collected: bodies see that, nothing of theirs is current there."""
+    seen, both = [], asyncio.Event()
+
+    @step(compensate=None)
+    async def hang(name):
+        world.add(name)
+        if len(world.effects) == len("ab"):
+            both.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def branch(name):
+        try:
+            await hang(name)
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+
+    @saga(key="k")
+    async def trip():
+        await asyncio.gather(branch("a"), branch("b"))
+
+    async def begin(tasks):
+        tasks.append(asyncio.ensure_future(trip.using(runtime=runtime)()))
+        await both.wait()
+        tasks += asyncio.all_tasks() - {asyncio.current_task(), *tasks}
+
+    tasks = []
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin(tasks))
+    loop.close()
+    for task in tasks:
+        task._log_destroy_pending = False  # which is what is tested
+        task.get_coro().close()
+    assert seen == [GeneratorExit, GeneratorExit]
+    assert CURRENT.get() is None
+    assert runtime.find("trip/k").is_interrupted

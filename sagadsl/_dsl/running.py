@@ -178,7 +178,8 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
     except BaseException as error:  # noqa: BLE001  # settle decides
         return None, error
     finally:
-        CURRENT.set(around)
+        if CURRENT.get() is scope:  # else it is collected, somewhere else, after its loop was closed
+            CURRENT.set(around)
 
 
 def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:

@@ -396,12 +396,16 @@ async def acall(effect: Call) -> Any:
         effect.slot.cancellations = cancellations()
         raise
     finally:
-        CURRENT.set(around)
+        if CURRENT.get() is effect:  # what a closed loop leaves is collected somewhere else, where this is not set
+            CURRENT.set(around)
 
 
 def cancellations() -> int:
     """Count the cancellations of the current task that nobody has taken back."""
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # what a closed loop leaves is collected where none runs
+        return 0
     return 0 if task is None else task.cancelling()
 
 
