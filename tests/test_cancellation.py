@@ -1117,3 +1117,33 @@ def test_what_was_cut_off_beside_others_may_be_cut_off_before_it_is_called(world
     turns.update(fail=1, hang=5)
     assert asyncio.run(flow.using(runtime=make_runtime())()) == "end"
     assert world == ["hang", "fail", "note"]
+
+
+def test_a_step_after_a_group_that_failed_is_retried_as_any_other(make_runtime, world):
+    """Up to Python 3.12 such a group leaves its task counted as cancelled: no cancellation of what comes later."""
+
+    @step(compensate=None)
+    async def member(fails: bool) -> None:
+        if fails:
+            raise ValueError
+        await asyncio.Event().wait()
+
+    @step(compensate=None, retries=1)
+    async def flaky() -> str:
+        world.add("flaky")
+        if world.effects.count("flaky") == 1:
+            raise OSError
+        return "done"
+
+    @saga
+    async def trip() -> str:
+        with contextlib.suppress(BaseExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(member(True))
+                group.create_task(member(False))
+        return await flaky()
+
+    runtime = make_runtime()
+    assert asyncio.run(trip.using(runtime=runtime)()) == "done"
+    assert world == ["flaky", "flaky"]
+    assert runtime.runs()[0].steps[-1].attempts == 2

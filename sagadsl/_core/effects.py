@@ -64,12 +64,13 @@ class Call:
     The flow sets *attempt*; the driver, where there is a *timeout* in seconds, the *deadline* on the monotonic clock.
     A compensation alone has a *fault*, the one that caused it. With a *transaction* (a ``landed.Transaction``, then the
     *function* too) the answer to a forward call is the result as text, and its copy: they have been committed already.
-    *note* is what the function wants to have recorded beside its result.
+    *note* is what the function wants to have recorded beside its result. *is_cancelled*: its last attempt raised after
+    its task had been cancelled in the middle of it.
     """
 
     __slots__ = (
-        *("args", "attempt", "deadline", "fault", "function", "is_async", "is_compensation", "is_probe", "kwargs"),
-        *("note", "read_only", "retry", "slot", "timeout", "transaction"),
+        *("args", "attempt", "deadline", "fault", "function", "is_async", "is_cancelled", "is_compensation"),
+        *("is_probe", "kwargs", "note", "read_only", "retry", "slot", "timeout", "transaction"),
     )
     fault: Fault | None
 
@@ -95,7 +96,7 @@ class Call:
         self.is_compensation = is_compensation
         self.read_only = read_only
         self.attempt = 0
-        self.is_probe = False
+        self.is_probe = self.is_cancelled = False
         self.deadline: float | None = None
         self.transaction: Any = None
         self.note: Any = None

@@ -378,7 +378,7 @@ async def acall(effect: Call) -> Any:
     """Call the user's function and await what it returns, under its timeout."""
     if not effect.is_async:
         return call(effect)
-    around = CURRENT.get()
+    around, before = CURRENT.get(), cancellations()
     try:
         CURRENT.set(effect)
         if effect.timeout is None:
@@ -393,7 +393,7 @@ async def acall(effect: Call) -> Any:
                 raise StepTimeout(effect.slot.key, effect.timeout) from error
             raise
     except Exception:
-        effect.slot.cancellations = cancellations()
+        effect.is_cancelled = cancellations() > before
         raise
     finally:
         if CURRENT.get() is effect:  # what a closed loop leaves is collected somewhere else, where this is not set
@@ -401,7 +401,10 @@ async def acall(effect: Call) -> Any:
 
 
 def cancellations() -> int:
-    """Count the cancellations of the current task that nobody has taken back."""
+    """Count the cancellations of the current task that nobody has taken back.
+
+    Up to Python 3.12 a `TaskGroup` that failed leaves one behind.
+    """
     try:
         task = asyncio.current_task()
     except RuntimeError:  # what a closed loop leaves is collected where none runs

@@ -100,7 +100,7 @@ def go_on(call: Call) -> Flow[Done | Failed | None]:
 def attempt_failed(call: Call, error: Exception) -> Flow[Done | Failed | None]:
     """Put on record how an attempt ended that raised; `None` where another one follows."""
     slot, back = call.slot, call.is_compensation
-    is_cancelled = slot.cancellations > 0 and not back  # what it made of its cancellation
+    is_cancelled = call.is_cancelled and not back  # what it made of its cancellation
     uncertain = is_cancelled or (isinstance(error, StepTimeout) and error.step == slot.key and not back)
     if call.transaction is not None:
         if uncertain and not call.transaction.in_doubt:
