@@ -121,7 +121,8 @@ class Drivers:
             raise
         finally:
             scope.flying.discard(call)
-            land(scope, call)
+            if scope.landed is not None or scope.parent is not None:
+                land(scope, call)
 
     def _together(self, effect: Together) -> None:
         """Run flows in threads, or one alone in this; a Ctrl-C leaves at once those that run, which land later."""
