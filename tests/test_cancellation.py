@@ -1147,3 +1147,44 @@ def test_a_step_after_a_group_that_failed_is_retried_as_any_other(make_runtime, 
     assert asyncio.run(trip.using(runtime=runtime)()) == "done"
     assert world == ["flaky", "flaky"]
     assert runtime.runs()[0].steps[-1].attempts == 2
+
+
+@pytest.mark.parametrize("body", ["saga", "block"])
+def test_what_a_timeout_cut_off_after_a_group_that_failed_comes_again(body, make_runtime, world):
+    """What such a group leaves behind in the body's task is not taken for a cancellation that nobody took back."""
+
+    @step(compensate=None)
+    async def wait(name: str) -> None:
+        await asyncio.Event().wait()
+
+    @step(compensate=None)
+    async def fail() -> None:
+        raise ValueError
+
+    @step(compensate=None)
+    async def last() -> str:
+        world.add("last")
+        if len(world.effects) == 1:
+            raise Death
+        return "done"
+
+    async def trip() -> str:
+        with contextlib.suppress(BaseExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                group.create_task(wait("member"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SOON):
+                await asyncio.gather(wait("one"), wait("other"))
+        return await last()
+
+    async def in_block() -> str:
+        async with saga("trip", key="k", runtime=runtime):
+            return await trip()
+
+    runtime = make_runtime()
+    called = in_block if body == "block" else saga(key="k", runtime=runtime)(trip)
+    with pytest.raises(Death):
+        asyncio.run(called())
+    assert asyncio.run(called()) == "done"
+    assert world == ["last", "last"]

@@ -173,11 +173,13 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
     """Run a body; return its value, or what it raised."""
     around = CURRENT.get()
     try:
+        scope.task = asyncio.current_task()
         CURRENT.set(scope)
         return await body(), None
     except BaseException as error:  # noqa: BLE001  # settle decides
         return None, error
     finally:
+        scope.task = None
         if CURRENT.get() is scope:  # else it is collected, somewhere else, after its loop was closed
             CURRENT.set(around)
 

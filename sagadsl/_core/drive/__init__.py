@@ -113,11 +113,12 @@ class Drivers:
         """Have a call made while its scope knows that it is under way."""
         call = effect.call
         scope: Scope = call.slot.scope
+        earlier = 0 if scope.task is None else scope.task.cancelling()
         try:
             scope.flying.add(call)
             return await self.adrive(self._attempt(call))
         except BaseException:
-            call.slot.cancellations = cancellations()
+            call.slot.cancellations = cancellations(scope.task, earlier)
             raise
         finally:
             scope.flying.discard(call)
@@ -401,16 +402,18 @@ async def acall(effect: Call) -> Any:
             CURRENT.set(around)
 
 
-def cancellations() -> int:
+def cancellations(body: asyncio.Task[Any] | None = None, earlier: int = 0) -> int:
     """Count the cancellations of the current task that nobody has taken back.
 
-    Up to Python 3.12 a `TaskGroup` that failed leaves one behind.
+    Up to Python 3.12 a `TaskGroup` that failed leaves one behind. So if this task is not that of the *body*, what that
+    one had *earlier* counts too: what it has later is compared with this.
     """
     try:
         task = asyncio.current_task()
     except RuntimeError:  # what a closed loop leaves is collected where none runs
         return 0
-    return 0 if task is None else task.cancelling()
+    count = 0 if task is None else task.cancelling()
+    return count + earlier if count and task is not body else count
 
 
 async def awaited(value: Any) -> Any:

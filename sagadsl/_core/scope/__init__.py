@@ -278,7 +278,7 @@ class Scope:
 
     *until* is the place among its intents to which a person has it compensated, 0: all of it. *notified* is when its
     saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last. *owner* is the
-    process that opened it, or took it over last, in words.
+    process that opened it, or took it over last, in words. *task* runs its body, where that is an ``async def``.
     """
 
     def __init__(
@@ -306,6 +306,7 @@ class Scope:
         self.past: Past[Slot] | None = None
         self.counts: dict[str, int] = {}
         self.flying: set[Any] = set()
+        self.task: Any = None
         self.landed: Callable[[], Any] | None = None
 
     @property

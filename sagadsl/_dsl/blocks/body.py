@@ -7,6 +7,7 @@ once the run has ended.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 
 from sagadsl._core import threads
@@ -57,6 +58,7 @@ class Body:
             await scope.run.drivers[1](descend(scope.slot))
             if scope.has_failed:  # as above
                 self._come_out(scope, await running.aleave(scope, self._held.calling, None, None), None)
+        scope.task = asyncio.current_task()
         self._stand_in(scope)
 
     async def aleave(self, error: BaseException | None) -> bool:
@@ -119,6 +121,7 @@ class Body:
         self._heeding.close()
         self._held.over = "was left"
         assert self._held.scope is not None  # noqa: S101  # it was entered
+        self._held.scope.task = None
         return self._held.scope
 
     def _come_out(self, scope: Scope, ended: Ended | BaseException, error: BaseException | None) -> bool:
