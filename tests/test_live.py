@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import gc
 import inspect
 import logging
 import multiprocessing
@@ -15,6 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, NewType, Optional, Protocol, Union
@@ -1747,3 +1749,22 @@ def test_a_step_with_a_key_is_entered_again_with_what_is_on_record(colour, make_
     with pytest.raises(ValueError, match="no"):
         colour.call(pays.using(runtime=make_runtime()))
     assert world == ["first", "first", "-first"]
+
+
+def test_a_store_in_memory_keeps_no_live_argument():
+    """What it has of a run is what a file would have."""
+
+    @step(compensate=None)
+    def act(session: Live[Session]) -> None: ...
+
+    @saga
+    def flow(session: Live[Session]) -> None:
+        act(session)
+
+    runtime, session = Runtime(":memory:"), Session()
+    seen = weakref.ref(session)
+    flow.using(runtime=runtime)(session)
+    del session
+    gc.collect()
+    assert seen() is None
+    assert len(runtime.journal().entries(1)) == 4

@@ -31,7 +31,7 @@ class MemoryJournal:
             seq = log.seq + 1
             self._refuse(log, seq, entry)
             entry.number, entry.seq = log.number, seq
-            self._entries[log.number][seq] = attrs.evolve(entry)
+            self._entries[log.number][seq] = attrs.evolve(entry, of=None)
             log.seq = seq
 
     def commit(
