@@ -1,5 +1,6 @@
 """Large results are stored compressed where that was asked for, and mean the same."""
 
+import contextlib
 import json
 import sqlite3
 import zlib
@@ -85,6 +86,38 @@ def test_what_one_codec_is_told_the_other_knows():
     small = Compressing(codec, 0)
     codec.register(zlib.error, str, zlib.error)
     assert type(small.decode(small.encode_and_copy([zlib.error("x")] * 20)[0])[0]) is zlib.error
+
+
+def test_a_result_that_landed_with_its_transaction_is_compressed_there_too(tmp_path):
+    """A process that dies between the commit and the record reads it back from the other database."""
+    runtime, deaths = sagadsl.Runtime(tmp_path / "x.db", compress_above=100), [1]
+    journal = runtime.journal()
+    append = journal.append
+
+    def mortal(log, entry, full):
+        if entry.kind == "done" and deaths.pop():
+            raise KeyboardInterrupt
+        append(log, entry, full)
+
+    @sagadsl.step(transaction="db", compensate=None)
+    def pay(db: sagadsl.Live[sqlite3.Connection]) -> list[str]:
+        db.execute("insert into paid values ('lamp')")
+        return LINES
+
+    @sagadsl.saga(key="k")
+    def order(db: sagadsl.Live[sqlite3.Connection]) -> list[str]:
+        return pay(db)
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as db:
+        db.execute("create table paid (item text)")
+        journal.append = mortal
+        with pytest.raises(KeyboardInterrupt):
+            order.using(runtime=runtime)(db)
+        assert deaths == []
+        (text,) = db.execute("select result from sagadsl_landed").fetchone()
+        assert text.startswith('{"$zlib":')
+        assert order.using(runtime=sagadsl.Runtime(tmp_path / "x.db"))(db) == LINES
+        assert db.execute("select * from paid").fetchall() == [("lamp",)]
 
 
 def test_a_result_with_a_file_or_a_note_stays_legible(tmp_path):
