@@ -63,11 +63,12 @@ def test_what_the_schema_does_not_tell_is_refused():
 
 
 def test_each_document_is_of_one_kind():
-    """Without the name of its kind, the whole schema judges too."""
-    schema = json_schema()
+    """Without the name of its kind, the whole schema judges too; what is of two kinds, or of none, is refused."""
+    judge = jsonschema.Draft202012Validator(json_schema())
     run = evolve(trip("open"), error=None)
-    for document in (run_document(run), runs_document([run], "x")):
-        jsonschema.Draft202012Validator(schema).validate(as_json(document))
+    one, several = as_json(run_document(run)), as_json(runs_document([run], "x"))
+    assert [judge.is_valid(document) for document in (one, several)] == [True, True]
+    assert [judge.is_valid(document) for document in (one | several, {"schema": 1}, {})] == [False, False, False]
 
 
 def test_the_schema_is_printed():
