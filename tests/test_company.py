@@ -8,6 +8,7 @@ from collections import Counter
 from contextvars import ContextVar
 
 import pytest
+from statements import connecting, log_file
 
 from sagadsl import PIVOT, Runtime, saga, step
 from sagadsl._core.drive.company import NOBODY, Company
@@ -28,17 +29,11 @@ class Statements(list):
     wide = 0
 
     def connect(self, *args, **options):
-        statements = self
+        def before(sql):
+            if self.before is not None and sql.startswith(self.before):
+                self.strike()
 
-        class Connection(sqlite3.Connection):
-            def execute(self, sql, *values):
-                if statements.before is not None and sql.startswith(statements.before):
-                    statements.strike()
-                done = super().execute(sql, *values)
-                statements.append(sql if sql.startswith("pragma") else sql.split()[0])
-                return done
-
-        connection = sqlite3.connect(*args, factory=Connection, **options)
+        connection = connecting(before, lambda sql: self.append(sql.split()[0]))(*args, **options)
         if self.wide:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self.wide)
         return connection
@@ -52,21 +47,19 @@ class Statements(list):
 
     def commits(self):
         """Count the transactions, and those that wait for the disk."""
-        found, synced, is_full, is_open = 0, 0, True, False
+        found, is_open = 0, False
         for each in self:
-            if each.startswith("pragma synchronous"):
-                is_full = "full" in each
-            elif each in {"begin", "commit"}:
+            if each in {"begin", "commit"}:
                 is_open = each == "begin"
-            if each == "commit" or (each == "insert" and not is_open):
-                found, synced = found + 1, synced + is_full
-        return found, synced
+            found += each == "commit" or (each == "insert" and not is_open)
+        return found, self.count("sync")
 
 
 @pytest.fixture
 def statements(monkeypatch):
     statements = Statements()
     monkeypatch.setattr(SqliteJournal, "connect", statements.connect)
+    monkeypatch.setattr(SqliteJournal, "log_file", log_file(lambda _: statements.append("sync")))
     return statements
 
 

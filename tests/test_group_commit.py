@@ -1,9 +1,9 @@
 """Threads that write together: one transaction for all that waited, and each is told what came of its own."""
 
-import sqlite3
 import threading
 
 import pytest
+from statements import connecting
 
 from sagadsl._core.journal import Letter, Log, Overtaken, Taken, Unread
 from sagadsl._core.journal.sqlite import SqliteJournal
@@ -40,24 +40,17 @@ class Store:
 
     def __init__(self, folder):
         self.statements, self.at = [], None
-        self.journal = SqliteJournal(folder / "sagas.db", connect=self.connect)
+        self.journal = SqliteJournal(folder / "sagas.db", connect=connecting(self.note))
         self.places = self.journal._together._turn = Places()
         self.logs = [Log() for _ in range(5)]
         for number, log in enumerate(self.logs):
             self.journal.commit(log, [entry(Kind.OPENED)], full=True, row=row(number))
 
-    def connect(self, *args, **options):
-        store = self
-
-        class Connection(sqlite3.Connection):
-            def execute(self, sql, *values):
-                store.statements.append(sql.split()[0])
-                if store.at is not None and sql.startswith(store.at):
-                    store.at = None
-                    raise KeyboardInterrupt
-                return super().execute(sql, *values)
-
-        return sqlite3.connect(*args, factory=Connection, **options)
+    def note(self, sql):
+        self.statements.append(sql.split()[0])
+        if self.at is not None and sql.startswith(self.at):
+            self.at = None
+            raise KeyboardInterrupt
 
     def together(self, *calls):
         """Have calls made in a thread each, which all wait for the same store; return what each raised."""

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from statements import connecting
 
 from sagadsl._core import ownership, schema
 from sagadsl._core.journal import Letter, Log, Overtaken, Taken, Unread, file, locks, sqlite
@@ -254,13 +255,15 @@ def test_the_file_is_ours_private_strict_and_write_ahead(path, journal):
     assert journal._execute("pragma trusted_schema").fetchone() == (0,)
 
 
-def test_an_entry_waits_for_the_disk_only_when_it_is_told_to(journal):
+def test_where_sqlite_syncs_an_entry_waits_for_the_disk_only_when_it_is_told_to(path):
     """Full and normal commits alternate between transactions on one connection."""
+    journal = SqliteJournal(path, connect=sqlite3.connect)
     log = opened(journal)
     levels = []
     for full in (True, False, False, True):
         journal.append(log, entry(Kind.TAKEN), full=full)
         levels.append(journal._execute("pragma synchronous").fetchone()[0])
+    journal.close()
     assert levels == [2, 1, 1, 2]
 
 
@@ -551,14 +554,7 @@ class Refusing:
 
     def __call__(self, address, **options):
         self.refuse(address)
-        outer = self
-
-        class Connection(sqlite3.Connection):
-            def execute(self, sql, *values):
-                outer.refuse(sql)
-                return super().execute(sql, *values)
-
-        return sqlite3.connect(address, factory=Connection, **options)
+        return connecting(self.refuse)(address, **options)
 
 
 def test_a_file_whose_folder_allows_no_log_is_read_without_one(path, journal):

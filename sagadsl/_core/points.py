@@ -1,9 +1,9 @@
 """Fault points: each place where the world could end, made known to whoever wants it to end there.
 
-A program is only crash-proof between two things that it does: a statement of SQL, a lock taken or let go in the kernel,
-a call of the user's function. `watch` tells a function *before* and *after* each of them, so that a test can kill the
-process at the first, the second, the third, until there are no more. Where nobody watches there is nothing at all: what
-is watched has its place taken by something that tells, and otherwise does the same.
+A program is only crash-proof between two things that it does: a statement of SQL, a sync of the log, a lock taken or
+let go in the kernel, a call of the user's function. `watch` tells a function *before* and *after* each of them, so that
+a test can kill the process at the first, the second, the third, until there are no more. Where nobody watches there is
+nothing at all: what is watched has its place taken by something that tells, and otherwise does the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sagadsl._core.drive import Drivers
 from sagadsl._core.effects import Call
 from sagadsl._core.journal.locks import Locks
 from sagadsl._core.journal.sqlite import SqliteJournal
+from sagadsl._core.journal.syncing import LogFile
 
 At = Callable[[str], None]
 """Told of a point: ``before`` or ``after``, and what."""
@@ -40,6 +41,7 @@ def watch(at: At, drivers: Drivers) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for place, name, new in (
             (SqliteJournal, "connect", functools.partial(sqlite3.connect, factory=connection_class(point))),
+            (SqliteJournal, "log_file", log_file_class(point) if SqliteJournal.log_file is not None else None),
             (Locks, "hold", told_of(Locks.hold, "the lock is taken", point)),
             (Locks, "release", told_of(Locks.release, "the lock is let go", point)),
             (drivers, "_answers", drivers._answers | {Call: call(drivers._answers[Call], point)}),  # noqa: SLF001
@@ -61,12 +63,30 @@ Point = Callable[[str], contextlib.AbstractContextManager[None]]
 def connection_class(point: Point) -> type[sqlite3.Connection]:
     """Return a connection that tells of each statement, whoever executes it."""
 
-    class Connection(sqlite3.Connection):
-        def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+    class Cursor(sqlite3.Cursor):
+        def execute(self, sql: str, *args: Any) -> Cursor:
             with point(kind_of(sql)):
                 return super().execute(sql, *args)
 
+    class Connection(sqlite3.Connection):
+        def cursor(self, _: Any = None) -> Any:
+            return super().cursor(Cursor)
+
+        def execute(self, sql: str, *args: Any) -> Any:
+            return self.cursor().execute(sql, *args)
+
     return Connection
+
+
+def log_file_class(point: Point) -> type[LogFile]:
+    """Return what tells of each sync of the log."""
+
+    class Telling(LogFile):
+        def __init__(self, path: str) -> None:
+            super().__init__(path)
+            self.sync = told_of(self.sync, "the log is synced", point)
+
+    return Telling
 
 
 def kind_of(sql: str) -> str:

@@ -1,13 +1,15 @@
 """A disk that remembers everything and can fail: an APSW VFS below the journal's own statements.
 
-`Disk.connect` stands where the journal has ``sqlite3.connect``. What the library executes is executed by APSW's SQLite,
-through a VFS that notes each write, truncation, sync and deletion, and that fails the one that it is told to. `Model`
-turns what was noted into the files that a machine could have after a loss of power at any moment.
+`Disk.connect` stands where the journal has ``sqlite3.connect``, `Disk.log_file` where it has what syncs its log. What
+the library executes is executed by APSW's SQLite, through a VFS that notes each write, truncation, sync and deletion,
+and that fails the one that it is told to. `Model` turns what was noted into the files that a machine could have after a
+loss of power at any moment.
 
 APSW brings a SQLite of its own. Two of them must never have one file open in one process, so a crash image is written
 to another folder before the library opens it in the usual way.
 """
 
+import errno
 import itertools
 import sqlite3
 from pathlib import Path
@@ -34,6 +36,7 @@ class Disk(apsw.VFS):
     def __init__(self, answers=None):
         self.name = f"disk-{next(numbers)}"
         self.operations, self.answers = [], answers or {}
+        self.files = []  # that are open
         self.autocheckpoint, self.turn = None, lambda: None
         self.calls = {"write": 0, "sync": 0, "read": 0}
         self.mend()
@@ -75,6 +78,10 @@ class Disk(apsw.VFS):
             connection.execute(f"pragma wal_autocheckpoint = {self.autocheckpoint}")
         return connection
 
+    def log_file(self, path):
+        """Return what syncs the log of a file."""
+        return Log(self, Path(f"{path}-wal").name)
+
     def xOpen(self, name, flags):  # noqa: N802  # SQLite's name
         return File(self, name, flags)
 
@@ -94,6 +101,12 @@ class File(apsw.VFSFile):
         super().__init__("", name, flags)
         if self.is_tracked:
             disk.operations.append(("open", self.file))
+            disk.files.append(self)
+
+    def xClose(self):  # noqa: N802
+        super().xClose()
+        if self.is_tracked:
+            self.disk.files.remove(self)
 
     def count(self, operation):
         if self.is_tracked:
@@ -122,6 +135,21 @@ class File(apsw.VFSFile):
         self.count("sync")
         super().xSync(flags)
         self.note("sync", self.file)
+
+
+class Log:
+    """A log, synced as the library syncs it: beside SQLite, whatever it is about."""
+
+    def __init__(self, disk, name):
+        self.disk, self.name = disk, name
+
+    def sync(self):
+        *_, file = (file for file in self.disk.files if file.file == self.name)
+        try:
+            file.xSync(apsw.SQLITE_SYNC_DATAONLY)
+        except apsw.Error as error:
+            code = errno.ENOSPC if isinstance(error, apsw.FullError) else errno.EIO
+            raise OSError(code, str(error)) from error
 
 
 # -- the ways of sqlite3 ----------------------------------------------------------------------------------------------
@@ -153,6 +181,9 @@ class Connection:
             done.rows = iter(answer)
         done.lastrowid, done.rowcount = self.connection.last_insert_rowid(), self.connection.changes()
         return done
+
+    def cursor(self):
+        return self  # whose statements are executed in the same way
 
     @property
     def in_transaction(self):

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import json
 import os
+import select
 import shutil
 import signal
 import sqlite3
@@ -151,7 +152,7 @@ def play(case, folder, verb, cut, sign):
         if next(numbers) == cut:
             os.kill(os.getpid(), sign)
         for _ in range(case.get("crowd", 0)):
-            os.sched_yield()  # let the other threads come, and wait for what this one writes
+            select.select([], [], [], 0)  # let the other threads come, and wait for what this one writes
 
     sagadsl.configure(store=folder / "sagas.db", durability=case.get("durability", "process"))
     made = PROGRAMS[case["program"]][0]

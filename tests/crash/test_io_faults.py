@@ -32,18 +32,22 @@ OPERATIONS = ("write", "sync", "read")
 
 
 class Machine:
-    """A folder on a disk that can fail, a world, and processes that run the workload there, one after the other."""
+    """A folder on a disk that can fail, a world, and processes that run the workload there, one after the other.
+
+    The journal syncs its log, or has SQLite do it.
+    """
 
     journal = SqliteJournal
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, sqlite_syncs=False):
         folder.mkdir()
         self.path, self.disk, self.journals, self.effects = folder / "sagas.db", Disk(), [], []
+        self.log_file = None if sqlite_syncs else self.disk.log_file
         Stage.happened, Stage.cut = self.effects.append, None
 
     def process(self):
         """Return a runtime with a connection of its own."""
-        self.journals.append(self.journal(self.path, connect=self.disk.connect))
+        self.journals.append(self.journal(self.path, connect=self.disk.connect, log_file=self.log_file))
         return sagadsl.Runtime(store=self.journals[-1], sleep=lambda _: None)
 
     def close(self):
@@ -158,7 +162,7 @@ def sweep(make, start, run, operation):
 def make(tmp_path):
     """Give a maker of machines."""
     numbers = itertools.count()
-    return lambda: Machine(tmp_path / f"{next(numbers)}")
+    return lambda **options: Machine(tmp_path / f"{next(numbers)}", **options)
 
 
 @pytest.mark.parametrize("run", ["good", "bad"])
@@ -179,6 +183,13 @@ class Careless(SqliteJournal):
             super().append(log, entry, full)
         except JournalError:
             log.seq += 1
+
+
+@pytest.mark.parametrize("run", ["good", "bad"])
+def test_where_sqlite_syncs_a_run_whose_disk_fails_then_goes_on_too(run, make):
+    cases, wrong = sweep(lambda: make(sqlite_syncs=True), "new", run, "sync")
+    print(f"sync by SQLite, new, {run}: {cases} cases, SAGADSL_SWEEP={SWEEP}")
+    assert wrong == {}, f"SAGADSL_SWEEP={SWEEP}"
 
 
 def test_the_judge_catches_a_journal_that_hides_what_it_could_not_write(make, monkeypatch):

@@ -142,7 +142,7 @@ def test_the_making_of_the_journal_can_be_killed_anywhere(runners):
 
 # -- threads ----------------------------------------------------------------------------------------------------------
 
-CROWD = {"program": "threaded", "crowd": 20}
+CROWD = {"program": "threaded", "crowd": 400, "durability": "power"}
 """At each point the others are let in."""
 
 
@@ -158,7 +158,7 @@ def shared(points):
 @pytest.mark.parametrize("fail", [False, True])
 def test_threads_that_write_together_are_killed_anywhere(runners, verb, fail):
     """Nobody begins, and nobody is told of a result, before what all of them wrote is on record."""
-    points = max((runners.play(CROWD | {"fail": fail, "count": 1}) for _ in range(5)), key=shared)
+    points = max((runners.play(CROWD | {"fail": fail, "count": 1}) for _ in range(15)), key=shared)
     assert shared(points) > 2  # two are what one thread writes: that its branch begins, and its first step
     cases = [CROWD | {"cuts": [at / len(points)], "verb": verb, "fail": fail} for at in range(len(points))]
     assert runners.wrong(cases, 12) == {}

@@ -6,6 +6,7 @@ Nothing is written to a file that is not: another program's, a newer version's, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import sys
@@ -35,7 +36,7 @@ CURES: Final = {
 
 
 def explained(name: str, error: Exception) -> JournalError:
-    """Return what SQLite's or Python's *error* means for who uses the file *name*, and what helps."""
+    """Return what SQLite's, Python's or the system's *error* means for who uses the file *name*, and what helps."""
     is_text = not _code(error) and "decode" in str(error)  # Python's own error: bytes that are no text
     code = sqlite3.SQLITE_CORRUPT if is_text else _code(error)
     cure = CURES.get(code, "nothing was lost; the run can go on once it is mended")
@@ -43,7 +44,9 @@ def explained(name: str, error: Exception) -> JournalError:
 
 
 def _code(error: Exception) -> int:
-    """Return what SQLite calls an error, 0 where it is not SQLite's."""
+    """Return what SQLite calls an error, its own or the system's; 0 where it has no name for it."""
+    if isinstance(error, OSError):
+        return sqlite3.SQLITE_FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else sqlite3.SQLITE_IOERR
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 

@@ -4,7 +4,10 @@ Rules of this room, each with a measurement behind it:
 
 * ``isolation_level=None``, one autocommit INSERT an entry; ``BEGIN IMMEDIATE`` where a transaction is needed (a
   deferred one that reads, then writes, fails at once with SQLITE_BUSY_SNAPSHOT whatever the timeout).
-* ``synchronous`` is switched between transactions only, and only when it differs.
+* What survives a loss of power is ``syncing``'s affair. Where it is SQLite's, ``synchronous`` is switched between
+  transactions only, and only when it differs.
+* What is written most has statements of its own: each value that is bound costs, a null too. They are executed by one
+  cursor, for making one costs as much as three of those.
 * The primary key is the fence: whoever was overtaken collides at its next entry.
 * Never open or close the database's files beside SQLite: closing any descriptor drops SQLite's own locks.
 """
@@ -28,17 +31,22 @@ from sagadsl._core.digests import blake2b
 from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Overtaken, Taken, Unread
 from sagadsl._core.journal.file import File, explained
 from sagadsl._core.journal.locks import locks_of
+from sagadsl._core.journal.syncing import IS_OURS, LogFile
 from sagadsl._core.journal.together import Ticket, Together
 from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import JournalError
 
 T = TypeVar("T")
 
+UNLESS_UNREAD: Final = "where not exists (select 1 from letters where number = ?1 and seq is null)"
 INSERT: Final = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_UNLESS_UNREAD: Final = (
-    "insert into entries select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 "
-    "where not exists (select 1 from letters where number = ?1 and seq is null)"
+    f"insert into entries select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 {UNLESS_UNREAD}"
 )
+BEGIN: Final = f"insert into entries select ?1, ?2, ?3, ?4, ?5, null, ?6, ?7, ?8, ?9, ?10, null, ?11 {UNLESS_UNREAD}"
+"""What begins a call refers to none, and has no result yet."""
+FOLLOW: Final = "insert into entries values (?, ?, ?, ?, ?, ?, ?, ?, null, ?, null, ?, ?)"
+"""What follows has neither name nor arguments: those are where the call begins."""
 REMOVE: Final = """delete from run where number in (select value from json_each(?)) and finished is not null
     and untold is null returning number"""
 INCREMENTAL: Final = 2
@@ -60,6 +68,7 @@ class SqliteJournal:
         path: The file; its folder must exist.
         read_only: Never write, not even a migration.
         connect: What opens the file: ``sqlite3.connect``, or a stand-in whose disk can be made to fail.
+        log_file: What syncs the log of such a stand-in; without it SQLite does.
 
     Raises:
         JournalError: From any method, when the file cannot be opened, read or written.
@@ -67,9 +76,22 @@ class SqliteJournal:
 
     connect: Callable[..., sqlite3.Connection] = staticmethod(sqlite3.connect)
     """What opens the file; who wants to know of each statement, or has another disk, gives another."""
+    log_file: Callable[[str], LogFile] | None = LogFile if IS_OURS else None
+    """What syncs the log; where there is nothing, SQLite does."""
+    _connection: sqlite3.Connection | None
+    _execute: Callable[..., sqlite3.Cursor]
+    _statement: Callable[..., sqlite3.Cursor]
+    _full: bool | None
+    _log_file: LogFile | None
+    _sync: Callable[[], None] | None
 
     def __init__(
-        self, path: Path, *, read_only: bool = False, connect: Callable[..., sqlite3.Connection] | None = None
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        connect: Callable[..., sqlite3.Connection] | None = None,
+        log_file: Callable[[str], LogFile] | None = None,
     ) -> None:
         self.path = path.absolute()
         self.name = str(self.path)
@@ -77,14 +99,12 @@ class SqliteJournal:
             raise JournalError(repr(self.name), "no file has a NUL in its name: name another")
         self._read_only = read_only
         if connect is not None:
-            self.connect = connect
+            self.connect, self.log_file = connect, log_file
         self._locks = locks_of(Path(os.path.realpath(path)))  # by whatever name, one file has one owner a run
         self._guard = threading.RLock()
         self._together = Together(self.name, self._guard, self._write)
         self._main = main_thread().ident
-        self._connection: sqlite3.Connection | None = None
-        self._execute: Callable[..., sqlite3.Cursor] = self._first_execute
-        self._full: bool | None = None
+        self._forget()
         _open_journals.add(self)
 
     # -- the hot path -----------------------------------------------------------------------------------------------
@@ -93,48 +113,52 @@ class SqliteJournal:
         """Write one entry at the log's next place."""
         if get_ident() == self._main:
             with self._guard:
-                self._insert(log, entry, full)
+                self._append(log, entry, full)
         elif not self._together.waiting and self._guard.acquire(False):  # noqa: FBT003  # no Ctrl-C comes here
             try:
-                self._insert(log, entry, full)
+                self._append(log, entry, full)
             finally:
                 self._guard.release()
         else:
             self._together.submit(Ticket(log, (entry,), full))
 
-    def _insert(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: FBT001
-        kind, told, result = entry.kind, entry.arguments, entry.result
-        is_boundary = entry.name is not None or kind in BOUNDARIES
+    def _append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: FBT001
+        """Write one entry in a transaction of its own."""
+        if self._sync is None:
+            self._synchronous(full)
+        self._insert(log, entry)
+        if full and self._sync is not None:
+            self._settle()
+
+    def _insert(self, log: Log, entry: Entry) -> None:
+        kind, name, told, result = entry.kind, entry.name, entry.arguments, entry.result
         if log.is_turned and kind in BEGINNINGS:
             raise Unread
         entry.number, entry.seq = number, seq = log.number, log.seq + 1
+        text = told if result is None else result if told is None else f"{told}\n{result}"
+        digest = None if text is None else blake2b(text.encode(), digest_size=8).digest()
+        word, scope, step, ref, attempt, at = kind._value_, entry.scope, entry.step, entry.ref, entry.attempt, entry.at
+        is_boundary = name is not None or kind in BOUNDARIES
         try:
-            if full is not self._full:
-                self._synchronous(full)
-            done = self._execute(
-                INSERT_UNLESS_UNREAD if is_boundary else INSERT,
-                (
-                    number,
-                    seq,
-                    kind._value_,
-                    entry.scope,
-                    entry.step,
-                    entry.ref,
-                    entry.attempt,
-                    entry.at,
-                    entry.name,
-                    entry.definition,
-                    told,
-                    result,
-                    None if told is None and result is None else _digest(told, result),
-                ),
-            )
+            if told is None and not is_boundary:
+                self._statement(
+                    FOLLOW, (number, seq, word, scope, step, ref, attempt, at, entry.definition, result, digest)
+                )
+            else:
+                if is_boundary and ref is None and result is None:
+                    done = self._statement(
+                        BEGIN, (number, seq, word, scope, step, attempt, at, name, entry.definition, told, digest)
+                    )
+                else:
+                    begun = (number, seq, word, scope, step, ref, attempt, at, name, entry.definition)
+                    general = INSERT_UNLESS_UNREAD if is_boundary else INSERT
+                    done = self._statement(general, (*begun, told, result, digest))
+                if is_boundary and not done.rowcount:
+                    raise Unread
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
                 raise Overtaken from None
             raise explained(self.name, error) from error
-        if is_boundary and not done.rowcount:
-            raise Unread
         log.seq = seq
 
     # -- everything else --------------------------------------------------------------------------------------------
@@ -159,6 +183,7 @@ class SqliteJournal:
             return
         with self._guard:
             self._commit([ticket])
+            self._settle(ticket.full)
 
     def write_together(self, tickets: list[Ticket]) -> None:
         """Write tickets that somebody has collected: then they are over, and each knows what came of it."""
@@ -168,22 +193,29 @@ class SqliteJournal:
                 return
             (alone,) = tickets  # one statement, as in `append`
             try:
-                self._insert(alone.log, alone.entries[0], alone.full)
+                self._append(alone.log, alone.entries[0], alone.full)
             except Exception as error:  # noqa: BLE001  # raised where it is waited for
                 alone.error = error
             alone.is_over = True
 
     def _write(self, tickets: list[Ticket]) -> None:
         """Write tickets in one transaction, or where that fails each in one of its own, for its own reason."""
+        left = tickets
         if len(tickets) > 1:
             with contextlib.suppress(Exception):
                 self._commit(tickets)
-                return
-        for ticket in tickets:
+                left = []
+        for ticket in left:
             try:
                 self._commit([ticket])
             except Exception as error:  # noqa: BLE001  # raised where it is waited for
                 ticket.error, ticket.is_over = error, True
+        written = [ticket for ticket in tickets if ticket.error is None]
+        try:
+            self._settle(any(ticket.full for ticket in written))
+        except JournalError as error:
+            for ticket in written:
+                ticket.error = error
 
     def _commit(self, tickets: list[Ticket]) -> None:
         """Write tickets in one transaction; of several each is written whole or not at all.
@@ -197,9 +229,9 @@ class SqliteJournal:
             with self._transaction(full):
                 for ticket in tickets:
                     if len(tickets) == 1:
-                        self._fill(ticket, full)
+                        self._fill(ticket)
                     else:
-                        self._fill_or_leave(ticket, full)
+                        self._fill_or_leave(ticket)
         except BaseException:
             self._roll_back()
             for ticket, state in zip(tickets, before, strict=True):
@@ -209,19 +241,19 @@ class SqliteJournal:
         for ticket in tickets:
             ticket.is_over = True
 
-    def _fill_or_leave(self, ticket: Ticket, full: bool) -> None:  # noqa: FBT001
+    def _fill_or_leave(self, ticket: Ticket) -> None:
         """Write a ticket that shares a transaction; what it collides with is its own affair."""
         log = ticket.log
         if ticket.is_plain:
             try:
-                self._insert(log, ticket.entries[0], full)
+                self._insert(log, ticket.entries[0])
             except (Overtaken, Unread) as error:
                 ticket.error = error
             return
         before = log.number, log.seq, log.is_turned
         try:
             self._execute("savepoint ticket")
-            self._fill(ticket, full)
+            self._fill(ticket)
             self._execute("release ticket")
         except (Overtaken, Taken, Unread) as error:
             self._execute("rollback to ticket")
@@ -229,13 +261,13 @@ class SqliteJournal:
             self._unfill(ticket, *before)
             ticket.error = error
 
-    def _fill(self, ticket: Ticket, full: bool) -> None:  # noqa: FBT001
+    def _fill(self, ticket: Ticket) -> None:
         """Execute what a ticket asks for, in a transaction."""
         log = ticket.log
         if ticket.row is not None:
             self._open_run(log, ticket.row)
         for entry in ticket.entries:
-            self._insert(log, entry, full)
+            self._insert(log, entry)
         for letter in ticket.read:
             self._execute("update letters set seq = ? where letter = ?", (log.seq, letter.letter))
         if ticket.read and ticket.entries[-1].kind is Kind.COMPENSATING:
@@ -323,6 +355,7 @@ class SqliteJournal:
             except BaseException:
                 self._roll_back()
                 raise
+            self._settle()
         return bool(letter.letter)
 
     def letters(self, number: int) -> list[Letter]:
@@ -369,6 +402,7 @@ class SqliteJournal:
             except BaseException:
                 self._roll_back()
                 raise
+            self._settle()
         return sorted(gone)
 
     def shrink(self) -> None:
@@ -398,7 +432,10 @@ class SqliteJournal:
         with self._guard:
             if self._connection is None:
                 self._connection = File(self.path, self._read_only, self.connect).open()
+                if self._sync is not None:
+                    self._connection.execute("pragma synchronous = normal")
                 self._execute = self._connection.execute
+                self._statement = self._connection.cursor().execute
             return self._connection
 
     def again(self) -> SqliteJournal:
@@ -430,7 +467,7 @@ class SqliteJournal:
     @contextlib.contextmanager
     def _transaction(self, full: bool) -> Iterator[None]:  # noqa: FBT001
         try:
-            if full is not self._full:
+            if self._sync is None:
                 self._synchronous(full)
             self._execute("begin immediate")
             yield
@@ -444,9 +481,26 @@ class SqliteJournal:
                 self._connection.execute("rollback")
 
     def _synchronous(self, full: bool) -> None:  # noqa: FBT001
-        self._full = None  # what it is then nobody knows, if a Ctrl-C comes now
-        self._execute("pragma synchronous = full" if full else "pragma synchronous = normal")
-        self._full = full
+        """Have SQLite sync what is committed from now on, or not."""
+        if full is not self._full:
+            self._full = None  # what it is then nobody knows, if a Ctrl-C comes now
+            self._statement("pragma synchronous = full" if full else "pragma synchronous = normal")
+            self._full = full
+
+    def _settle(self, full: bool = True) -> None:  # noqa: FBT001, FBT002  # a keyword costs
+        """Sync what has just been committed, if it is to survive a loss of power, where SQLite has not."""
+        if full and self._sync is not None:
+            try:
+                self._sync()
+            except OSError as error:
+                raise explained(self.name, error) from error
+
+    def _first_sync(self) -> None:
+        """Stand for ``sync`` until there is something: then there is a log."""
+        assert self.log_file is not None  # noqa: S101  # for the type checker
+        self._log_file = self.log_file(self.name)
+        self._sync = self._log_file.sync
+        self._sync()
 
     def _exists(self) -> bool:
         return self._connection is not None or os.path.exists(self.path)  # noqa: PTH110  # Path.exists raises
@@ -456,7 +510,10 @@ class SqliteJournal:
         return self.connection().execute(*args)
 
     def _forget(self) -> None:
-        self._connection, self._execute, self._full = None, self._first_execute, None
+        """Be as before anything was asked."""
+        self._connection, self._execute, self._statement = None, self._first_execute, self._first_execute
+        self._full, self._log_file = None, None
+        self._sync = None if self.log_file is None else self._first_sync
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent's connection alone, unclosed, and open another when asked."""
