@@ -82,7 +82,10 @@ class Compensation:
 
 
 class StepSpec(Facts):
-    """A step as decorated. *definition* is what the journal keeps of it with each call: what is owed, and by whom."""
+    """A step as decorated. *definition* is what the journal keeps of it with each call: what is owed, and by whom.
+
+    It *compensates_async* if its compensation is, or may be, to be awaited.
+    """
 
     function: Callable[..., Any]
     name: str
@@ -119,6 +122,8 @@ class StepSpec(Facts):
         if (body := body_of(plain_function(self.function))) is not None:
             facts["body"] = body
         self.definition = json.dumps(facts, separators=(",", ":"))
+        back = self.compensation
+        self.compensates_async = self.is_async or (back is not None and inspect.iscoroutinefunction(back.function))
 
     def _owed(self, compensation: Compensation) -> dict[str, Any]:
         """Return what is kept of the function that compensates it."""
@@ -136,12 +141,6 @@ class StepSpec(Facts):
         if (body := body_of(compensation.function)) is not None:
             facts["compensate_body"] = body
         return facts
-
-    @property
-    def compensates_async(self) -> bool:
-        """Its compensation is, or may be, to be awaited."""
-        back = self.compensation
-        return self.is_async or (back is not None and inspect.iscoroutinefunction(back.function))
 
     def arguments(self, function: Any, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return what to call *function* with, which is the step's own or that bound to the first of its arguments."""

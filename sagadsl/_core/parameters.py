@@ -201,6 +201,8 @@ class Source(Enum):
     ERROR = auto()
     IDEMPOTENCY_KEY = auto()
 
+    __hash__ = object.__hash__  # an enum's own is written in Python
+
 
 SPECIAL = {"result": Source.RESULT, "error": Source.ERROR, "idempotency_key": Source.IDEMPOTENCY_KEY}
 
@@ -208,7 +210,7 @@ SPECIAL = {"result": Source.RESULT, "error": Source.ERROR, "idempotency_key": So
 class Receiver:
     """What a compensation (or probe) receives: for each of its parameters an argument of the step, or a `Source`."""
 
-    __slots__ = ("function", "needs_result", "positional_only", "result_parameter", "sources")
+    __slots__ = ("function", "needs_arguments", "needs_result", "positional_only", "result_parameter", "sources")
 
     def __init__(
         self,
@@ -220,6 +222,7 @@ class Receiver:
     ) -> None:
         self.function, self.sources, self.positional_only = function, sources, positional_only
         self.result_parameter, self.needs_result = result_parameter, needs_result
+        self.needs_arguments = any(isinstance(source, str) for source in sources.values())
 
     @classmethod
     def of(cls, function: Callable[..., Any], step: Parameters, title: str) -> Receiver:
@@ -283,6 +286,7 @@ class AsGiven:
     __slots__ = ("function", "names", "signature")
     result_parameter: Final = None
     needs_result: Final = False
+    needs_arguments: Final = True
 
     def __init__(self, function: Callable[..., Any], signature: inspect.Signature, names: tuple[str, ...]) -> None:
         self.function, self.signature, self.names = function, signature, names

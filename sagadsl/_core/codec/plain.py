@@ -63,6 +63,8 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     type(None): {None: "null"}.__getitem__,
 }
 """How each type without parts is said."""
+WITHOUT_PARTS: Final = frozenset(WORDS)
+TEXT: Final = frozenset({str})
 
 
 def copied(value: Any) -> Any:
@@ -73,9 +75,10 @@ def copied(value: Any) -> Any:
     """
     cls = type(value)
     if cls is dict:
-        for key in value:
-            if type(key) is not str:
-                raise TypeError(key)
+        if not TEXT.issuperset(map(type, value)):
+            raise TypeError(value)
+        if WITHOUT_PARTS.issuperset(map(type, value.values())):
+            return value.copy()
         items = value.items()
     elif cls is list:
         items = enumerate(value)

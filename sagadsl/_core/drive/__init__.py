@@ -39,11 +39,10 @@ class Drivers:
         sleep: Callable[[float], Any] | None = None,
         asleep: Callable[[float], Any] | None = None,
     ) -> None:
-        self._attempt = attempt
         self._answers: dict[type, Callable[[Any], Any]] = {
             Entry: write,
             Call: call,
-            Do: self._fly,
+            Do: lambda effect: self.drive(attempt(effect.call), effect.call),
             Sleep: pause if sleep is None else lambda effect: sleep(effect.seconds),
             Gather: lambda effect: settled(effect.scope),
             Together: self._together,
@@ -51,17 +50,20 @@ class Drivers:
         self._async_answers: dict[type, Callable[[Any], Any]] = {
             Entry: awrite,
             Call: acall,
-            Do: self._afly,
+            Do: lambda effect: self.adrive(attempt(effect.call), effect.call),
             Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
             Gather: lambda effect: gathered(effect.scope),
             Together: self._atogether,
             Wait: lambda _: asyncio.get_running_loop().create_future(),
         }
 
-    def drive(self, flow: Flow[Any]) -> Any:
-        """Run a flow to its end, in a ``def``."""
+    def drive(self, flow: Flow[Any], call: Call | None = None) -> Any:
+        """Run a flow to its end, in a ``def``; a *call* that it makes is under way in its scope meanwhile."""
         send, answers = flow.send, self._answers
         try:
+            if call is not None:
+                scope: Scope = call.slot.scope
+                scope.flying.add(call)
             effect = send(None)
             while True:
                 try:
@@ -74,12 +76,21 @@ class Drivers:
             if type(end.value) is not Raise:
                 return end.value
             error: BaseException = end.value.error
+        finally:
+            if call is not None:
+                scope.flying.discard(call)  # here, for a Ctrl-C may come where `land` begins
+                if scope.landed is not None or scope.parent is not None:
+                    land(scope, call)
         raise error
 
-    async def adrive(self, flow: Flow[Any]) -> Any:
-        """Run a flow to its end, in an ``async def``."""
+    async def adrive(self, flow: Flow[Any], call: Call | None = None) -> Any:  # noqa: C901  # as `drive`, in one piece
+        """Run a flow to its end, in an ``async def``; a *call* that it makes is under way in its scope meanwhile."""
         send, answers = flow.send, self._async_answers
         try:
+            if call is not None:
+                scope: Scope = call.slot.scope
+                earlier = 0 if scope.task is None else scope.task.cancelling()
+                scope.flying.add(call)
             effect = send(None)
             while True:
                 try:
@@ -95,35 +106,16 @@ class Drivers:
             if type(end.value) is not Raise:
                 return end.value
             error: BaseException = end.value.error
-        raise error
-
-    def _fly(self, effect: Do) -> Any:
-        """Have a call made while its scope knows that it is under way."""
-        call = effect.call
-        scope: Scope = call.slot.scope
-        try:
-            scope.flying.add(call)
-            return self.drive(self._attempt(call))
-        finally:
-            scope.flying.discard(call)  # here, for a Ctrl-C may come where `land` begins
-            if scope.landed is not None or scope.parent is not None:
-                land(scope, call)
-
-    async def _afly(self, effect: Do) -> Any:
-        """Have a call made while its scope knows that it is under way."""
-        call = effect.call
-        scope: Scope = call.slot.scope
-        earlier = 0 if scope.task is None else scope.task.cancelling()
-        try:
-            scope.flying.add(call)
-            return await self.adrive(self._attempt(call))
         except BaseException:
-            call.slot.cancellations = cancellations(scope.task, earlier)
+            if call is not None:
+                call.slot.cancellations = cancellations(scope.task, earlier)
             raise
         finally:
-            scope.flying.discard(call)
-            if scope.landed is not None or scope.parent is not None:
-                land(scope, call)
+            if call is not None:
+                scope.flying.discard(call)  # here, for a Ctrl-C may come where `land` begins
+                if scope.landed is not None or scope.parent is not None:
+                    land(scope, call)
+        raise error
 
     def _together(self, effect: Together) -> None:
         """Run flows in threads, or one alone in this; a Ctrl-C leaves at once those that run, which land later."""

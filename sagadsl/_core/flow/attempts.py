@@ -31,7 +31,7 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
     """
     slot, back = call.slot, call.is_compensation
     intent, done = BACKWARD if back else FORWARD
-    if slot.seq:
+    if slot.seq and not (back and slot.compensation_wait is None):
         outcome = yield from go_on(call)
         if outcome is not None:
             return outcome

@@ -168,7 +168,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         where = f"module {slot.facts.get('compensate_module', slot.facts['module'])}"
         msg = f"the compensation {wanted} of step {slot.key} is not to be found: {where} must be imported and have it"
         raise LookupError(msg)
-    values = what_is_known(slot, fault)
+    values = what_is_known(slot, fault, receiver)
     if slot.done:
         values[Source.RESULT] = run.codec.decode(slot.result) if slot.result is not None else None
     elif slot in run.unstorable:
@@ -192,7 +192,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         spec.compensates_async,
         compensation.retries,
         compensation.timeout,
-        is_compensation=True,
+        True,  # noqa: FBT003  # a keyword costs
     )
     call.fault = fault
     if spec.transaction is not None and spec.transaction in receiver.sources.values():

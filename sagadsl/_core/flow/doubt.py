@@ -13,7 +13,7 @@ from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.flow.record import give_up, keep_unstorable, replayable
 from sagadsl._core.landed import in_transaction
-from sagadsl._core.parameters import Source, function_name
+from sagadsl._core.parameters import AsGiven, Receiver, Source, function_name
 from sagadsl._core.retry import NEVER
 from sagadsl._core.scope import Slot
 from sagadsl._core.values import Kind, Landed, NotLanded, StepStatus, Unknown
@@ -94,7 +94,7 @@ def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
             probing = Call(slot, spec.function, (), {}, spec.is_async, NEVER)
             in_transaction(probing, spec.transaction, (slot.live or {})[spec.transaction])
         elif spec.probe is not None:
-            args, kwargs = spec.probe.arguments(what_is_known(slot, fault))
+            args, kwargs = spec.probe.arguments(what_is_known(slot, fault, spec.probe))
             probing = Call(slot, spec.probe.function, args, kwargs, spec.is_async, NEVER, spec.timeout)
         else:
             return None
@@ -104,9 +104,13 @@ def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
     return probing
 
 
-def what_is_known(slot: Slot, fault: Fault | None) -> dict[str | Source, Any]:
-    """Return what a compensation or probe can be given of a call, but for its result."""
-    values: dict[str | Source, Any] = {Source.ERROR: fault, Source.IDEMPOTENCY_KEY: slot.idempotency_key}
-    values.update(slot.run.codec.decode(slot.arguments))
-    values.update(slot.live or {})
+def what_is_known(slot: Slot, fault: Fault | None, receiver: Receiver | AsGiven) -> dict[str | Source, Any]:
+    """Return what a compensation or probe, the *receiver*, can be given of a call, but for its result."""
+    values: dict[str | Source, Any] = {Source.ERROR: fault}
+    if Source.IDEMPOTENCY_KEY in receiver.sources.values():
+        values[Source.IDEMPOTENCY_KEY] = slot.idempotency_key
+    if receiver.needs_arguments:
+        values.update(slot.run.codec.decode(slot.arguments))
+    if slot.live is not None:
+        values.update(slot.live)
     return values
