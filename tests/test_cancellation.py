@@ -1150,12 +1150,21 @@ def test_a_step_after_a_group_that_failed_is_retried_as_any_other(make_runtime, 
 
 
 @pytest.mark.parametrize("body", ["saga", "block"])
-def test_what_a_timeout_cut_off_after_a_group_that_failed_comes_again(body, make_runtime, world):
+@pytest.mark.parametrize("what", ["step", "child", "block"])
+def test_what_a_timeout_cut_off_after_a_group_that_failed_comes_again(what, body, make_runtime, world):
     """What such a group leaves behind in the body's task is not taken for a cancellation that nobody took back."""
 
     @step(compensate=None)
     async def wait(name: str) -> None:
         await asyncio.Event().wait()
+
+    @saga
+    async def child(name: str) -> None:
+        await wait(name)
+
+    async def block(name: str) -> None:
+        async with saga(name):
+            await wait(name)
 
     @step(compensate=None)
     async def fail() -> None:
@@ -1175,7 +1184,8 @@ def test_what_a_timeout_cut_off_after_a_group_that_failed_comes_again(body, make
                 group.create_task(wait("member"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SOON):
-                await asyncio.gather(wait("one"), wait("other"))
+                cut_off = {"step": wait, "child": child, "block": block}[what]
+                await asyncio.gather(cut_off("one"), cut_off("other"))
         return await last()
 
     async def in_block() -> str:

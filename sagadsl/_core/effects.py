@@ -124,13 +124,13 @@ class Sleep:
 class Gather:
     """Wait until no attempt is under way in *scope*: branches settle before anything is compensated.
 
-    It is answered with the number of cancellations of this task that nobody has taken back.
+    It is answered with the number of cancellations of this task that nobody has taken back, as seen *here*, in a scope.
     """
 
-    __slots__ = ("scope",)
+    __slots__ = ("here", "scope")
 
-    def __init__(self, scope: Any) -> None:
-        self.scope = scope
+    def __init__(self, scope: Any, here: Any = None) -> None:
+        self.scope, self.here = scope, here
 
 
 class Together:

@@ -63,8 +63,6 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     type(None): {None: "null"}.__getitem__,
 }
 """How each type without parts is said."""
-WITHOUT_PARTS: Final = frozenset(WORDS)
-TEXT: Final = frozenset({str})
 
 
 def copied(value: Any) -> Any:
@@ -75,10 +73,9 @@ def copied(value: Any) -> Any:
     """
     cls = type(value)
     if cls is dict:
-        if not TEXT.issuperset(map(type, value)):
-            raise TypeError(value)
-        if WITHOUT_PARTS.issuperset(map(type, value.values())):
-            return value.copy()
+        for key in value:
+            if type(key) is not str:
+                raise TypeError(key)
         items = value.items()
     elif cls is list:
         items = enumerate(value)

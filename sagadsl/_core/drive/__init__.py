@@ -52,7 +52,7 @@ class Drivers:
             Call: acall,
             Do: lambda effect: self.adrive(attempt(effect.call), effect.call),
             Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
-            Gather: lambda effect: gathered(effect.scope),
+            Gather: lambda effect: gathered(effect.scope, effect.here),
             Together: self._atogether,
             Wait: lambda _: asyncio.get_running_loop().create_future(),
         }
@@ -108,7 +108,7 @@ class Drivers:
             error: BaseException = end.value.error
         except BaseException:
             if call is not None:
-                call.slot.cancellations = cancellations(scope.task, earlier)
+                call.slot.cancellations = cancellations(scope, earlier)
             raise
         finally:
             if call is not None:
@@ -229,10 +229,10 @@ def settled(scope: Scope) -> None:
     scope.landed = None
 
 
-async def gathered(scope: Scope) -> int:
-    """Wait until no attempt is under way in a scope; count the cancellations of this task that nobody took back."""
+async def gathered(scope: Scope, here: Scope | None) -> int:
+    """Wait until no attempt is under way in a scope; count the cancellations that nobody took back, as seen *here*."""
     await asettled(scope)
-    return cancellations()
+    return cancellations(here)
 
 
 async def asettled(scope: Scope, flies: Callable[[Scope], bool] = is_flying) -> None:
@@ -394,18 +394,29 @@ async def acall(effect: Call) -> Any:
             CURRENT.set(around)
 
 
-def cancellations(body: asyncio.Task[Any] | None = None, earlier: int = 0) -> int:
+def note_task(scope: Scope) -> None:
+    """Take note of the task that runs a body, and of what those around it have left behind (`cancellations`)."""
+    scope.task, outer = asyncio.current_task(), scope.parent
+    if outer is not None:
+        left = 0 if outer.task is None or outer.task is scope.task else outer.task.cancelling()
+        scope.earlier = outer.earlier + left
+
+
+def cancellations(scope: Scope | None = None, earlier: int = 0) -> int:
     """Count the cancellations of the current task that nobody has taken back.
 
-    Up to Python 3.12 a `TaskGroup` that failed leaves one behind. So if this task is not that of the *body*, what that
-    one had *earlier* counts too: what it has later is compared with this.
+    Up to Python 3.12 a `TaskGroup` that failed leaves one behind. So in a *scope* those count too that the tasks of the
+    bodies around it had when it began, and, in a task that is not its body's, those that this one had *earlier*: what a
+    task further out has later is compared with this.
     """
     try:
         task = asyncio.current_task()
     except RuntimeError:  # what a closed loop leaves is collected where none runs
         return 0
     count = 0 if task is None else task.cancelling()
-    return count + earlier if count and task is not body else count
+    if not count or scope is None:
+        return count
+    return count + scope.earlier + (0 if task is scope.task else earlier)
 
 
 async def awaited(value: Any) -> Any:

@@ -95,7 +95,7 @@ def survive(scope: Scope) -> Flow[None]:
     standing = None
     ours = [cut for cut in run.cut if not cut[0].scope.is_pending(here)]
     for slot, _ in ours:
-        standing = yield Gather(slot.scope)  # a thread that could not be interrupted ends first
+        standing = yield Gather(slot.scope, scope)  # a thread that could not be interrupted ends first
     run.cut = [cut for cut in run.cut if cut not in ours]
     for slot, error in ours:
         told = json.loads(run.codec.encode_fault(error)[0])

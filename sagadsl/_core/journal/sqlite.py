@@ -131,28 +131,29 @@ class SqliteJournal:
             self._settle()
 
     def _insert(self, log: Log, entry: Entry) -> None:
-        kind, name, told, result = entry.kind, entry.name, entry.arguments, entry.result
+        e, kind, name, told, result = entry, entry.kind, entry.name, entry.arguments, entry.result
         if log.is_turned and kind in BEGINNINGS:
             raise Unread
-        entry.number, entry.seq = number, seq = log.number, log.seq + 1
+        e.number, e.seq = n, seq = log.number, log.seq + 1
         text = told if result is None else result if told is None else f"{told}\n{result}"
         digest = None if text is None else blake2b(text.encode(), digest_size=8).digest()
-        word, scope, step, ref, attempt, at = kind._value_, entry.scope, entry.step, entry.ref, entry.attempt, entry.at
-        is_boundary = name is not None or kind in BOUNDARIES
+        word = kind._value_
         try:
-            if told is None and not is_boundary:
+            if name is None and told is None and kind not in BOUNDARIES:
                 self._statement(
-                    FOLLOW, (number, seq, word, scope, step, ref, attempt, at, entry.definition, result, digest)
+                    FOLLOW, (n, seq, word, e.scope, e.step, e.ref, e.attempt, e.at, e.definition, result, digest)
                 )
+            elif name is not None and result is None and e.ref is None:
+                done = self._statement(
+                    BEGIN, (n, seq, word, e.scope, e.step, e.attempt, e.at, name, e.definition, told, digest)
+                )
+                if not done.rowcount:
+                    raise Unread
             else:
-                if is_boundary and ref is None and result is None:
-                    done = self._statement(
-                        BEGIN, (number, seq, word, scope, step, attempt, at, name, entry.definition, told, digest)
-                    )
-                else:
-                    begun = (number, seq, word, scope, step, ref, attempt, at, name, entry.definition)
-                    general = INSERT_UNLESS_UNREAD if is_boundary else INSERT
-                    done = self._statement(general, (*begun, told, result, digest))
+                is_boundary = name is not None or kind in BOUNDARIES
+                begun = (n, seq, word, e.scope, e.step, e.ref, e.attempt, e.at, name, e.definition)
+                general = INSERT_UNLESS_UNREAD if is_boundary else INSERT
+                done = self._statement(general, (*begun, told, result, digest))
                 if is_boundary and not done.rowcount:
                     raise Unread
         except sqlite3.Error as error:

@@ -278,7 +278,8 @@ class Scope:
 
     *until* is the place among its intents to which a person has it compensated, 0: all of it. *notified* is when its
     saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last. *owner* is the
-    process that opened it, or took it over last, in words. *task* runs its body, where that is an ``async def``.
+    process that opened it, or took it over last, in words. *task* runs its body, where that is an ``async def``, and
+    *earlier* counts the cancellations that the tasks of the bodies around it had when it began.
     """
 
     def __init__(
@@ -307,6 +308,7 @@ class Scope:
         self.counts: dict[str, int] = {}
         self.flying: set[Any] = set()
         self.task: Any = None
+        self.earlier = 0
         self.landed: Callable[[], Any] | None = None
 
     @property

@@ -7,11 +7,11 @@ once the run has ended.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 
 from sagadsl._core import threads
 from sagadsl._core.codec import user_frames
+from sagadsl._core.drive import note_task
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended, descend
 from sagadsl._core.scope import CURRENT, Scope
@@ -58,7 +58,7 @@ class Body:
             await scope.run.drivers[1](descend(scope.slot))
             if scope.has_failed:  # as above
                 self._come_out(scope, await running.aleave(scope, self._held.calling, None, None), None)
-        scope.task = asyncio.current_task()
+        note_task(scope)
         self._stand_in(scope)
 
     async def aleave(self, error: BaseException | None) -> bool:
@@ -117,10 +117,11 @@ class Body:
 
     def _end(self) -> Scope:
         """Leave the current position; nothing more is done in the block."""
-        CURRENT.set(self._around)
+        assert self._held.scope is not None  # noqa: S101  # it was entered
+        if CURRENT.get() is self._held.scope:  # else it is collected, somewhere else, after its loop was closed
+            CURRENT.set(self._around)
         self._heeding.close()
         self._held.over = "was left"
-        assert self._held.scope is not None  # noqa: S101  # it was entered
         self._held.scope.task = None
         return self._held.scope
 
