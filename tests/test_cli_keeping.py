@@ -1,5 +1,6 @@
 """The journal as a file, by the real program: pruned, examined, exported, imported, backed up, run, completed."""
 
+import gc
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from test_cli import ENV, SCRIPT, Place, in_a_terminal
 from test_documents import judge
+
+from sagadsl.cli import program
 
 GOLDEN = Path(__file__).parent / "crash" / "golden" / "version-1.db"
 
@@ -48,6 +51,14 @@ def test_list_chooses_by_time_and_number(place):
         ended = place.sagadsl("list", "--since", wrong)
         assert (ended.returncode, ended.stdout) == (2, "")
         assert "is no time: give 2026-11-22" in ended.stderr
+
+
+@pytest.mark.parametrize(("store", "code"), [(GOLDEN, 0), (Path(__file__), 5)])
+def test_a_list_leaves_the_collector_on_in_a_process_that_goes_on(capsys, store, code):
+    """As one does that has called the command line, also where it could not read."""
+    assert gc.isenabled()
+    assert program.run(["list", "--db", str(store)]) == code
+    assert gc.isenabled()
 
 
 # -- prune ------------------------------------------------------------------------------------------------------------

@@ -45,7 +45,9 @@ def list_runs(
 
     Each with its steps done of those begun. An interrupted run is unfinished and no living process has it.
     """
-    gc.disable()  # nothing here is garbage before the process ends; to look for some takes a tenth of its time
+    if gc.isenabled():  # nothing here is garbage before the end; to look for some takes a tenth of the time
+        gc.disable()
+        click.get_current_context().call_on_close(gc.enable)
     runtime = reading()
     runs = runtime.runs(status=status, saga=saga, since=since, limit=limit)
     if as_json:
