@@ -158,8 +158,9 @@ def shared(points):
 @pytest.mark.parametrize("fail", [False, True])
 def test_threads_that_write_together_are_killed_anywhere(runners, verb, fail):
     """Nobody begins, and nobody is told of a result, before what all of them wrote is on record."""
-    points = max((runners.play(CROWD | {"fail": fail, "count": 1}) for _ in range(15)), key=shared)
-    assert shared(points) > 2  # two are what one thread writes: that its branch begins, and its first step
+    plays = (runners.play(CROWD | {"fail": fail, "count": 1}) for _ in range(200))
+    points = next((each for each in plays if shared(each) > 2), None)  # a busy machine may let one in after the other
+    assert points  # two are what one thread writes: that its branch begins, and its first step
     cases = [CROWD | {"cuts": [at / len(points)], "verb": verb, "fail": fail} for at in range(len(points))]
     assert runners.wrong(cases, 12) == {}
 
@@ -233,7 +234,7 @@ def test_identity_by_occurrence_alone_is_caught(runners):
 def test_telling_threads_too_early_that_all_is_written_is_caught(runners):
     """Killed before the shared transaction ends, an effect is there of which nobody knows."""
     told = {"verb": "compensate", "mutant": "wake_early"}
-    plays = (runners.play(CROWD | told | {"cuts": [at / 60]})[1] for at in range(60))
+    plays = (runners.play(CROWD | told | {"cuts": [at % 60 / 60]})[1] for at in range(600))
     assert any("entered without an intent" in said for all_said in plays for said in all_said)
 
 
