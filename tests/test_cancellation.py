@@ -1198,3 +1198,55 @@ def test_what_a_timeout_cut_off_after_a_group_that_failed_comes_again(what, body
         asyncio.run(called())
     assert asyncio.run(called()) == "done"
     assert world == ["last", "last"]
+
+
+@pytest.mark.parametrize("next_in", ["the body", "a task"])
+@pytest.mark.parametrize("what", ["step", "child"])
+def test_what_a_cancellation_cut_off_that_the_body_swallowed_comes_at_once(next_in, what, make_runtime, world):
+    """Nobody took it back, so nobody brings it again; in whichever task the next step is called."""
+
+    @step(compensate=None)
+    async def wait(name: str) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    @saga
+    async def child(name: str) -> None:
+        await wait(name)
+
+    @step(compensate=None)
+    async def last() -> str:
+        world.add("last")
+        if len(world.effects) == 1:
+            raise Death
+        return "done"
+
+    async def swallowing(name: str) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await {"step": wait, "child": child}[what](name)
+
+    @saga(key="k", runtime=make_runtime())
+    async def trip() -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(swallowing("one"), swallowing("other"))
+        if next_in == "the body":
+            return await last()
+        return (await asyncio.gather(last()))[0]
+
+    async def cancelled() -> None:
+        nonlocal waiting
+        waiting = asyncio.Event()
+        running = asyncio.ensure_future(trip())
+        await waiting.wait()
+        running.cancel()
+        await running
+
+    async def resumed() -> str:
+        ended, _ = await asyncio.wait({asyncio.ensure_future(trip())}, timeout=10)
+        return ended.pop().result() if ended else "it waits for somebody"
+
+    waiting = None
+    with pytest.raises(Death):
+        asyncio.run(cancelled())
+    assert asyncio.run(resumed()) == "done"
+    assert world == ["last", "last"]

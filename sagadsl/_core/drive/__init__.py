@@ -230,9 +230,13 @@ def settled(scope: Scope) -> None:
 
 
 async def gathered(scope: Scope, here: Scope | None) -> int:
-    """Wait until no attempt is under way in a scope; count the cancellations that nobody took back, as seen *here*."""
+    """Wait until no attempt is under way in a scope; count the cancellations that nobody took back, as seen *here*.
+
+    That is by this task, and by those that run the bodies around it: one may have cancelled this one when it was.
+    """
     await asettled(scope)
-    return cancellations(here)
+    around = () if here is None else here.chain()
+    return sum(task.cancelling() for task in {this_task(), *(each.task for each in around)} if task is not None)
 
 
 async def asettled(scope: Scope, flies: Callable[[Scope], bool] = is_flying) -> None:
@@ -394,6 +398,14 @@ async def acall(effect: Call) -> Any:
             CURRENT.set(around)
 
 
+def this_task() -> asyncio.Task[Any] | None:
+    """Return the current task, if any: what a closed loop leaves is collected where none runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
 def note_task(scope: Scope) -> None:
     """Take note of the task that runs a body, and of what those around it have left behind (`cancellations`)."""
     scope.task, outer = asyncio.current_task(), scope.parent
@@ -409,10 +421,7 @@ def cancellations(scope: Scope | None = None, earlier: int = 0) -> int:
     bodies around it had when it began, and, in a task that is not its body's, those that this one had *earlier*: what a
     task further out has later is compared with this.
     """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # what a closed loop leaves is collected where none runs
-        return 0
+    task = this_task()
     count = 0 if task is None else task.cancelling()
     if not count or scope is None:
         return count
