@@ -92,6 +92,19 @@ def test_the_log_that_is_synced_stays_the_one_that_is_written(path):
     journal.close()
 
 
+def test_a_file_that_is_reached_by_a_link_has_its_log_beside_itself(path, tmp_path):
+    """As SQLite has it."""
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    SqliteJournal(path).commit(Log(), [entry(Kind.OPENED)], full=True, row=RunRow(0, "trip/0", 1, "t", "p", "d", NOW))
+    journal = SqliteJournal(link)
+    opened(journal)
+    assert {each.name for each in link.parent.iterdir()} == {"link.db"}
+    assert os.fstat(journal._log_file._descriptor).st_ino == Path(f"{path}-wal").stat().st_ino
+    journal.close()
+
+
 def test_nobody_can_take_the_log_away_while_a_journal_is_open(path):
     journal = SqliteJournal(path)
     opened(journal)
@@ -99,6 +112,30 @@ def test_nobody_can_take_the_log_away_while_a_journal_is_open(path):
     with contextlib.closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
         other.execute("pragma journal_mode = delete")
     assert_synced_is_written(journal)
+    journal.close()
+
+
+@pytest.mark.parametrize("name", ["a b.db", "100%.db", "%41.db", "what?mode=ro.db", "#1.db", "ü.db"])
+def test_a_file_of_any_name_has_its_log_synced(name, tmp_path):
+    journal = SqliteJournal(tmp_path / name)
+    opened(journal)
+    assert_synced_is_written(journal)
+    journal.close()
+
+
+def test_a_log_that_only_sqlite_can_open_is_synced_by_sqlite(path):
+    """Before the first entry and after it, as long as the file is open."""
+
+    def refused(_):
+        raise PermissionError
+
+    journal = SqliteJournal(path, connect=sqlite3.connect, log_file=refused)
+    log = opened(journal)
+    levels = []
+    for full in (True, False):
+        journal.append(log, entry(), full=full)
+        levels.append(journal._execute("pragma synchronous").fetchone())
+    assert (levels, journal._sync) == ([(2,), (1,)], None)
     journal.close()
 
 

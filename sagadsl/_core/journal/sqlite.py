@@ -31,7 +31,7 @@ from sagadsl._core.digests import blake2b
 from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Overtaken, Taken, Unread
 from sagadsl._core.journal.file import File, explained
 from sagadsl._core.journal.locks import locks_of
-from sagadsl._core.journal.syncing import IS_OURS, LogFile
+from sagadsl._core.journal.syncing import IS_OURS, LogFile, opened_log
 from sagadsl._core.journal.together import Ticket, Together
 from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import JournalError
@@ -77,13 +77,13 @@ class SqliteJournal:
     connect: Callable[..., sqlite3.Connection] = staticmethod(sqlite3.connect)
     """What opens the file; who wants to know of each statement, or has another disk, gives another."""
     log_file: Callable[[str], LogFile] | None = LogFile if IS_OURS else None
-    """What syncs the log; where there is nothing, SQLite does."""
+    """What syncs the log; where there is nothing, or it cannot be opened, SQLite does."""
     _connection: sqlite3.Connection | None
     _execute: Callable[..., sqlite3.Cursor]
     _statement: Callable[..., sqlite3.Cursor]
     _full: bool | None
     _log_file: LogFile | None
-    _sync: Callable[[], None] | None
+    _sync: Callable[[], Any] | None
 
     def __init__(
         self,
@@ -432,11 +432,13 @@ class SqliteJournal:
         """Return the connection, opened, for what is not asked often: nothing is written through it."""
         with self._guard:
             if self._connection is None:
-                self._connection = File(self.path, self._read_only, self.connect).open()
-                if self._sync is not None:
-                    self._connection.execute("pragma synchronous = normal")
-                self._execute = self._connection.execute
-                self._statement = self._connection.cursor().execute
+                connection = File(self.path, self._read_only, self.connect).open()
+                log = None if self.log_file is None else opened_log(self.log_file, self.name)
+                if log is not None:
+                    connection.execute("pragma synchronous = normal")
+                self._log_file, self._sync = log, None if log is None else log.sync
+                self._execute, self._statement = connection.execute, connection.cursor().execute
+                self._connection = connection  # last, for a Ctrl-C may come before
             return self._connection
 
     def again(self) -> SqliteJournal:
@@ -496,13 +498,6 @@ class SqliteJournal:
             except OSError as error:
                 raise explained(self.name, error) from error
 
-    def _first_sync(self) -> None:
-        """Stand for ``sync`` until there is something: then there is a log."""
-        assert self.log_file is not None  # noqa: S101  # for the type checker
-        self._log_file = self.log_file(self.name)
-        self._sync = self._log_file.sync
-        self._sync()
-
     def _exists(self) -> bool:
         return self._connection is not None or os.path.exists(self.path)  # noqa: PTH110  # Path.exists raises
 
@@ -514,7 +509,7 @@ class SqliteJournal:
         """Be as before anything was asked."""
         self._connection, self._execute, self._statement = None, self._first_execute, self._first_execute
         self._full, self._log_file = None, None
-        self._sync = None if self.log_file is None else self._first_sync
+        self._sync = None if self.log_file is None else self.connection  # until that knows
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent's connection alone, unclosed, and open another when asked."""

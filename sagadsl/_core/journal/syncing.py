@@ -9,7 +9,7 @@ Two differences. Others may see an entry a moment before it is durable; its owne
 is kept from writing meanwhile, for the log is no longer locked.
 
 The log holds none of SQLite's locks, which closing a file would drop; and it stays the same file as long as a
-connection is open.
+connection is open. Where it cannot be opened, SQLite syncs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,20 @@ class LogFile:
     __slots__ = ("_descriptor", "sync")
 
     def __init__(self, path: str) -> None:
-        self._descriptor = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(f"{os.path.realpath(path)}-wal", os.O_RDONLY | os.O_CLOEXEC)
         self.sync: Callable[[], None] = partial(os.fdatasync, self._descriptor)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._descriptor)
+
+
+def opened_log(log_file: Callable[[str], LogFile], path: str) -> LogFile | None:
+    """Return the log of a file that SQLite has opened, `None` where only SQLite can."""
+    try:
+        return log_file(path)
+    except OSError:
+        return None
 
 
 IS_OURS = hasattr(os, "fdatasync")
