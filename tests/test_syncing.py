@@ -105,6 +105,16 @@ def test_a_file_that_is_reached_by_a_link_has_its_log_beside_itself(path, tmp_pa
     journal.close()
 
 
+def test_another_connection_to_the_same_file_syncs_its_log_in_the_same_way(path):
+    journal = SqliteJournal(path)
+    opened(journal)
+    another = journal.again()
+    opened(another, 2)
+    assert os.fstat(another._log_file._descriptor).st_ino == Path(f"{path}-wal").stat().st_ino
+    another.close()
+    journal.close()
+
+
 def test_nobody_can_take_the_log_away_while_a_journal_is_open(path):
     journal = SqliteJournal(path)
     opened(journal)

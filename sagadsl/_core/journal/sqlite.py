@@ -443,7 +443,7 @@ class SqliteJournal:
 
     def again(self) -> SqliteJournal:
         """Return a journal of the same file, with a connection of its own."""
-        return SqliteJournal(self.path, read_only=self._read_only, connect=self.connect)
+        return SqliteJournal(self.path, read_only=self._read_only, connect=self.connect, log_file=self.log_file)
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
