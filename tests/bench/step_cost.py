@@ -7,9 +7,9 @@ under the same connection rules (write-ahead log; the intent's commit FULL, the 
 made beforehand, no Python of a library between them. A step has three arguments and a small dictionary as result; a
 failing run's figures are per pair of entries, the compensations included. Machines are noisy: each round measures both,
 one after the other, the floor of the async kinds in an event loop too, which alone makes a disk seem slower; the figure
-is the median of the differences. Without ``--folder`` it measures on the disk and
-on a tmpfs, if there is one. With ``--watched`` it measures what looking costs instead: an observer, progress on a
-terminal, a trace by OpenTelemetry's SDK, events of `logging` that nobody prints.
+is the median of the differences. Without ``--folder`` it measures on the disk and on a tmpfs, if there is one. With
+``--watched`` it measures what looking costs instead: an observer, progress on a terminal, a trace by OpenTelemetry's
+SDK, events of `logging` that nobody prints.
 """
 
 from __future__ import annotations
