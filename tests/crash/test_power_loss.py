@@ -240,11 +240,12 @@ def test_the_judge_catches_outcomes_that_are_synced_instead_of_intents(tmp_path,
 def test_the_judge_catches_a_log_that_is_synced_before_the_commit(tmp_path, monkeypatch):
     """As often, and a moment too early: what was acknowledged is not on the disk."""
 
-    def append(journal, log, entry, full):
+    def insert(journal, log, entry, full=None):
         journal._settle(full and log.seq)
-        journal._insert(log, entry)
+        honest(journal, log, entry, None if full is None else False)
 
-    monkeypatch.setattr(SqliteJournal, "_append", append)
+    honest = SqliteJournal._insert
+    monkeypatch.setattr(SqliteJournal, "_insert", insert)
     recording = Recording(tmp_path / "recorded", "power")
     _, wrong = sweep(recording, "power", tmp_path, 400, enough=10)
     assert any("acknowledged" in complaint or "nobody" in complaint for each in wrong.values() for complaint in each)

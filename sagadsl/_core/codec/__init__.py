@@ -97,8 +97,7 @@ class Codec:
         """
         cls = type(value)
         try:
-            copy = value if cls in WORDS else copied(value)
-            text = WORDS[cls](value) if cls in WORDS else _encode(value)
+            copy, text = (value, WORDS[cls](value)) if cls in WORDS else (copied(value), _encode(value))
         except (TypeError, ValueError, RecursionError):  # NaN, an integer too long for decimal text, a cycle
             return self._encode_tagged(value)
         if len(text) > self.limit:

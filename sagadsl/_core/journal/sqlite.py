@@ -113,24 +113,17 @@ class SqliteJournal:
         """Write one entry at the log's next place."""
         if get_ident() == self._main:
             with self._guard:
-                self._append(log, entry, full)
+                self._insert(log, entry, full)
         elif not self._together.waiting and self._guard.acquire(False):  # noqa: FBT003  # no Ctrl-C comes here
             try:
-                self._append(log, entry, full)
+                self._insert(log, entry, full)
             finally:
                 self._guard.release()
         else:
             self._together.submit(Ticket(log, (entry,), full))
 
-    def _append(self, log: Log, entry: Entry, full: bool) -> None:  # noqa: FBT001
-        """Write one entry in a transaction of its own."""
-        if self._sync is None:
-            self._synchronous(full)
-        self._insert(log, entry)
-        if full and self._sync is not None:
-            self._settle()
-
-    def _insert(self, log: Log, entry: Entry) -> None:
+    def _insert(self, log: Log, entry: Entry, full: bool | None = None) -> None:  # noqa: FBT001
+        """Write one entry in a transaction of its own, *full* or not; where that is not said, in the present one."""
         e, kind, name, told, result = entry, entry.kind, entry.name, entry.arguments, entry.result
         if log.is_turned and kind in BEGINNINGS:
             raise Unread
@@ -138,6 +131,8 @@ class SqliteJournal:
         text = told if result is None else result if told is None else f"{told}\n{result}"
         digest = None if text is None else blake2b(text.encode(), digest_size=8).digest()
         word = kind._value_
+        if full is not None and self._sync is None:
+            self._synchronous(full)
         try:
             if name is None and told is None and kind not in BOUNDARIES:
                 self._statement(
@@ -161,6 +156,8 @@ class SqliteJournal:
                 raise Overtaken from None
             raise explained(self.name, error) from error
         log.seq = seq
+        if full and self._sync is not None:
+            self._settle()
 
     # -- everything else --------------------------------------------------------------------------------------------
 
@@ -194,7 +191,7 @@ class SqliteJournal:
                 return
             (alone,) = tickets  # one statement, as in `append`
             try:
-                self._append(alone.log, alone.entries[0], alone.full)
+                self._insert(alone.log, alone.entries[0], alone.full)
             except Exception as error:  # noqa: BLE001  # raised where it is waited for
                 alone.error = error
             alone.is_over = True
