@@ -17,7 +17,6 @@ import sagadsl
 from sagadsl import CompensationError, CompensationFailed, Retry, aio, saga
 from sagadsl._core.drive import Drivers
 from sagadsl._core.effects import Together
-from sagadsl._core.flow import attempt
 from sagadsl._core.flow.order import front_of, measure
 from sagadsl.plan import Plan
 
@@ -605,7 +604,7 @@ def test_a_driver_that_leaves_compensations_out_does_not_end_the_run(make_runtim
 
     class Deaf(Drivers):
         def __init__(self):
-            super().__init__(attempt)
+            super().__init__()
             self._answers[Together] = lambda _: None
 
     @sagadsl.step(compensate=lambda: world.add("-act"))

@@ -20,7 +20,7 @@ import sqlalchemy
 import sagadsl
 from sagadsl import Compensation, CompensationError, Kind, Live, NotStorableError, StepTimeout, UsageError
 from sagadsl._core.effects import Do
-from sagadsl._core.flow import attempt
+from sagadsl._core.flow import attempt, handed_over
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.landed import marker, to_the_end
 from sagadsl._core.registry import registry
@@ -875,7 +875,7 @@ def test_an_engine_that_calls_what_it_is_given_needs_to_know_nothing_of_it(tmp_p
     def execute(flow):
         return drain(flow, answered)
 
-    runtime.drivers = (execute, None)
+    runtime.drivers, runtime.do = (execute, None), handed_over
     database = databases.made("sqlite3 None", tmp_path / "shop.db", "").created()
     with pytest.raises(ConnectionError):
         Shop(database, world).call(runtime, fails=True)

@@ -1,10 +1,10 @@
 """What a flow can ask for, and the outcomes it gets or gives. A flow yields an effect; its driver answers.
 
-Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do``
-is the wide one: *have this step done*. The embedded drivers answer it by driving ``flow.attempt`` in place; an engine
-hands it to a worker, which drives ``attempt`` there. An `Entry` that is yielded is to be put on record; it is answered
-once it is durable. `None` answers all but ``Do``, ``Call`` and ``Gather``. They are plain classes: made by hand they
-cost the import nothing.
+Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do`` is
+the wide one, for engines: *have this step done*. An engine hands it to a worker, which drives ``flow.attempt``; the
+embedded drivers never see it, for their runs do so in place. An `Entry` that is yielded is to be put on record; it is
+answered once it is durable. `None` answers all but ``Do``, ``Call``, ``Count`` and ``Gather``. They are plain classes:
+made by hand they cost the import nothing.
 """
 
 from __future__ import annotations
@@ -131,6 +131,18 @@ class Gather:
 
     def __init__(self, scope: Any, here: Any = None) -> None:
         self.scope, self.here = scope, here
+
+
+class Count:
+    """Count the cancellations of this task that nobody has taken back: a call of *scope*, or a child, has been cut off.
+
+    *earlier* counts those that the task of the scope's body had when it began.
+    """
+
+    __slots__ = ("earlier", "scope")
+
+    def __init__(self, scope: Any, earlier: int) -> None:
+        self.scope, self.earlier = scope, earlier
 
 
 class Together:

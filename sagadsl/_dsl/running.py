@@ -18,7 +18,7 @@ import attrs
 from sagadsl._core import threads
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
-from sagadsl._core.drive import asettled, cancellations, is_in_thread, note_task, when_settled
+from sagadsl._core.drive import asettled, cancellations_in, is_in_thread, note_task, when_settled
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
@@ -216,7 +216,7 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
         return stopped(scope, stop)
     except BaseException as raised:  # noqa: BLE001  # an interruption
         if scope.slot is not None:
-            scope.slot.cancellations = cancellations(scope)
+            scope.slot.cancellations = cancellations_in(scope)
         interrupted(scope, raised)
         if scope.parent is None and isinstance(raised, asyncio.CancelledError) and is_in_thread(scope):
             with contextlib.suppress(asyncio.CancelledError):

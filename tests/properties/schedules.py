@@ -20,7 +20,6 @@ from typing import Any
 from attrs import define, field
 
 from sagadsl._core.drive import Drivers
-from sagadsl._core.flow import attempt
 
 STUCK = 30
 """Seconds after which a participant whose turn never comes says so."""
@@ -83,7 +82,7 @@ class Mortal(Drivers):
     """The embedded drivers, whose every effect is one of a *life*."""
 
     def __init__(self, life: Life, asleep: Callable[[float], Any] = asyncio.sleep) -> None:
-        super().__init__(attempt, asleep=asleep)
+        super().__init__(asleep=asleep)
         for answers in (self._answers, self._async_answers):
             for kind, answer in answers.items():
                 answers[kind] = functools.partial(self._answer, life, answer)

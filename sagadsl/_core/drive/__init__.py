@@ -20,14 +20,14 @@ from typing import Any
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.drive.company import awrite
 from sagadsl._core.drive.entries import obey, write
-from sagadsl._core.effects import Call, Do, Flow, Gather, Raise, Sleep, Together, Wait
+from sagadsl._core.effects import Call, Count, Flow, Gather, Raise, Sleep, Together, Wait
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, StepTimeout, Stop
 
 
 class Drivers:
-    """The embedded pair: *attempt* is the flow that has a step done, here and now.
+    """The embedded pair.
 
     *sleep* and *asleep* wait a number of seconds in their colour; tests pass a clock's. Without them time passes as it
     does, and a cancel is seen while it does.
@@ -35,35 +35,31 @@ class Drivers:
 
     def __init__(
         self,
-        attempt: Callable[[Any], Flow[Any]],
         sleep: Callable[[float], Any] | None = None,
         asleep: Callable[[float], Any] | None = None,
     ) -> None:
         self._answers: dict[type, Callable[[Any], Any]] = {
             Entry: write,
             Call: call,
-            Do: lambda effect: self.drive(attempt(effect.call), effect.call),
             Sleep: pause if sleep is None else lambda effect: sleep(effect.seconds),
+            Count: lambda _: 0,
             Gather: lambda effect: settled(effect.scope),
             Together: self._together,
         }
         self._async_answers: dict[type, Callable[[Any], Any]] = {
             Entry: awrite,
             Call: acall,
-            Do: lambda effect: self.adrive(attempt(effect.call), effect.call),
             Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
+            Count: counted,
             Gather: lambda effect: gathered(effect.scope, effect.here),
             Together: self._atogether,
             Wait: lambda _: asyncio.get_running_loop().create_future(),
         }
 
-    def drive(self, flow: Flow[Any], call: Call | None = None) -> Any:
-        """Run a flow to its end, in a ``def``; a *call* that it makes is under way in its scope meanwhile."""
+    def drive(self, flow: Flow[Any]) -> Any:
+        """Run a flow to its end, in a ``def``."""
         send, answers = flow.send, self._answers
         try:
-            if call is not None:
-                scope: Scope = call.slot.scope
-                scope.flying.add(call)
             effect = send(None)
             while True:
                 try:
@@ -76,21 +72,12 @@ class Drivers:
             if type(end.value) is not Raise:
                 return end.value
             error: BaseException = end.value.error
-        finally:
-            if call is not None:
-                scope.flying.discard(call)  # here, for a Ctrl-C may come where `land` begins
-                if scope.landed is not None or scope.parent is not None:  # pragma: no branch  # no attempt raises so
-                    land(scope, call)
         raise error
 
-    async def adrive(self, flow: Flow[Any], call: Call | None = None) -> Any:  # noqa: C901  # as `drive`, in one piece
-        """Run a flow to its end, in an ``async def``; a *call* that it makes is under way in its scope meanwhile."""
+    async def adrive(self, flow: Flow[Any]) -> Any:
+        """Run a flow to its end, in an ``async def``."""
         send, answers = flow.send, self._async_answers
         try:
-            if call is not None:
-                scope: Scope = call.slot.scope
-                earlier = 0 if scope.task is None else scope.task.cancelling()
-                scope.flying.add(call)
             effect = send(None)
             while True:
                 try:
@@ -106,15 +93,6 @@ class Drivers:
             if type(end.value) is not Raise:
                 return end.value
             error: BaseException = end.value.error
-        except BaseException:
-            if call is not None:
-                call.slot.cancellations = cancellations(scope, earlier)
-            raise
-        finally:
-            if call is not None:
-                scope.flying.discard(call)  # here, for a Ctrl-C may come where `land` begins
-                if scope.landed is not None or scope.parent is not None:  # pragma: no branch  # no attempt raises so
-                    land(scope, call)
         raise error
 
     def _together(self, effect: Together) -> None:
@@ -130,7 +108,7 @@ class Drivers:
             except BaseException as raised:  # noqa: BLE001  # raised again in the caller's thread
                 error = raised
             finally:
-                land(scope, current_thread())
+                scope.land(current_thread())
                 ended.put((current_thread(), error))
 
         wrong: BaseException | None = None
@@ -150,7 +128,7 @@ class Drivers:
         except BaseException:
             for thread in running:
                 if thread.ident is None:  # a Ctrl-C came before it could start
-                    land(scope, thread)
+                    scope.land(thread)
             raise
         if wrong is not None:
             raise wrong
@@ -183,15 +161,6 @@ class Drivers:
                     wrong = wrong or task.result()
         if wrong is not None:
             raise wrong
-
-
-def land(scope: Scope | None, call: Any) -> None:
-    """Tell a scope, and those around it that wait, that something is no longer under way."""
-    while scope is not None:
-        scope.flying.discard(call)
-        if scope.landed is not None:
-            scope.landed()
-        scope = scope.parent
 
 
 def is_flying(scope: Scope) -> bool:
@@ -339,7 +308,7 @@ def call_within(effect: Call, timeout: float, deadline: float) -> Any:
             note(ended, outcome)
         finally:
             is_over.set()
-            land(scope, flight)
+            scope.land(flight)
 
     scope, run, flight = effect.slot.scope, effect.slot.run, object()
     is_over = Event()  # `Thread.join`, interrupted, takes a thread that runs for one that has ended
@@ -407,25 +376,33 @@ def this_task() -> asyncio.Task[Any] | None:
 
 
 def note_task(scope: Scope) -> None:
-    """Take note of the task that runs a body, and of what those around it have left behind (`cancellations`)."""
+    """Take note of the task that runs a body, and of what those around it have left behind (`cancellations_in`)."""
     scope.task, outer = asyncio.current_task(), scope.parent
     if outer is not None:
         left = 0 if outer.task is None or outer.task is scope.task else outer.task.cancelling()
         scope.earlier = outer.earlier + left
 
 
-def cancellations(scope: Scope | None = None, earlier: int = 0) -> int:
-    """Count the cancellations of the current task that nobody has taken back.
-
-    Up to Python 3.12 a `TaskGroup` that failed leaves one behind. So in a *scope* those count too that the tasks of the
-    bodies around it had when it began, and, in a task that is not its body's, those that this one had *earlier*: what a
-    task further out has later is compared with this.
-    """
+def cancellations() -> int:
+    """Count the cancellations of the current task that nobody has taken back."""
     task = this_task()
-    count = 0 if task is None else task.cancelling()
-    if not count or scope is None:
-        return count
-    return count + scope.earlier + (0 if task is scope.task else earlier)
+    return 0 if task is None else task.cancelling()
+
+
+async def counted(effect: Count) -> int:
+    """Count the cancellations of a task whose call has just been cut off."""
+    return cancellations_in(effect.scope, effect.earlier)
+
+
+def cancellations_in(scope: Scope, earlier: int = 0) -> int:
+    """Count the cancellations of a task in which a call of a scope, or itself, has just been cut off.
+
+    Up to Python 3.12 a `TaskGroup` that failed leaves one behind. So those count too that the tasks of the bodies
+    around had when it began, and in a task of its own those that the one of its body had *earlier*: what these have
+    later is compared with this.
+    """
+    count = cancellations()
+    return count and count + scope.earlier + (0 if this_task() is scope.task else earlier)
 
 
 async def awaited(value: Any) -> Any:

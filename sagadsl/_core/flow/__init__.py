@@ -10,7 +10,7 @@ Three words of reading help: ``yield`` hands an effect to the driver, ``yield fr
 driver throws in at a ``yield`` is what the user's function raised, or the `Stop` of a run that must not go on.
 """
 
-from sagadsl._core.flow.attempts import attempt, renew
+from sagadsl._core.flow.attempts import attempt, handed_over, in_place, renew
 from sagadsl._core.flow.calls import descend, perform
 from sagadsl._core.flow.compensation import Ended, is_compensated
 from sagadsl._core.flow.leaving import leave_to_a_person, past_pivot, settle, settle_branch
@@ -21,6 +21,8 @@ __all__ = [
     "Ended",
     "attempt",
     "descend",
+    "handed_over",
+    "in_place",
     "is_compensated",
     "leave_to_a_person",
     "past_pivot",

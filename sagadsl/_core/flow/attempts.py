@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.faults import add_note
-from sagadsl._core.effects import Call, Done, Failed, Flow, Sleep
+from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Sleep
 from sagadsl._core.flow.compensation import compensation_call
 from sagadsl._core.flow.doubt import ask, ask_of, decide_cut_off
 from sagadsl._core.flow.record import give_up, keep_unstorable, not_awaited
 from sagadsl._core.retry import Retry
+from sagadsl._core.scope import Scope
 from sagadsl._core.values import Kind, NotLanded, StepStatus
 from sagadsl.errors import (
     NotStorableError,
@@ -21,6 +22,24 @@ FORWARD = (K.INTENT, K.DONE)
 BACKWARD = (K.COMPENSATION_INTENT, K.COMPENSATION_DONE)
 FORWARD_RECOVERY = Retry(3)
 """How a step after the pivot is tried again that has no retries of its own."""
+
+
+def in_place(call: Call) -> Flow[Done | Failed]:
+    """Have a call made here; it is under way in its scope meanwhile."""
+    scope: Scope = call.slot.scope
+    try:
+        scope.flying.add(call)
+        return (yield from attempt(call))
+    finally:
+        scope.flying.discard(call)  # in line, for a Ctrl-C may come where a method begins
+        if scope.landed is not None or scope.parent is not None:
+            scope.land(call)
+
+
+def handed_over(call: Call) -> Flow[Done | Failed]:
+    """Have a call made by whoever answers `Do`: an engine, whose worker drives `attempt`."""
+    outcome: Done | Failed = yield Do(call)
+    return outcome
 
 
 def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it, to be read in one piece

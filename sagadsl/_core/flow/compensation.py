@@ -10,7 +10,7 @@ from typing import Any
 
 from sagadsl._core.codec import user_frames
 from sagadsl._core.definition import Compensation
-from sagadsl._core.effects import Call, Do, Done, Failed, Flow
+from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.facts import Facts
 from sagadsl._core.flow.doubt import UNKNOWN, probe_call, what_is_known
 from sagadsl._core.flow.order import abreast
@@ -138,14 +138,14 @@ def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
     """Have one step compensated; what cannot even be entered is a failure of the compensation."""
     if slot.is_uncertain and slot.status is not StepStatus.COMPENSATING and slot not in slot.run.unstorable:
         probing = probe_call(slot, fault)
-        answer = UNKNOWN if probing is None else (yield Do(probing))
+        answer = UNKNOWN if probing is None else (yield from slot.run.do(probing))
         if isinstance(answer, NotLanded) and not slot.is_owed:
             return Done(None)
     try:
         call = compensation_call(slot, fault)
     except Exception as error:  # noqa: BLE001  # no function, no result, no live argument: all end here, loudly
         return (yield from give_up(slot, K.COMPENSATION_ERROR, None, error))
-    outcome: Done | Failed = yield Do(call)
+    outcome: Done | Failed = yield from slot.run.do(call)
     return outcome
 
 

@@ -21,7 +21,7 @@ from sagadsl._core.definition import SagaSpec, facts_of, key_of
 from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
 from sagadsl._core.drive import Drivers
 from sagadsl._core.drive.entries import tell
-from sagadsl._core.flow import Ended, attempt
+from sagadsl._core.flow import Ended, in_place
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.observers import Draw, Observer, attach, detach, kept_in, sorted_out
@@ -122,8 +122,8 @@ class Opening:
         self.codec = self._codec_of(compress_above)
         self.provided = PROVIDED if provide is None else Provided(provide)
         self._read_only = checked_flag("read_only", read_only)
-        drivers = Drivers(attempt, sleep, asleep)
-        self.drivers = (drivers.drive, drivers.adrive)
+        drivers = Drivers(sleep, asleep)
+        self.drivers, self.do = (drivers.drive, drivers.adrive), in_place
         self._journals: dict[Any, Journal] = {}
         self._told: set[tuple[str, int]] = set()
 
@@ -410,6 +410,7 @@ class Opening:
             clock=self.clock,
             jitter=self.jitter,
             drivers=self.drivers,
+            do=self.do,
             step_of=registry.step_of,
             redefined=registry.redefined,
             full=DURABILITY[level],

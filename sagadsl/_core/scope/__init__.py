@@ -388,6 +388,15 @@ class Scope:
         after.apply(entry)
         return after.outline(seq)
 
+    def land(self, flight: Any) -> None:
+        """Take note, and tell those around that wait, that something is no longer under way."""
+        scope: Scope | None = self
+        while scope is not None:
+            scope.flying.discard(flight)
+            if scope.landed is not None:
+                scope.landed()
+            scope = scope.parent
+
     @property
     def is_open(self) -> bool:
         """Forward steps may start: neither this scope nor one around it has ended or begun to compensate."""

@@ -28,7 +28,8 @@ class OpenRun(Generic[S]):
     order in which they were made first. *pending* entries (the run's opening, a take-over) go into the commit of the
     next one. *copies* leads from an exception as replayed to the genuine one. *thread* is where the run was opened, 0
     where it is only looked at; *company* is whom its tasks write with. *opening* is its first entry. *watched* are
-    those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends.
+    those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends. *do* is the flow
+    that has a call made: here, in place, or by whoever answers ``Do``.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class OpenRun(Generic[S]):
         clock: Callable[[], int],
         jitter: Callable[[], float],
         drivers: tuple[Callable[..., Any], Callable[..., Any]],
+        do: Callable[[Any], Any],
         step_of: Callable[[S], StepSpec | None],
         redefined: Callable[[S], tuple[str, ...]],
         full: frozenset[Kind],
@@ -48,7 +50,7 @@ class OpenRun(Generic[S]):
         notifies: bool = False,
     ) -> None:
         self.row, self.journal, self.log, self.codec = row, journal, log, codec
-        self.clock, self.jitter, self.drivers = clock, jitter, drivers
+        self.clock, self.jitter, self.drivers, self.do = clock, jitter, drivers, do
         self.step_of, self.redefined = step_of, redefined
         self.full, self.observers, self.notifies = full, observers, notifies
         self.watched: tuple[Any, ...] = ()
