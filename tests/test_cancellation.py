@@ -1250,3 +1250,72 @@ def test_what_a_cancellation_cut_off_that_the_body_swallowed_comes_at_once(next_
         asyncio.run(cancelled())
     assert asyncio.run(resumed()) == "done"
     assert world == ["last", "last"]
+
+
+@pytest.mark.parametrize("what", ["step", "child"])
+@pytest.mark.parametrize("kept", ["a cancellation of the body", "a group of the body", "a group of the task"])
+def test_what_a_timeout_cut_off_in_a_task_comes_again_whatever_else_is_kept(what, kept, make_runtime, world):
+    """Each task's cancellations are its own: one that the body's task keeps says nothing of one that another's lost."""
+
+    @step(compensate=None)
+    async def wait() -> None:
+        ready.set()
+        await asyncio.Event().wait()
+
+    @saga
+    async def child() -> None:
+        await wait()
+
+    @step(compensate=None)
+    async def last() -> str:
+        world.add("last")
+        if len(world.effects) == 1:
+            raise Death
+        return "done"
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def failing_group() -> None:
+        with contextlib.suppress(BaseExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                group.create_task(asyncio.Event().wait())
+
+    async def work() -> str:
+        if kept == "a group of the task":
+            await failing_group()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
+                await {"step": wait, "child": child}[what]()
+        return await last()
+
+    @saga(key="k", runtime=make_runtime())
+    async def trip() -> str:
+        task = asyncio.ensure_future(work())
+        await asyncio.wait({asyncio.ensure_future(ready.wait()), task}, return_when=asyncio.FIRST_COMPLETED)
+        if kept == "a cancellation of the body" and not world.effects:
+            asyncio.current_task().cancel()  # from outside, in the first life alone
+        if kept == "a group of the body":
+            await failing_group()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        limits[-1].reschedule(0)
+        return await task
+
+    async def life() -> str:
+        nonlocal ready
+        ready = asyncio.Event()
+        limits.clear()
+        running = asyncio.ensure_future(trip())
+        if world.effects:  # what is on record does not say that it waits
+            asyncio.get_running_loop().call_later(SOON, ready.set)
+        ended, _ = await asyncio.wait({running}, timeout=10)
+        return ended.pop().result() if ended else "it waits for somebody"
+
+    ready, limits = None, []
+    with pytest.raises(Death):
+        asyncio.run(life())
+    assert asyncio.run(life()) == "done"
+    assert world == ["last", "last"]

@@ -3,8 +3,8 @@
 Each effect is a value: a test can list them, a crash is "stop answering", an engine answers in its own way. ``Do`` is
 the wide one, for engines: *have this step done*. An engine hands it to a worker, which drives ``flow.attempt``; the
 embedded drivers never see it, for their runs do so in place. An `Entry` that is yielded is to be put on record; it is
-answered once it is durable. `None` answers all but ``Do``, ``Call``, ``Count`` and ``Gather``. They are plain classes:
-made by hand they cost the import nothing.
+answered once it is durable. `None` answers all but ``Do`` and ``Call``. They are plain classes: made by hand they cost
+the import nothing.
 """
 
 from __future__ import annotations
@@ -122,27 +122,12 @@ class Sleep:
 
 
 class Gather:
-    """Wait until no attempt is under way in *scope*: branches settle before anything is compensated.
+    """Wait until no attempt is under way in *scope*: branches settle before anything is compensated."""
 
-    It is answered with the number of cancellations of this task that nobody has taken back, as seen *here*, in a scope.
-    """
+    __slots__ = ("scope",)
 
-    __slots__ = ("here", "scope")
-
-    def __init__(self, scope: Any, here: Any = None) -> None:
-        self.scope, self.here = scope, here
-
-
-class Count:
-    """Count the cancellations of this task that nobody has taken back: a call of *scope*, or a child, has been cut off.
-
-    *earlier* counts those that the task of the scope's body had when it began.
-    """
-
-    __slots__ = ("earlier", "scope")
-
-    def __init__(self, scope: Any, earlier: int) -> None:
-        self.scope, self.earlier = scope, earlier
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
 
 
 class Together:

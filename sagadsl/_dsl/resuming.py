@@ -15,10 +15,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from sagadsl._core.definition import SagaSpec, as_seconds
-from sagadsl._core.drive import cancellations
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import CURRENT
+from sagadsl._core.scope.cancelled import cancellations
 from sagadsl._core.values import RunRow
 from sagadsl._dsl.decorated import spec_of, whole
 from sagadsl._dsl.notifying import telling_again

@@ -18,12 +18,13 @@ import attrs
 from sagadsl._core import threads
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
-from sagadsl._core.drive import asettled, cancellations_in, is_in_thread, note_task, when_settled
+from sagadsl._core.drive import asettled, is_in_thread, when_settled
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.runtime import Opened, Runtime, default_runtime, unstorable_argument
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.scope.cancelled import counts, risen
 from sagadsl._core.settings import Options
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Status
@@ -173,7 +174,7 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
     """Run a body; return its value, or what it raised."""
     around = CURRENT.get()
     try:
-        note_task(scope)
+        scope.task, scope.earlier = asyncio.current_task(), counts(scope)
         CURRENT.set(scope)
         return await body(), None
     except BaseException as error:  # noqa: BLE001  # settle decides
@@ -216,7 +217,7 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
         return stopped(scope, stop)
     except BaseException as raised:  # noqa: BLE001  # an interruption
         if scope.slot is not None:
-            scope.slot.cancellations = cancellations_in(scope)
+            scope.slot.cancelled = risen(scope.earlier)
         interrupted(scope, raised)
         if scope.parent is None and isinstance(raised, asyncio.CancelledError) and is_in_thread(scope):
             with contextlib.suppress(asyncio.CancelledError):

@@ -20,8 +20,9 @@ from typing import Any
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.drive.company import awrite
 from sagadsl._core.drive.entries import obey, write
-from sagadsl._core.effects import Call, Count, Flow, Gather, Raise, Sleep, Together, Wait
+from sagadsl._core.effects import Call, Flow, Gather, Raise, Sleep, Together, Wait
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.scope.cancelled import cancellations
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, StepTimeout, Stop
 
@@ -42,7 +43,6 @@ class Drivers:
             Entry: write,
             Call: call,
             Sleep: pause if sleep is None else lambda effect: sleep(effect.seconds),
-            Count: lambda _: 0,
             Gather: lambda effect: settled(effect.scope),
             Together: self._together,
         }
@@ -50,8 +50,7 @@ class Drivers:
             Entry: awrite,
             Call: acall,
             Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
-            Count: counted,
-            Gather: lambda effect: gathered(effect.scope, effect.here),
+            Gather: lambda effect: asettled(effect.scope),
             Together: self._atogether,
             Wait: lambda _: asyncio.get_running_loop().create_future(),
         }
@@ -196,16 +195,6 @@ def settled(scope: Scope) -> None:
         landing.wait(1)
         landing.clear()
     scope.landed = None
-
-
-async def gathered(scope: Scope, here: Scope | None) -> int:
-    """Wait until no attempt is under way in a scope; count the cancellations that nobody took back, as seen *here*.
-
-    That is by this task, and by those that run the bodies around it: one may have cancelled this one when it was.
-    """
-    await asettled(scope)
-    around = () if here is None else here.chain()
-    return sum(task.cancelling() for task in {this_task(), *(each.task for each in around)} if task is not None)
 
 
 async def asettled(scope: Scope, flies: Callable[[Scope], bool] = is_flying) -> None:
@@ -365,44 +354,6 @@ async def acall(effect: Call) -> Any:
     finally:
         if CURRENT.get() is effect:  # what a closed loop leaves is collected somewhere else, where this is not set
             CURRENT.set(around)
-
-
-def this_task() -> asyncio.Task[Any] | None:
-    """Return the current task, if any: what a closed loop leaves is collected where none runs."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
-
-
-def note_task(scope: Scope) -> None:
-    """Take note of the task that runs a body, and of what those around it have left behind (`cancellations_in`)."""
-    scope.task, outer = asyncio.current_task(), scope.parent
-    if outer is not None:
-        left = 0 if outer.task is None or outer.task is scope.task else outer.task.cancelling()
-        scope.earlier = outer.earlier + left
-
-
-def cancellations() -> int:
-    """Count the cancellations of the current task that nobody has taken back."""
-    task = this_task()
-    return 0 if task is None else task.cancelling()
-
-
-async def counted(effect: Count) -> int:
-    """Count the cancellations of a task whose call has just been cut off."""
-    return cancellations_in(effect.scope, effect.earlier)
-
-
-def cancellations_in(scope: Scope, earlier: int = 0) -> int:
-    """Count the cancellations of a task in which a call of a scope, or itself, has just been cut off.
-
-    Up to Python 3.12 a `TaskGroup` that failed leaves one behind. So those count too that the tasks of the bodies
-    around had when it began, and in a task of its own those that the one of its body had *earlier*: what these have
-    later is compared with this.
-    """
-    count = cancellations()
-    return count and count + scope.earlier + (0 if this_task() is scope.task else earlier)
 
 
 async def awaited(value: Any) -> Any:

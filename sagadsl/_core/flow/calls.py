@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from typing import Any
 
 from sagadsl._core.definition import PIVOT
-from sagadsl._core.effects import Call, Count, Done, Failed, Flow, Raise
+from sagadsl._core.effects import Call, Done, Failed, Flow, Raise
 from sagadsl._core.flow.again import come_in
 from sagadsl._core.flow.record import cut_off, interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
 from sagadsl._core.scope import Slot
+from sagadsl._core.scope.cancelled import counts, risen
 from sagadsl._core.values import Kind
 from sagadsl.errors import (
     Stop,
@@ -33,12 +33,12 @@ def perform(call: Call) -> Flow[Any]:
         yield from survive(scope)
     if slot.spec is not None and slot.spec.standing is PIVOT:
         refuse_beside_others(slot)
-    earlier = 0 if scope.task is None else scope.task.cancelling()
+    earlier = counts(scope) if call.is_async else None
     try:
         outcome: Done | Failed = yield from scope.run.do(call)
     except BaseException as error:
-        if isinstance(error, CancelledError):
-            slot.cancellations = (yield Count(scope, earlier)) or 0
+        if earlier is not None:
+            slot.cancelled = risen(earlier)
         cut_off(call, error)
         raise
     if isinstance(outcome, Done):

@@ -14,6 +14,7 @@ from sagadsl._core.effects import Call, Flow, Gather
 from sagadsl._core.flow.compensation import Ended
 from sagadsl._core.flow.record import interruption
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope.cancelled import is_taken_back
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
     NotStorableError,
@@ -92,15 +93,15 @@ def survive(scope: Scope) -> Flow[None]:
     passing = sys.exc_info()[1]
     if passing is not None and not isinstance(passing, Exception):
         raise run.halt(passing)
-    standing = None
     ours = [cut for cut in run.cut if not cut[0].scope.is_pending(here)]
     for slot, _ in ours:
-        standing = yield Gather(slot.scope, scope)  # a thread that could not be interrupted ends first
+        yield Gather(slot.scope)  # a thread that could not be interrupted ends first
     run.cut = [cut for cut in run.cut if cut not in ours]
     for slot, error in ours:
         told = json.loads(run.codec.encode_fault(error)[0])
-        if isinstance(error, CancelledError) and slot.cancellations > (standing or 0):
-            told["comes_again"] = True  # somebody took it back: a timeout or a group, which does so each time
+        if isinstance(error, CancelledError) and is_taken_back(slot.cancelled):
+            told["comes_again"] = True
+        slot.cancelled = {}
         text = json.dumps(told, separators=(",", ":"))
         if slot.child is None and (slot.done or not slot.has_outcome):
             yield slot.entry(K.CANCELLED, slot.attempts, text)

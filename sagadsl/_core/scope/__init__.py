@@ -17,6 +17,7 @@ from typing import Any
 from sagadsl._core.definition import SagaSpec, StepSpec, facts_of
 from sagadsl._core.effects import Call
 from sagadsl._core.scope import open_run
+from sagadsl._core.scope.cancelled import Counts
 from sagadsl._core.scope.past import Past, keys_of
 from sagadsl._core.state import OWNED, SCOPES, STEPS
 from sagadsl._core.values import Cause, Entry, Kind, Status, StepStatus
@@ -62,7 +63,7 @@ class Slot:
     began, when that was, and when it ended.
     *unkept*: it returned, but its result cannot be stored.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
-    brought it brings it again (a timeout, a group). *cancellations* counts those that its task had when it raised.
+    brought it brings it again (a timeout, a group). *cancelled* tells whose cancellation it was (``cancelled``).
     """
 
     __slots__ = (
@@ -79,7 +80,7 @@ class Slot:
     cut: bool = False
     unkept: bool = False
     comes_again: bool = False
-    cancellations: int = 0
+    cancelled: Counts = {}  # noqa: RUF012  # replaced, never changed
     entered_again: int = 0
     supersedes: bool = False
     forgotten: bool = False
@@ -279,7 +280,7 @@ class Scope:
     *until* is the place among its intents to which a person has it compensated, 0: all of it. *notified* is when its
     saga's ``notify`` was told how it ended, *notify_fault* what that raised when it was called last. *owner* is the
     process that opened it, or took it over last, in words. *task* runs its body, where that is an ``async def``, and
-    *earlier* counts the cancellations that the tasks of the bodies around it had when it began.
+    *earlier* is who had been cancelled when it began.
     """
 
     def __init__(
@@ -308,7 +309,7 @@ class Scope:
         self.counts: dict[str, int] = {}
         self.flying: set[Any] = set()
         self.task: Any = None
-        self.earlier = 0
+        self.earlier: Counts = {}
         self.landed: Callable[[], Any] | None = None
 
     @property
