@@ -33,10 +33,13 @@ class Statements(list):
             if self.before is not None and sql.startswith(self.before):
                 self.strike()
 
-        connection = connecting(before, lambda sql: self.append(sql.split()[0]))(*args, **options)
+        connection = connecting(before, self.note)(*args, **options)
         if self.wide:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self.wide)
         return connection
+
+    def note(self, sql):
+        self.append(sql if sql.startswith("pragma") else sql.split()[0])
 
     def strike(self):
         self.before = None
@@ -47,12 +50,15 @@ class Statements(list):
 
     def commits(self):
         """Count the transactions, and those that wait for the disk."""
-        found, is_open = 0, False
+        found, synced, is_full, is_open = 0, self.count("sync"), True, False
         for each in self:
-            if each in {"begin", "commit"}:
+            if each.startswith("pragma synchronous"):
+                is_full = "full" in each
+            elif each in {"begin", "commit"}:
                 is_open = each == "begin"
-            found += each == "commit" or (each == "insert" and not is_open)
-        return found, self.count("sync")
+            if each == "commit" or (each == "insert" and not is_open):
+                found, synced = found + 1, synced + is_full
+        return found, synced
 
 
 @pytest.fixture

@@ -63,6 +63,7 @@ def test_what_was_committed_is_synced_after_it_and_before_its_owner_goes_on(path
     connect = connecting(after=lambda sql: events.append(sql.split()[0]))
     journal = SqliteJournal(path, connect=connect, log_file=log_file(lambda _: events.append("sync")))
     log = opened(journal)
+    journal.append(log, entry(), full=True)
     del events[:]
     for full in (True, False, False, True):
         journal.append(log, entry(), full=full)
@@ -199,12 +200,15 @@ class Disk:
     ("code", "cure"),
     [(errno.EIO, "see to it, then run"), (errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space")],
 )
-def test_a_log_that_cannot_be_synced_stops_the_run_before_its_step_and_it_can_go_on(code, cure, tmp_path, world):
-    """The intent is there, in the file; nothing was entered, so the step counts as cut off."""
+@pytest.mark.parametrize("on_uncertain", ["retry", "compensate", "pause"])
+def test_a_log_that_cannot_be_synced_stops_the_run_before_its_step_and_it_goes_on(
+    on_uncertain, code, cure, tmp_path, world
+):
+    """Nothing was entered, and nothing is on record that could make anybody think so."""
     disk = Disk()
     journal = SqliteJournal(tmp_path / "sagas.db", connect=sqlite3.connect, log_file=disk.log_file)
 
-    @step(compensate=lambda: world.add("-book"))
+    @step(compensate=lambda: world.add("-book"), on_uncertain=on_uncertain)
     def book(name: str) -> str:
         world.add(name)
         if name == "hotel":
@@ -218,23 +222,62 @@ def test_a_log_that_cannot_be_synced_stops_the_run_before_its_step_and_it_can_go
     with pytest.raises(JournalError, match=cure):
         trip()
     assert (disk.refused, world.effects) == (1, ["flight", "hotel"])
+    assert [entry.kind for entry in journal.entries(1)] == ["opened", *["intent", "done"] * 2]
     disk.error = None
     assert trip() == 3
     assert world.effects == ["flight", "hotel", "car"]
     journal.close()
 
 
-def test_threads_that_wrote_together_are_each_told_of_a_sync_that_failed(path):
-    """And none of them writes what is there already a second time."""
+def test_an_entry_that_can_neither_be_synced_nor_removed_stays_as_if_its_owner_had_died(path):
+    def refuse(sql):
+        if sql.startswith("delete") and disk.error is not None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    disk = Disk()
+    journal = SqliteJournal(path, connect=connecting(refuse), log_file=disk.log_file)
+    log = opened(journal)
+    disk.error = errno.EIO
+    with pytest.raises(JournalError, match="see to it"):
+        journal.append(log, entry(), full=True)
+    assert (log.seq, len(journal.entries(log.number))) == (2, 2)
+    journal.close()
+
+
+@pytest.mark.parametrize("write", ["an entry", "a transaction"])
+def test_after_a_sync_that_failed_the_log_begins_anew(write, path):
+    """What was in it is in the file then, or nothing more is said to be durable: of a log with a hole nothing is."""
+    disk, statements = Disk(), []
+    journal = SqliteJournal(path, connect=connecting(statements.append), log_file=disk.log_file)
+    log = opened(journal)
+    disk.error = errno.EIO
+    with pytest.raises(JournalError):
+        journal.append(log, entry(), full=True)
+    disk.error = None
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("begin")
+    reader.execute("select * from run").fetchall()
+    journal.connection().execute("pragma busy_timeout = 1")
+    more = {"an entry": lambda: journal.append(log, entry(), full=True), "a transaction": lambda: opened(journal, 2)}
+    with pytest.raises(JournalError, match="the log is in use"):
+        more[write]()
+    assert len(journal.entries(log.number)) == 1
+    reader.close()
+    del statements[:]
+    more[write]()
+    assert statements.count("pragma wal_checkpoint(restart)") == 1
+    del statements[:]
+    journal.append(log, entry(), full=True)
+    assert "pragma wal_checkpoint(restart)" not in statements
+    journal.close()
+
+
+def test_a_thread_that_wrote_for_others_is_told_of_a_sync_that_failed(path):
     disk = Disk()
     journal = SqliteJournal(path, connect=sqlite3.connect, log_file=disk.log_file)
-    ones = [opened(journal, number) for number in range(3)]
+    log = opened(journal)
     disk.error = errno.EIO
-    tickets = [Ticket(log, (entry(),), at > 0) for at, log in enumerate(ones)]
-    journal.write_together(tickets)
-    assert [(type(ticket.error), ticket.is_over) for ticket in tickets] == [(JournalError, True)] * 3
-    assert disk.refused == 1
-    disk.error = None
-    assert [len(journal.entries(log.number)) for log in ones] == [2, 2, 2]
-    assert [log.seq for log in ones] == [2, 2, 2]
+    ticket = Ticket(log, (entry(),), True)
+    journal.write_together([ticket])
+    assert (type(ticket.error), ticket.is_over, log.seq) == (JournalError, True, 1)
     journal.close()

@@ -4,17 +4,18 @@ Rules of this room, each with a measurement behind it:
 
 * ``isolation_level=None``, one autocommit INSERT an entry; ``BEGIN IMMEDIATE`` where a transaction is needed (a
   deferred one that reads, then writes, fails at once with SQLITE_BUSY_SNAPSHOT whatever the timeout).
-* What survives a loss of power is ``syncing``'s affair. Where it is SQLite's, ``synchronous`` is switched between
-  transactions only, and only when it differs.
-* What is written most has statements of its own: each value that is bound costs, a null too. They are executed by one
-  cursor, for making one costs as much as three of those.
+* ``synchronous`` is switched between transactions only, and only when it differs: seldom, for an entry that is written
+  by itself is synced by ``syncing``.
+* What is written most has statements of its own: each value that is bound costs, a null too. The one whose result
+  nobody asks for is executed by one cursor: making another costs as much as three values.
 * The primary key is the fence: whoever was overtaken collides at its next entry.
-* Never open or close the database's files beside SQLite: closing any descriptor drops SQLite's own locks.
+* Never open or close the database or its ``-shm`` beside SQLite: closing any descriptor drops SQLite's own locks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sqlite3
@@ -31,7 +32,7 @@ from sagadsl._core.digests import blake2b
 from sagadsl._core.journal import BEGINNINGS, BOUNDARIES, Letter, Log, Overtaken, Taken, Unread
 from sagadsl._core.journal.file import File, explained
 from sagadsl._core.journal.locks import locks_of
-from sagadsl._core.journal.syncing import IS_OURS, LogFile, opened_log
+from sagadsl._core.journal.syncing import HAS_FDATASYNC, LogFile, opened_log
 from sagadsl._core.journal.together import Ticket, Together
 from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import JournalError
@@ -76,14 +77,15 @@ class SqliteJournal:
 
     connect: Callable[..., sqlite3.Connection] = staticmethod(sqlite3.connect)
     """What opens the file; who wants to know of each statement, or has another disk, gives another."""
-    log_file: Callable[[str], LogFile] | None = LogFile if IS_OURS else None
+    log_file: Callable[[str], LogFile] | None = LogFile if HAS_FDATASYNC else None
     """What syncs the log; where there is nothing, or it cannot be opened, SQLite does."""
     _connection: sqlite3.Connection | None
     _execute: Callable[..., sqlite3.Cursor]
     _statement: Callable[..., sqlite3.Cursor]
     _full: bool | None
     _log_file: LogFile | None
-    _sync: Callable[[], Any] | None
+    _sync: Callable[[], None] | None
+    _is_torn: bool
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class SqliteJournal:
         text = told if result is None else result if told is None else f"{told}\n{result}"
         digest = None if text is None else blake2b(text.encode(), digest_size=8).digest()
         word = kind._value_
-        if full is not None and self._sync is None:
+        if full is not None and (full and self._sync is None) is not self._full:
             self._synchronous(full)
         try:
             if name is None and told is None and kind not in BOUNDARIES:
@@ -139,7 +141,7 @@ class SqliteJournal:
                     FOLLOW, (n, seq, word, e.scope, e.step, e.ref, e.attempt, e.at, e.definition, result, digest)
                 )
             elif name is not None and result is None and e.ref is None:
-                done = self._statement(
+                done = self._execute(
                     BEGIN, (n, seq, word, e.scope, e.step, e.attempt, e.at, name, e.definition, told, digest)
                 )
                 if not done.rowcount:
@@ -148,7 +150,7 @@ class SqliteJournal:
                 is_boundary = name is not None or kind in BOUNDARIES
                 begun = (n, seq, word, e.scope, e.step, e.ref, e.attempt, e.at, name, e.definition)
                 general = INSERT_UNLESS_UNREAD if is_boundary else INSERT
-                done = self._statement(general, (*begun, told, result, digest))
+                done = self._execute(general, (*begun, told, result, digest))
                 if is_boundary and not done.rowcount:
                     raise Unread
         except sqlite3.Error as error:
@@ -157,7 +159,7 @@ class SqliteJournal:
             raise explained(self.name, error) from error
         log.seq = seq
         if full and self._sync is not None:
-            self._settle()
+            self._make_durable(log)
 
     # -- everything else --------------------------------------------------------------------------------------------
 
@@ -181,7 +183,6 @@ class SqliteJournal:
             return
         with self._guard:
             self._commit([ticket])
-            self._settle(ticket.full)
 
     def write_together(self, tickets: list[Ticket]) -> None:
         """Write tickets that somebody has collected: then they are over, and each knows what came of it."""
@@ -198,22 +199,15 @@ class SqliteJournal:
 
     def _write(self, tickets: list[Ticket]) -> None:
         """Write tickets in one transaction, or where that fails each in one of its own, for its own reason."""
-        left = tickets
         if len(tickets) > 1:
             with contextlib.suppress(Exception):
                 self._commit(tickets)
-                left = []
-        for ticket in left:
+                return
+        for ticket in tickets:
             try:
                 self._commit([ticket])
             except Exception as error:  # noqa: BLE001  # raised where it is waited for
                 ticket.error, ticket.is_over = error, True
-        written = [ticket for ticket in tickets if ticket.error is None]
-        try:
-            self._settle(any(ticket.full for ticket in written))
-        except JournalError as error:
-            for ticket in written:
-                ticket.error = error
 
     def _commit(self, tickets: list[Ticket]) -> None:
         """Write tickets in one transaction; of several each is written whole or not at all.
@@ -353,7 +347,6 @@ class SqliteJournal:
             except BaseException:
                 self._roll_back()
                 raise
-            self._settle()
         return bool(letter.letter)
 
     def letters(self, number: int) -> list[Letter]:
@@ -400,7 +393,6 @@ class SqliteJournal:
             except BaseException:
                 self._roll_back()
                 raise
-            self._settle()
         return sorted(gone)
 
     def shrink(self) -> None:
@@ -430,10 +422,9 @@ class SqliteJournal:
         with self._guard:
             if self._connection is None:
                 connection = File(self.path, self._read_only, self.connect).open()
-                log = None if self.log_file is None else opened_log(self.log_file, self.name)
-                if log is not None:
-                    connection.execute("pragma synchronous = normal")
-                self._log_file, self._sync = log, None if log is None else log.sync
+                if self.log_file is not None:
+                    self._log_file = opened_log(self.log_file, connection)
+                self._sync = None if self._log_file is None else self._log_file.sync
                 self._execute, self._statement = connection.execute, connection.cursor().execute
                 self._connection = connection  # last, for a Ctrl-C may come before
             return self._connection
@@ -467,12 +458,14 @@ class SqliteJournal:
     @contextlib.contextmanager
     def _transaction(self, full: bool) -> Iterator[None]:  # noqa: FBT001
         try:
-            if self._sync is None:
-                self._synchronous(full)
+            if full and self._is_torn:
+                self._renew()
+            if full is not self._full:
+                self._synchronous(full, in_commit=True)
             self._execute("begin immediate")
             yield
             self._execute("commit")
-        except (sqlite3.Error, OverflowError) as error:  # a number that a damaged file made too large
+        except (sqlite3.Error, OSError, OverflowError) as error:  # a number that a damaged file made too large
             raise explained(self.name, error) from error
 
     def _roll_back(self) -> None:
@@ -480,20 +473,41 @@ class SqliteJournal:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("rollback")
 
-    def _synchronous(self, full: bool) -> None:  # noqa: FBT001
-        """Have SQLite sync what is committed from now on, or not."""
-        if full is not self._full:
-            self._full = None  # what it is then nobody knows, if a Ctrl-C comes now
-            self._statement("pragma synchronous = full" if full else "pragma synchronous = normal")
-            self._full = full
+    def _synchronous(self, full: bool, *, in_commit: bool = False) -> None:  # noqa: FBT001
+        """Have SQLite sync what is committed next, or not: where it is to be *in_commit*, or nobody else does."""
+        self.connection()  # which knows who does
+        level = full and (in_commit or self._sync is None)
+        self._full = None  # what it is then nobody knows, if a Ctrl-C comes now
+        self._execute("pragma synchronous = full" if level else "pragma synchronous = normal")
+        self._full = level
 
-    def _settle(self, full: bool = True) -> None:  # noqa: FBT001, FBT002  # a keyword costs
-        """Sync what has just been committed, if it is to survive a loss of power, where SQLite has not."""
-        if full and self._sync is not None:
-            try:
-                self._sync()
-            except OSError as error:
-                raise explained(self.name, error) from error
+    def _make_durable(self, log: Log) -> None:
+        """Sync a log's last entry. What cannot be synced is removed again: SQLite would not have written it.
+
+        Where that fails too it stays, as if its owner had died just then.
+        """
+        assert self._sync is not None  # noqa: S101  # or else SQLite has
+        try:
+            self._sync()
+        except (OSError, sqlite3.Error) as error:
+            self._is_torn, self._sync = True, self._renew
+            with contextlib.suppress(sqlite3.Error):
+                self._execute("delete from entries where number = ? and seq = ?", (log.number, log.seq))
+                log.seq -= 1
+            raise explained(self.name, error) from error
+
+    def _renew(self) -> None:
+        """Bring the file itself up to date, so that its log begins anew.
+
+        What the system once could not sync it forgets, and of a log with a hole nothing is recovered that comes later.
+
+        Raises:
+            OSError: Somebody reads the log all the time.
+        """
+        if self._execute("pragma wal_checkpoint(restart)").fetchone()[0]:
+            raise OSError(errno.EBUSY, "a sync has failed, and the log is in use")
+        assert self._log_file is not None  # noqa: S101  # it was it that failed
+        self._is_torn, self._sync = False, self._log_file.sync
 
     def _exists(self) -> bool:
         return self._connection is not None or os.path.exists(self.path)  # noqa: PTH110  # Path.exists raises
@@ -505,8 +519,7 @@ class SqliteJournal:
     def _forget(self) -> None:
         """Be as before anything was asked."""
         self._connection, self._execute, self._statement = None, self._first_execute, self._first_execute
-        self._full, self._log_file = None, None
-        self._sync = None if self.log_file is None else self.connection  # until that knows
+        self._full, self._log_file, self._sync, self._is_torn = None, None, None, False
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent's connection alone, unclosed, and open another when asked."""
