@@ -124,7 +124,7 @@ class SqliteJournal:
         else:
             self._together.submit(Ticket(log, (entry,), full))
 
-    def _insert(self, log: Log, entry: Entry, full: bool | None = None) -> None:  # noqa: FBT001
+    def _insert(self, log: Log, entry: Entry, full: bool | None = None) -> None:  # noqa: C901, FBT001  # in one piece
         """Write one entry in a transaction of its own, *full* or not; where that is not said, in the present one."""
         e, kind, name, told, result = entry, entry.kind, entry.name, entry.arguments, entry.result
         if log.is_turned and kind in BEGINNINGS:
@@ -159,7 +159,10 @@ class SqliteJournal:
             raise explained(self.name, error) from error
         log.seq = seq
         if full and self._sync is not None:
-            self._make_durable(log)
+            try:
+                self._sync()
+            except (OSError, sqlite3.Error) as error:
+                raise self._taken_back(log, error) from error
 
     # -- everything else --------------------------------------------------------------------------------------------
 
@@ -481,20 +484,16 @@ class SqliteJournal:
         self._execute("pragma synchronous = full" if level else "pragma synchronous = normal")
         self._full = level
 
-    def _make_durable(self, log: Log) -> None:
-        """Sync a log's last entry. What cannot be synced is removed again: SQLite would not have written it.
+    def _taken_back(self, log: Log, error: Exception) -> JournalError:
+        """Remove a log's last entry, which could not be synced: SQLite would not have written it. Return why.
 
         Where that fails too it stays, as if its owner had died just then.
         """
-        assert self._sync is not None  # noqa: S101  # or else SQLite has
-        try:
-            self._sync()
-        except (OSError, sqlite3.Error) as error:
-            self._is_torn, self._sync = True, self._renew
-            with contextlib.suppress(sqlite3.Error):
-                self._execute("delete from entries where number = ? and seq = ?", (log.number, log.seq))
-                log.seq -= 1
-            raise explained(self.name, error) from error
+        self._is_torn, self._sync = True, self._renew
+        with contextlib.suppress(sqlite3.Error):
+            self._execute("delete from entries where number = ? and seq = ?", (log.number, log.seq))
+            log.seq -= 1
+        return explained(self.name, error)
 
     def _renew(self) -> None:
         """Bring the file itself up to date, so that its log begins anew.
