@@ -3,8 +3,8 @@
 A task counts how often it was cancelled. A timeout or a group that cancels a task, and lets it go on, takes that back,
 and will do both each time. Who cancels from outside does not, and is not there after a restart. So what is cut off
 keeps whose count has risen meanwhile: its own task's, and those of the tasks that run the bodies around it, for one of
-them may have cancelled the others. Later one of the counts is lower, or it comes at once; or the outermost of these
-tasks has ended, which was then cancelled by the body itself, as it will be again.
+them may have cancelled the others. It comes again where one of the counts is lower later, or where the outermost of
+these tasks has ended: that one was cancelled by the body itself, as it will be again.
 
 What counts were before matters: up to Python 3.12 a `TaskGroup` that failed leaves one too many behind.
 """
