@@ -133,9 +133,9 @@ class SqliteJournal:
         text = told if result is None else result if told is None else f"{told}\n{result}"
         digest = None if text is None else blake2b(text.encode(), digest_size=8).digest()
         word = kind._value_
-        if full is not None and (full and self._sync is None) is not self._full:
-            self._synchronous(full)
         try:
+            if full is not None and (full and self._sync is None) is not self._full:
+                self._synchronous(full)
             if name is None and told is None and kind not in BOUNDARIES:
                 self._statement(
                     FOLLOW, (n, seq, word, e.scope, e.step, e.ref, e.attempt, e.at, e.definition, result, digest)
