@@ -20,6 +20,7 @@ from attrs import define, field
 import sagadsl
 from sagadsl import Compensation, CompensationError, ReplayError, Retry, Runtime, saga, step
 from sagadsl._core.journal.memory import MemoryJournal
+from sagadsl._core.scope.cancelled import cancellations
 from sagadsl._core.values import Kind
 
 SOON = 0.003
@@ -1319,3 +1320,8 @@ def test_what_a_timeout_cut_off_in_a_task_comes_again_whatever_else_is_kept(what
         asyncio.run(life())
     assert asyncio.run(life()) == "done"
     assert world == ["last", "last"]
+
+
+def test_where_no_loop_runs_nobody_is_cancelled():
+    """What a closed loop leaves is collected there, and asks."""
+    assert cancellations() == 0
