@@ -158,7 +158,7 @@ def killed_twice(kind, how, runners, point):
 def test_payments_killed_anywhere_happen_once(kind, how, runners):
     """And are undone once, if they are."""
     points = World(runners, kind).ended(GOES_ON[how][0])
-    assert len(points) >= 50
+    assert len(points) > (49 if "Async" in kind else 50)  # tasks write the opening together with what follows
     assert {sort for sort, _, _ in points} == {"write", "operation", "body"}
     chosen = points if kind in PLAIN and how == "failing" else some_of(points, 20, f"{kind} {how}")
     assert runners.sweep(partial(swept, kind, how, {}), chosen) == {}, f"SAGADSL_SWEEP={SEED}"
