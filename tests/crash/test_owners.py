@@ -285,8 +285,9 @@ def test_a_signal_leaves_the_run_resumable_and_compensates_nothing(start, gate, 
     for _ in range(times):
         process.send_signal(number)
     code, _, told = ended(process)
-    assert "interrupted" in told  # it heeded the first; the second may come when Python has put its handlers away
-    assert code in {ENDED[number], 130} | ({-number} if times == 2 else set()), told
+    is_heeded, is_said = code in {ENDED[number], 130}, "interrupted" in told
+    assert is_heeded or (times == 2 and is_said), (code, told)  # the second came when Python had put its handlers away
+    assert is_said or (times == 2 and is_heeded), (code, told)  # the second cut short what the first had it say
     before = world(tmp_path)
     assert before.count("-first") == (place == "compensation")
     (status,) = {status for (status,) in rows(tmp_path, "select status from runs")}
