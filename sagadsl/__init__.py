@@ -20,11 +20,8 @@ from sagadsl._core.values import (
     Cause,
     Entry,
     Kind,
-    Landed,
-    NotLanded,
     Status,
     StepStatus,
-    Unknown,
 )
 from sagadsl._dsl.branches import parallel
 from sagadsl._dsl.outcomes import outcome
@@ -53,6 +50,7 @@ if _typing.TYPE_CHECKING:
     from sagadsl._core.figures import Stats
     from sagadsl._core.runtime.rehearsal import DryRun
     from sagadsl._core.runtime.stored import Run
+    from sagadsl._core.values.answers import Landed, NotLanded, Unknown
     from sagadsl._core.values.outcomes import Compensated, CompensationFailed, Completed, Outcome, Suspended
     from sagadsl._core.values.seen import RunInfo, StepInfo
     from sagadsl._dsl.archive import archive
@@ -64,6 +62,7 @@ else:
         **dict.fromkeys(
             ("Compensated", "CompensationFailed", "Completed", "Outcome", "Suspended"), "sagadsl._core.values.outcomes"
         ),
+        **dict.fromkeys(("Landed", "NotLanded", "Unknown"), "sagadsl._core.values.answers"),
         **dict.fromkeys(("Current", "current"), "sagadsl._dsl.current"),
         **dict.fromkeys(("now", "random", "uuid4"), "sagadsl._dsl.recorded"),
         **dict.fromkeys(("RunInfo", "StepInfo"), "sagadsl._core.values.seen"),

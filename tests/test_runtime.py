@@ -637,7 +637,8 @@ def contested(saga_, runtime, make_runtime):
     )
     sagadsl._dsl.running.run_root(
         lambda: first, sagadsl._dsl.running.Calling(saga_._self_spec, sagadsl._core.settings.Options(), runtime,
-                                                  lambda: saga_.plain(1), sagadsl._dsl.outcomes.as_call)
+                                                  lambda: saga_.plain(1), sagadsl._dsl.outcomes.as_call,
+                                                  sagadsl._core.ownership.Tenure())
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sagadsl._core.definition import SagaSpec
+from sagadsl._core.ownership import Tenure
 from sagadsl._core.parameters import plain_function
 from sagadsl._core.provided import Source
 from sagadsl._core.runtime import Opened, Runtime
@@ -67,7 +68,7 @@ def reopen(
         args, kwargs = parameters.spread(values)
         return functools.partial(plain_function(wrapped), *args, **kwargs)
 
-    calling = Calling(spec, options, runtime, wrapped, as_call if request is None else as_compensated)
+    calling = Calling(spec, options, runtime, wrapped, as_call if request is None else as_compensated, Tenure())
     return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
 
 

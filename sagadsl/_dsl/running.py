@@ -13,12 +13,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import attrs
-
 from sagadsl._core import threads
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.drive import asettled, is_in_thread, when_settled
+from sagadsl._core.facts import Facts
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
@@ -58,8 +57,7 @@ def runtime_of(spec: SagaSpec, options: Options) -> Runtime:
 # -- a run of its own --------------------------------------------------------------------------------------------------
 
 
-@attrs.define(eq=False, repr=False)
-class Calling:
+class Calling(Facts):
     """One call of a saga: its body with arguments bound, and what is made of its end."""
 
     spec: SagaSpec
@@ -67,7 +65,7 @@ class Calling:
     runtime: Runtime
     body: Callable[[], Any]
     finish: Finish
-    tenure: Tenure = attrs.field(factory=Tenure)
+    tenure: Tenure
 
     def pauses(self, scope: Scope) -> bool:
         """Tell whether a failure is for a person to decide."""
@@ -101,7 +99,8 @@ def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: An
     if here is not None and (type(here) is not Scope or (spec.is_async and not is_async_body(here))):
         raise misplaced(spec, here)
     stored, live = spec.parameters.split(spec.parameters.bind(args if instance is None else (instance, *args), kwargs))
-    calling = Calling(spec, options, runtime_of(spec, options), functools.partial(wrapped, *args, **kwargs), finish)
+    body = functools.partial(wrapped, *args, **kwargs)
+    calling = Calling(spec, options, runtime_of(spec, options), body, finish, Tenure())
     slot = child_of(here, spec, stored, live, options) if isinstance(here, Scope) else None
     opens = functools.partial(calling.open, stored)
     if not spec.is_async:

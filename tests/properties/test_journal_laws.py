@@ -158,10 +158,8 @@ class TwoJournals(RuleBasedStateMachine):
     @invariant()
     def say_the_same(self):
         numbers = range(1, 7)
-        for name in ("entries", "letters"):
-            said = [
-                [[attrs.astuple(x) for x in getattr(j, name)(n)] for n in numbers] for j in (self.file, self.memory)
-            ]
+        for name, facts in (("entries", attrs.astuple), ("letters", vars)):
+            said = [[[facts(x) for x in getattr(j, name)(n)] for n in numbers] for j in (self.file, self.memory)]
             assert said[0] == said[1]
         assert [self.file.is_held(n) for n in numbers] == [self.memory.is_held(n) for n in numbers]
 

@@ -10,7 +10,7 @@ from sagadsl._core.flow.doubt import ask, ask_of, decide_cut_off
 from sagadsl._core.flow.record import give_up, keep_unstorable, not_awaited
 from sagadsl._core.retry import Retry
 from sagadsl._core.scope import Scope
-from sagadsl._core.values import Kind, NotLanded, StepStatus
+from sagadsl._core.values import Kind, StepStatus
 from sagadsl.errors import (
     NotStorableError,
     StepTimeout,
@@ -129,7 +129,7 @@ def attempt_failed(call: Call, error: Exception) -> Flow[Done | Failed | None]:
         answer = yield from ask_of(slot, slot.run.codec.encode_fault(error)[1])
         if isinstance(answer, Done | Failed):
             return answer
-        uncertain = not isinstance(answer, NotLanded)
+        uncertain = answer is not K.NOT_LANDED
     delay = None if is_cancelled else delay_after(call, error, uncertain=uncertain)
     if delay is not None:
         yield from retry(call, error, delay, uncertain=uncertain)

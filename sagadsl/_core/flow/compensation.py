@@ -12,13 +12,13 @@ from sagadsl._core.codec import user_frames
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.facts import Facts
-from sagadsl._core.flow.doubt import UNKNOWN, probe_call, what_is_known
+from sagadsl._core.flow.doubt import probe_call, what_is_known
 from sagadsl._core.flow.order import abreast
 from sagadsl._core.flow.record import give_up
 from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Receiver, Source
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.values import Cause, Kind, NotLanded, Status, StepStatus, as_time
+from sagadsl._core.values import Cause, Kind, Status, StepStatus, as_time
 from sagadsl.errors import (
     CompensationError,
     Fault,
@@ -138,8 +138,8 @@ def compensate_one(slot: Slot, fault: Fault | None) -> Flow[Done | Failed]:
     """Have one step compensated; what cannot even be entered is a failure of the compensation."""
     if slot.is_uncertain and slot.status is not StepStatus.COMPENSATING and slot not in slot.run.unstorable:
         probing = probe_call(slot, fault)
-        answer = UNKNOWN if probing is None else (yield from slot.run.do(probing))
-        if isinstance(answer, NotLanded) and not slot.is_owed:
+        answer = K.UNCERTAIN if probing is None else (yield from slot.run.do(probing))
+        if answer is K.NOT_LANDED and not slot.is_owed:
             return Done(None)
     try:
         call = compensation_call(slot, fault)

@@ -16,7 +16,7 @@ from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Receiver, Source, function_name
 from sagadsl._core.retry import NEVER
 from sagadsl._core.scope import Slot
-from sagadsl._core.values import Kind, Landed, NotLanded, StepStatus, Unknown
+from sagadsl._core.values import Kind, StepStatus
 from sagadsl.errors import (
     Fault,
     StepError,
@@ -24,7 +24,6 @@ from sagadsl.errors import (
 )
 
 K = Kind
-UNKNOWN = Unknown()
 
 
 def decide_cut_off(slot: Slot) -> Flow[Done | Failed | None]:
@@ -42,7 +41,7 @@ def decide_cut_off(slot: Slot) -> Flow[Done | Failed | None]:
         known = slot.run.codec.load_fault(slot.fault or "{}")
         yield slot.entry(K.UNCERTAIN, slot.attempts, slot.fault)
         return Failed(replayable(slot, known, None), known)
-    if isinstance(answer, NotLanded) or slot.again or spec is None or spec.on_uncertain == "retry":
+    if answer is K.NOT_LANDED or slot.again or spec is None or spec.on_uncertain == "retry":
         return None
     reason = f"it was cut off, and on_uncertain={spec.on_uncertain!r} forbids to try it again"
     error = StepError(slot.key, Fault("builtins:InterruptedError", reason))
@@ -52,25 +51,29 @@ def decide_cut_off(slot: Slot) -> Flow[Done | Failed | None]:
 def ask_of(slot: Slot, fault: Fault | None) -> Flow[Any]:
     """Ask the step's probe, if it has one, whether the effect happened; *fault* is the timeout, `None` after a kill."""
     probing = probe_call(slot, fault)
-    return UNKNOWN if probing is None else (yield from ask(probing))
+    return K.UNCERTAIN if probing is None else (yield from ask(probing))
 
 
 def ask(probing: Call) -> Flow[Any]:
     """Ask a probe, and put its answer on record.
 
     *Landed* is the step's outcome (`Done`, or `Failed` where its value cannot be stored). `NotLanded` clears all
-    doubt, about earlier attempts too. A probe that raises cannot tell; one that answers something else is a mistake.
+    doubt, about earlier attempts too, and is returned as its kind; whoever cannot tell leaves it *uncertain*. A probe
+    that raises cannot tell; one that answers something else is a mistake.
     """
+    from sagadsl._core.values.answers import Landed, NotLanded, Unknown  # noqa: PLC0415  # few programs have a probe
+
     slot = probing.slot
     number = probing.attempt = slot.attempts
     try:
         answer = yield probing
     except Exception:  # noqa: BLE001  # what it asks is out of reach too
-        return UNKNOWN
+        return K.UNCERTAIN
     if isinstance(answer, NotLanded):
         yield slot.entry(K.NOT_LANDED, number)
-    if isinstance(answer, NotLanded | Unknown):
-        return answer
+        return K.NOT_LANDED
+    if isinstance(answer, Unknown):
+        return K.UNCERTAIN
     if not isinstance(answer, Landed):
         name = function_name(probing.function)
         said = reprlib.repr(answer)  # never fails

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
-from attrs import define
-
+from sagadsl._core.facts import Facts
 from sagadsl._core.values import Entry, Kind, RunRow
 
 
@@ -41,8 +40,7 @@ class Log:
         self.is_turned = False
 
 
-@define(eq=False, repr=False)
-class Letter:
+class Letter(Facts):
     """What somebody else tells a run, until an entry (*seq*) acts on it."""
 
     letter: int

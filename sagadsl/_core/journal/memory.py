@@ -120,13 +120,13 @@ class MemoryJournal:
             if letter.number not in self._runs or self._runs[letter.number].finished is not None:
                 return False
             letter.letter = self._posted = self._posted + 1
-            self._letters.append(attrs.evolve(letter))
+            self._letters.append(letter.changed())
             return True
 
     def letters(self, number: int) -> list[Letter]:
         """Return the letters of a run."""
         with self._guard:
-            return [attrs.evolve(letter) for letter in self._letters if letter.number == number]
+            return [letter.changed() for letter in self._letters if letter.number == number]
 
     def hold(self, lock: int, holder: object = None) -> bool:
         """Own a run."""

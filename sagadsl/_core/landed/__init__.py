@@ -25,7 +25,6 @@ from typing import Any, Protocol
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Raise
 from sagadsl._core.landed import marker
-from sagadsl._core.values import Landed, NotLanded, Unknown
 from sagadsl.errors import NotStorableError, UsageError
 
 Operations = Generator[Callable[[], Any], Any, Any]
@@ -168,6 +167,8 @@ class Transaction:
 
     def look(self, adapter: Adapter) -> Operations:
         """Answer as a probe, without entering anything; what is under way is waited for, as for an attempt."""
+        from sagadsl._core.values.answers import Landed, NotLanded, Unknown  # noqa: PLC0415  # as in `ask`
+
         try:
             text = yield from claimed(adapter, self.key, self.call)
         finally:

@@ -157,7 +157,7 @@ def put(journal: Journal, run: Copied) -> None:
         marks: dict[str, Any] = {"finished": finished, "untold": untold, "outline": row.outline}
         journal.commit(at, run.entries, full=True, row=row, **marks)
         for letter in run.letters:
-            journal.post(attrs.evolve(letter, number=at.number))
+            journal.post(letter.changed(number=at.number))
     finally:
         journal.release(row.number, tenure)
 

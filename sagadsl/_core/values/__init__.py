@@ -1,6 +1,7 @@
 """The nouns: what is stored (`Entry`), what happened (`Kind`), where things stand (`Status`).
 
-What users hold is made of them, and imported when one looks (``seen``) or asks how a saga ended (``outcomes``).
+What users hold is made of them, and imported when one looks (``seen``), asks how a saga ended (``outcomes``) or answers
+a probe (``answers``).
 
 Nothing here does I/O, reads a clock or decides anything. The words of the enums are what the file and the command line
 show.
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 
 class Kind(StrEnum):
@@ -165,20 +166,3 @@ class Noted:
 
     def __init__(self, value: Any, note: Any) -> None:
         self.value, self.note = value, note
-
-
-@frozen
-class Landed:
-    """A probe's answer: the effect happened, and *value* is what the step would have returned."""
-
-    value: Any = None
-
-
-@frozen
-class NotLanded:
-    """A probe's answer: the effect has not happened, and will not."""
-
-
-@frozen
-class Unknown:
-    """A probe's answer: it cannot tell."""

@@ -20,7 +20,7 @@ def process_of(text: str) -> str:
     return f"process {told.get('pid', '?')} on {told.get('host', '?')}"
 
 
-@define
+@define(eq=False, repr=False)
 class Outline:
     """How a run stands after entry *seq*, its last: as the journal has it, times in microseconds since 1970.
 

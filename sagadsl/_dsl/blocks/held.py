@@ -13,11 +13,10 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
-import attrs
-
 from sagadsl._core import threads
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.history import altered, recorded_files
+from sagadsl._core.ownership import Tenure
 from sagadsl._core.scope import Scope
 from sagadsl._core.session import SESSION
 from sagadsl._core.settings import Options
@@ -42,7 +41,7 @@ class Held:
     def __init__(self, spec: SagaSpec, options: Options) -> None:
         self.spec, self.options = spec, options
         self.runtime = running.runtime_of(spec, options)
-        self.calling = Calling(spec, options, self.runtime, _no_body, as_call)
+        self.calling = Calling(spec, options, self.runtime, _no_body, as_call, Tenure())
         self.use = Use.UNDECIDED
         self.scope: Scope | None = None  # while the handle has its run open, or stands in its record
         self.last: Scope | None = None  # the same, and afterwards too
@@ -112,7 +111,7 @@ class Held:
         """Open the run that is meant, or, where this handle had one, that one again."""
         calling = self.calling
         if self.last is not None:
-            calling = attrs.evolve(calling, options=self.options.changed(id=self.last.run.id, steal=False))
+            calling = calling.changed(options=self.options.changed(id=self.last.run.id, steal=False))
         elif self.spec.program.startswith(SESSION):
             self._replace_earlier()
         opened = calling.open({})
