@@ -260,7 +260,7 @@ def arrays():
         "negative zero": np.array([-0.0, math.nan, math.inf]),
         "float scalar": np.float64(1.5),
         "bool scalar": np.bool_(True),
-        "moment scalar": np.datetime64("NaT"),
+        "moment scalar": np.datetime64("NaT", "us"),
         "text scalar": np.str_("abc"),
         "row scalar": np.array([(1, (2.0, 3.0), "x")], dtype=structured)[0],
     }
