@@ -79,7 +79,7 @@ class SqliteJournal:
     """What opens the file; who wants to know of each statement, or has another disk, gives another."""
     log_file: Callable[[str], LogFile] | None = LogFile if HAS_FDATASYNC else None
     """What syncs the log; where there is nothing, or it cannot be opened, SQLite does."""
-    _connection: sqlite3.Connection | None
+    _connection: sqlite3.Connection | None = None
     _execute: Callable[..., sqlite3.Cursor]
     _statement: Callable[..., sqlite3.Cursor]
     _full: bool | None
@@ -442,6 +442,11 @@ class SqliteJournal:
             if self._connection is not None:
                 self._connection.close()
             self._forget()
+
+    def __del__(self) -> None:
+        """Close the connection of a journal that nobody has any more; Python 3.13 warns of one that is left to it."""
+        if self._connection is not None:
+            self._connection.close()
 
     # -- the connection ---------------------------------------------------------------------------------------------
 
