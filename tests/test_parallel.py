@@ -522,17 +522,19 @@ def test_a_ctrl_c_while_branches_run_leaves_at_once(make_runtime, world, monkeyp
         patch.setattr(threading, "Semaphore", lambda n: Pressed(n))
         with pytest.raises(KeyboardInterrupt):
             trip.using(runtime=make_runtime())()
-    with pytest.raises(sagadsl.RunLockedError):
+    with pytest.raises(sagadsl.RunLockedError, match=r"by this process.*call again when that has ended"):
         trip.using(runtime=make_runtime(), id=make_runtime().runs()[0].id)()
+    with pytest.raises(sagadsl.RunLockedError):  # without an id it means the same run, and begins none beside it
+        trip.using(runtime=make_runtime())()
     go.set()
     assert ended.wait(30)
     while make_runtime().runs()[0].is_live:
         pass
     run = make_runtime().runs()[0]
     assert [(s.key, s.status) for s in run.steps if not s.saga] == [("parallel/1/act", "done")]
-    outcome = trip.using(runtime=make_runtime(), id=run.id).outcome()
+    outcome = trip.using(runtime=make_runtime()).outcome()
     assert isinstance(outcome, Completed)
-    assert outcome.value == ["ab"]
+    assert (outcome.run.id, outcome.value) == (run.id, ["ab"])
     assert world == ["a", "b"]
 
 

@@ -70,9 +70,14 @@ def claim(tenure: Tenure, journal: Journal, row: RunRow, *, steal: bool = False)
     row = _again(journal, row)
     place = attrs.evolve(row, thefts=row.thefts + 1)
     if not steal or not tenure.hold(journal, place.lock):  # two that take it by force: one wins
-        told = owner_of(journal.entries(row.number))
-        raise RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
+        raise locked(journal, row)
     return place, True
+
+
+def locked(journal: Journal, row: RunRow) -> RunLockedError:
+    """Return what to say of a run that somebody has."""
+    told = owner_of(journal.entries(row.number))
+    return RunLockedError(row.id, told.get("host", ""), told.get("pid", 0), told.get("since", ""))
 
 
 def _again(journal: Journal, row: RunRow) -> RunRow:

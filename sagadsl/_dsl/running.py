@@ -16,7 +16,7 @@ from typing import Any
 from sagadsl._core import threads
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
-from sagadsl._core.drive import asettled, is_in_thread, when_settled
+from sagadsl._core.drive import asettled, is_in_thread
 from sagadsl._core.facts import Facts
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
 from sagadsl._core.history import altered, recorded_files
@@ -88,7 +88,7 @@ class Calling(Facts):
         if scope is None:
             self.tenure.end()
         else:
-            when_settled(scope, functools.partial(self.runtime.close, scope.run))
+            self.runtime.leave(scope)
 
 
 def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: Any, kwargs: Any, finish: Finish) -> Any:

@@ -12,6 +12,7 @@ import random
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
@@ -19,7 +20,7 @@ from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, facts_of, key_of
 from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
-from sagadsl._core.drive import Drivers
+from sagadsl._core.drive import Drivers, when_settled
 from sagadsl._core.drive.entries import tell
 from sagadsl._core.flow import Ended, in_place
 from sagadsl._core.history import restore
@@ -27,7 +28,7 @@ from sagadsl._core.journal import Journal, Log, Overtaken
 from sagadsl._core.observers import Draw, Observer, attach, detach, kept_in, sorted_out
 from sagadsl._core.observers.events import Events
 from sagadsl._core.observers.progress import Progress
-from sagadsl._core.ownership import Tenure, claim, hold, owner
+from sagadsl._core.ownership import Tenure, claim, hold, locked, owner
 from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import obey_first, queue
@@ -335,10 +336,19 @@ class Opening:
         return scope
 
     def _adopt(self, asked: Asked) -> Opened | None:
-        """Adopt the oldest run that an earlier process of this program left with equal arguments."""
+        """Adopt the oldest run that an earlier call of this program left with equal arguments.
+
+        Raises:
+            RunLockedError: The call was interrupted in this process, and what it left in a thread has not ended.
+        """
         spec, journal = asked.spec, asked.journal
         for row in journal.runs(saga=spec.name, digest=asked.digest, unfinished=True):
-            held = hold(asked.tenure, journal, row) if row.program == spec.program else None
+            if row.program != spec.program:
+                continue
+            is_leaving = (journal.name, row.id) in leaving
+            held = hold(asked.tenure, journal, row)
+            if held is None and is_leaving:
+                raise locked(journal, row)
             if held is None:
                 continue
             try:
@@ -486,12 +496,18 @@ class Opening:
         reason = f"exists with other arguments ({shown}): give this call another id or key"
         return RunConflictError(row.id, reason, names)
 
+    def leave(self, scope: Scope) -> None:
+        """Stop owning a run as soon as nothing of it is under way: now, or when a thread of it ends."""
+        leaving.add((scope.run.journal.name, scope.run.id))
+        when_settled(scope, partial(self.close, scope.run))
+
     def close(self, run: OpenRun) -> None:
         """Stop owning a run."""
         if run.log.number:
             run.journal.release(run.row.lock, run.log.holder)
         detach(run)
         open_runs.discard(run)
+        leaving.discard((run.journal.name, run.id))
         threads.end(run)
         if self._keeper is not None:
             self._keeper.look(run.journal)
@@ -503,6 +519,8 @@ def unstorable_argument(step: str, why: Unstorable) -> NotStorableError:
 
 
 open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
+leaving: set[tuple[str, str]] = set()
+"""Runs whose call is over, by journal and id: they are let go when nothing of them is under way any more."""
 
 
 def _after_fork() -> None:
@@ -511,6 +529,7 @@ def _after_fork() -> None:
     for run in list(open_runs):
         run.halt(RunLostError(run.id, os.getppid()))
     open_runs.clear()
+    leaving.clear()
     CURRENT.set(None)
 
 
