@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import sys
@@ -84,6 +85,12 @@ def decorate(**options):
         (lambda: step(Callable_()), "@step decorates a function"),
         (lambda: step(decorate()), "@step: reserve is a step already"),
         (lambda: step(saga(nothing)), "@step: nothing is a saga already"),
+        (lambda: decorate(compensate=saga(nothing)), "reserve: its compensation nothing is a saga, and none can run"),
+        (lambda: decorate(compensate=saga(nothing)), "give a def, which may call .plain(...) of a step"),
+        (lambda: decorate(probe=saga(nothing)), "reserve: its probe nothing is a saga"),
+        (lambda: saga("nightly").add_compensation(saga(nothing)), "nightly: add_compensation() is a saga"),
+        (lambda: saga("nightly").add_compensation(generator), "nightly: add_compensation() is a generator"),
+        (lambda: decorate(stands=generator), "reserve: stands= is a generator, and a call runs nothing of it"),
         (lambda: Compensation(None), "Compensation takes a function, not None"),
         (lambda: Compensation(nothing, retries=-2), "0 or more, not -2"),
         (lambda: Retry(1, on="all"), "Retry(on=...) takes exception classes or a predicate"),
@@ -157,6 +164,32 @@ def test_what_cannot_work_is_refused_where_it_is_written(wrong, says):
     """The sentence says what is wrong, and what would be right."""
     with pytest.raises(UsageError, match=re.escape(says)):
         wrong()
+
+
+class Yielding:
+    """An object that yields when it is called."""
+
+    def __call__(self):
+        """Yield."""
+        yield
+
+
+@pytest.mark.parametrize("function", [nothing, anothing], ids=["def", "async def"])
+@pytest.mark.parametrize(
+    "lazy",
+    [generator, agenerator, functools.partial(generator), functools.partial(functools.partial(agenerator)), Yielding()],
+    ids=["generator", "async generator", "partial", "partial of a partial", "object"],
+)
+def test_a_generator_is_refused_where_a_function_is_called_for_what_it_does(function, lazy):
+    """A call of it would run nothing, and nobody iterates what it gives."""
+    says = "is a generator, and a call runs nothing of it: make it a function that does not yield"
+    for options in ({"compensate": lazy}, {"compensate": Compensation(lazy)}, {"probe": lazy}):
+        with pytest.raises(UsageError, match=f"nothing: its {re.escape(next(iter(options))[:5])}.* {says}"):
+            step(**options)(function)
+        with pytest.raises(UsageError, match=says):
+            saga("nightly").step(function, **options)
+    with pytest.raises(UsageError, match=f"notify=...[)] of .*nothing {says}"):
+        saga(notify=lazy)(function)
 
 
 @pytest.mark.parametrize("annotation", ["Callable[[], None]", "Iterator[int]", "typing.IO[str]", "sqlite3.Connection"])

@@ -1262,11 +1262,26 @@ def _unreadable(decode):
     return look
 
 
-def test_what_a_plain_compensation_gives_to_await_has_not_run(make_runtime, world):
+async def awaited(world, name):
+    world.add(f"-{name}")
+
+
+def iterated(world, name):
+    yield world.add(f"-{name}")
+
+
+@pytest.mark.parametrize(
+    ("late", "says"),
+    [
+        (awaited, "gave an awaitable where nobody can await it: make the step an async def too"),
+        (iterated, "gave a generator, of which nothing has run: do not yield in it"),
+    ],
+)
+def test_what_a_plain_compensation_gives_to_await_or_to_iterate_has_not_run(make_runtime, world, late, says):
     """It fails loudly, and nothing is called compensated."""
 
-    async def release(name):
-        world.add(f"-{name}")
+    def release(name):
+        return late(world, name)
 
     @sagadsl.step(compensate=sagadsl.Compensation(lambda name: release(name), retries=0))
     def act(name: str) -> None:
@@ -1277,8 +1292,9 @@ def test_what_a_plain_compensation_gives_to_await_has_not_run(make_runtime, worl
         act("a")
         raise ValueError("no")
 
-    with pytest.raises(sagadsl.CompensationError, match="gave an awaitable where nobody can await it"):
+    with pytest.raises(sagadsl.CompensationError, match=says):
         trip()
+    assert world == ["a"]
     assert make_runtime().runs()[0].status == "compensation_failed"
 
 

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
-from types import SimpleNamespace
+from types import AsyncGeneratorType, GeneratorType, SimpleNamespace
 from typing import Annotated, Any, Final, TypeVar
 
 from sagadsl._core.facts import Facts
@@ -49,6 +49,24 @@ def function_name(function: Any) -> str:
     if isinstance(function, partial):
         return f"partial({function_name(function.func)})"
     return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
+
+
+def code_of(function: Any) -> Any:
+    """Return what runs when a function is called: of a partial the function inside, of an object its ``__call__``."""
+    while isinstance(function, partial):
+        function = function.func
+    return function if inspect.isroutine(function) else getattr(type(function), "__call__", function)  # noqa: B004
+
+
+def is_generator(function: Any) -> bool:
+    """Tell whether a call of a function runs nothing of it, but only gives what would run it when it is iterated."""
+    code = code_of(function)
+    return inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
+
+
+def has_not_run(value: Any) -> bool:
+    """Tell whether what a function returned only runs once it is awaited, or iterated."""
+    return hasattr(value, "__await__") or isinstance(value, GeneratorType | AsyncGeneratorType)
 
 
 def annotations_of(function: Any) -> dict[str, Any]:

@@ -22,9 +22,11 @@ from sagadsl._core.drive import awaited
 from sagadsl._core.drive.entries import write
 from sagadsl._core.flow import Ended, is_compensated
 from sagadsl._core.ownership import Tenure
+from sagadsl._core.parameters import code_of
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun, Scope
 from sagadsl._core.values import Kind, RunRow, Status
+from sagadsl._dsl.options import refuse_generator
 from sagadsl._dsl.outcomes import ended_as
 from sagadsl._dsl.rules import Rules, afollow, follow
 from sagadsl.errors import SagaError, Stop, UsageError
@@ -42,7 +44,7 @@ def checked_notify(spec: SagaSpec) -> None:
     """Refuse what can never be called.
 
     Raises:
-        UsageError: It is no function, takes no outcome, or would have to be awaited where nobody can.
+        UsageError: It is no function, takes no outcome, or would have to be iterated, or awaited where nobody can.
     """
     notify, of = spec.notify, f"@saga(notify=...) of {spec.name}"
     if notify is None:
@@ -50,7 +52,8 @@ def checked_notify(spec: SagaSpec) -> None:
     if not callable(notify):
         msg = f"{of} takes a function of the outcome, not {notify!r:.80}"
         raise UsageError(msg)
-    if not spec.is_async and inspect.iscoroutinefunction(notify):
+    refuse_generator(notify, of)
+    if not spec.is_async and inspect.iscoroutinefunction(code_of(notify)):
         msg = f"{of} is an async def, which a saga that is a def cannot await: make it a def"
         raise UsageError(msg)
     refuse_unfit(notify, of)

@@ -9,10 +9,11 @@ from typing import Any
 
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import SagaSpec, StepSpec, checked_name
-from sagadsl._core.parameters import plain_function
+from sagadsl._core.parameters import is_generator, plain_function
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.settings import Options, checked_choice, checked_flag, checked_store, checked_text
+from sagadsl._dsl.decorated import spec_of
 from sagadsl.errors import UsageError
 
 
@@ -100,10 +101,33 @@ def checked_function(target: Any, what: str) -> Any:
     if getattr(function, "__name__", "") == "<lambda>":
         msg = f"@{what} needs a function with a name: a lambda has none that a restart could find; use def"
         raise UsageError(msg)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if is_generator(function):
         msg = f"@{what}: {function.__qualname__} is a generator, whose progress cannot be recorded; return a list"
         raise UsageError(msg)
     return function
+
+
+def refuse_generator(function: Any, what: str) -> None:
+    """Refuse a function that is to be called for what it does, and does nothing when it is called.
+
+    Raises:
+        UsageError: It is a generator.
+    """
+    if is_generator(function):
+        msg = f"{what} is a generator, and a call runs nothing of it: make it a function that does not yield"
+        raise UsageError(msg)
+
+
+def refuse_unfit_leaf(function: Any, what: str) -> None:
+    """Refuse what cannot do its work as a leaf: a compensation, or a probe.
+
+    Raises:
+        UsageError: It is a saga, or a generator.
+    """
+    if isinstance(spec_of(function), SagaSpec):
+        msg = f"{what} is a saga, and none can run there: give a def, which may call .plain(...) of a step"
+        raise UsageError(msg)
+    refuse_generator(function, what)
 
 
 def has_signature(function: Any) -> bool:

@@ -14,11 +14,11 @@ import attrs
 
 from sagadsl._core.codec.classes import module_name
 from sagadsl._core.definition import Compensation, Standing, StepSpec, as_seconds, checked_key
-from sagadsl._core.parameters import Parameters, Receiver, function_name, plain_function
+from sagadsl._core.parameters import Parameters, Receiver, code_of, function_name, plain_function
 from sagadsl._core.retry import as_retry
 from sagadsl._core.runtime import CODEC
 from sagadsl._dsl.decorated import spec_of
-from sagadsl._dsl.options import checked_function, default_name, default_title
+from sagadsl._dsl.options import checked_function, default_name, default_title, refuse_generator, refuse_unfit_leaf
 from sagadsl.errors import UsageError
 
 Compensate = Callable[..., Any] | Compensation | Standing | None
@@ -62,12 +62,13 @@ def checked_stands(stands: Any, name: str) -> Any:
     """Return what is asked whether a recorded result stands.
 
     Raises:
-        UsageError: It is no function, or would have to be awaited.
+        UsageError: It is no function, or one that would have to be awaited, or iterated.
     """
     if stands is not None and not callable(stands):
         msg = f"{name}: stands= takes a function, not {stands!r}"
         raise UsageError(msg)
-    if inspect.iscoroutinefunction(stands):
+    refuse_generator(stands, f"{name}: stands=")
+    if inspect.iscoroutinefunction(code_of(stands)):
         msg = f"{name}: stands= is an async def, and is asked where nobody can await it: make it a def"
         raise UsageError(msg)
     return stands
@@ -133,13 +134,15 @@ def receiver_of(spec: StepSpec, function: Any, role: str) -> Receiver:
     """Return what the compensation or probe of a step receives.
 
     Raises:
-        UsageError: It is no function, it would have to be awaited where nobody can, or it cannot be bound.
+        UsageError: It is no function, it is a saga, it would have to be iterated, or awaited where nobody can, or it
+            cannot be bound.
     """
     if not callable(function):
         msg = f"{spec.name}: {role}= takes a function, not {function!r}"
         raise UsageError(msg)
-    if inspect.iscoroutinefunction(function) and not spec.is_async:
-        name = function_name(function)
+    name = function_name(function)
+    refuse_unfit_leaf(function, f"{spec.name}: its {role} {name}")
+    if inspect.iscoroutinefunction(code_of(function)) and not spec.is_async:
         msg = f"{spec.name} is a def, its {role} {name} an async def: nobody could await it; make both one colour"
         raise UsageError(msg)
     refuse_other_kind_of_method(spec, function, role)

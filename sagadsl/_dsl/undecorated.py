@@ -18,7 +18,7 @@ from sagadsl._core.parameters import AsGiven, Parameters
 from sagadsl._core.retry import Retry
 from sagadsl._dsl import step_options
 from sagadsl._dsl.decorated import Bound, spec_of, whole
-from sagadsl._dsl.options import checked_options
+from sagadsl._dsl.options import checked_options, refuse_unfit_leaf
 from sagadsl._dsl.step_options import USING, Compensate, respecified, specified
 from sagadsl._dsl.steps import StepFunction
 from sagadsl.errors import UsageError
@@ -73,7 +73,7 @@ def as_compensation(
     """Return the step whose compensation is ``function(*args, **kwargs)``, and its arguments by name.
 
     Raises:
-        UsageError: It is no function with a name, or one that keeps its parameters to itself.
+        UsageError: It is no function with a name, one that keeps its parameters to itself, a saga or a generator.
         TypeError: The arguments do not fit.
     """
     target: Any = function.plain if isinstance(spec_of(function), StepSpec) else function
@@ -81,6 +81,7 @@ def as_compensation(
     if name is None or isinstance(target, type):
         msg = f"{saga.name}: add_compensation() takes a function with a name, not {target!r}; use def"
         raise UsageError(msg)
+    refuse_unfit_leaf(target, f"{saga.name}: add_compensation()")
     live: tuple[str, ...] = ()
     if inspect.ismethod(target):
         args = (target.__self__, *args)

@@ -7,7 +7,8 @@ from sagadsl._core.codec.faults import add_note
 from sagadsl._core.effects import Call, Do, Done, Failed, Flow, Sleep
 from sagadsl._core.flow.compensation import compensation_call
 from sagadsl._core.flow.doubt import ask, ask_of, decide_cut_off
-from sagadsl._core.flow.record import give_up, keep_unstorable, not_awaited
+from sagadsl._core.flow.record import give_up, keep_unstorable, not_run
+from sagadsl._core.parameters import has_not_run
 from sagadsl._core.retry import Retry
 from sagadsl._core.scope import Scope
 from sagadsl._core.values import Kind, StepStatus
@@ -80,8 +81,8 @@ def attempt(call: Call) -> Flow[Done | Failed]:  # noqa: C901  # the whole of it
                     text, copy = value
             except Unstorable as why:
                 return (yield from keep_unstorable(slot, number, value, why))
-        elif hasattr(value, "__await__"):
-            return (yield from not_awaited(call, value))
+        elif has_not_run(value):
+            return (yield from not_run(call, value))
         yield slot.entry(done, number, text)
         return Done(copy)
 

@@ -28,12 +28,19 @@ def give_up(slot: Slot, kind: Kind, number: int | None, error: Exception) -> Flo
     return Failed(replayable(slot, fault, error), fault)
 
 
-def not_awaited(call: Call, value: Any) -> Flow[Failed]:
-    """Record that a compensation gave something to await to a ``def``, where nobody can: it has not run."""
-    getattr(value, "close", lambda: None)()  # a coroutine that nobody will await
-    name = function_name(call.body)
-    error = UsageError(f"{name}, the compensation of {call.slot.key}, gave an awaitable where nobody can await it")
+def not_run(call: Call, value: Any) -> Flow[Failed]:
+    """Record that a compensation has not run: it gave a generator, or to a ``def`` something to await."""
+    what = "a generator, of which nothing has run: do not yield in it"
+    if hasattr(value, "__await__"):
+        what = "an awaitable where nobody can await it: make the step an async def too, or the compensation a def"
+        close(value)
+    error = UsageError(f"{function_name(call.body)}, the compensation of {call.slot.key}, gave {what}")
     return (yield from give_up(call.slot, K.COMPENSATION_ERROR, call.attempt, error))
+
+
+def close(awaitable: Any) -> None:
+    """Close a coroutine that nobody will await, of which Python would warn."""
+    getattr(awaitable, "close", lambda: None)()
 
 
 def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flow[Failed]:

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Raise
 from sagadsl._core.landed import marker
+from sagadsl._core.parameters import has_not_run
 from sagadsl.errors import NotStorableError, UsageError
 
 Operations = Generator[Callable[[], Any], Any, Any]
@@ -146,9 +147,9 @@ class Transaction:
                 yield adapter.rollback
                 return self.recorded(text)
             value = yield body
-            if self.call.is_compensation and hasattr(value, "__await__"):
+            if self.call.is_compensation and has_not_run(value):
                 yield adapter.rollback
-                return value  # nobody here can await it: it has not run, and the flow that called refuses it
+                return value  # the flow that called refuses it
             text, copy = self.encoded(value)
             written = 0
             if (yield adapter.is_unbroken):
