@@ -152,7 +152,8 @@ class StepTimeout(SagaError, TimeoutError):  # noqa: N818  # as TimeoutError's k
 class NotStorableError(SagaError):
     """A value cannot be stored so that it comes back equal and of the same type.
 
-    *what* is ``argument`` or ``result``, *type* the offending value's type, *path* where it stands (``$.items[3]``).
+    *what* is ``argument`` or ``result``, *type* the offending value's type, *path* where it stands (``$.items[3]``);
+    *do* says what to do instead, where no form could be registered for it.
     """
 
     exit_code: ClassVar[int] = 2
@@ -162,15 +163,16 @@ class NotStorableError(SagaError):
     type: str
     path: str
     reason: str
+    do: str = ""
 
     def __str__(self) -> str:
-        if self.what == "argument":
-            cure = (
-                f"register it with sagadsl.register({self.type}, dump, load), or annotate the parameter "
-                "`Live[...]` if it is a connection, client or secret"
-            )
+        cure = f"register it with sagadsl.register({self.type}, dump, load)"
+        if self.do:
+            cure = self.do
+        elif self.what == "argument":
+            cure += ", or annotate the parameter `Live[...]` if it is a connection, client or secret"
         else:
-            cure = f"return plain data, or register it with sagadsl.register({self.type}, dump, load)"
+            cure = f"return plain data, or {cure}"
         return f"{self.step}: {self.what} at {self.path} of type {self.type} cannot be stored: {self.reason}; {cure}"
 
 

@@ -1,5 +1,6 @@
 """Values come back equal and of the same type after a restart, or are refused; nothing stored is ever executed."""
 
+import asyncio
 import collections
 import dataclasses
 import enum
@@ -28,6 +29,7 @@ import pytest
 from sagadsl._core import digests
 from sagadsl._core.codec import LIMIT, Codec, Unstorable, plain, template_of
 from sagadsl._core.codec.classes import class_name, find_class
+from sagadsl._core.parameters import close
 from sagadsl.errors import Fault, UsageError
 
 K = TypeVar("K")
@@ -739,6 +741,36 @@ def test_what_would_not_come_back_is_refused_where_it_stands(name):
         Codec().encode(value)
     assert told.value.path == path
     assert reason in told.value.reason
+
+
+async def counting():
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("make", "do"),
+    [
+        (lambda: asyncio.sleep(0), "await it. Where a def gave it, that hides an async function: put @step directly"),
+        (lambda: (x for x in ()), "make a list of it: list(...)"),
+        (lambda: map(str, []), "make a list of it: list(...)"),
+        (lambda: {}.values(), "make a list of it: list(...)"),
+        (counting, "make a list of it: [each async for each in ...]"),
+        (lambda: len, "give its name, as text; a parameter may also be annotated `Live[...]`"),
+        (lambda: Frozen, "give its name, as text"),
+        (cycle, "give plainer data"),
+        (lambda: "x" * 100, "as `sagadsl.Artifact(path)` its content is checked when a run goes on"),
+        (object, "return plain data, or register it with sagadsl.register(object, dump, load)"),
+    ],
+)
+def test_a_value_that_no_registration_could_help_is_refused_with_what_to_do(make, do):
+    """A form for a text that is too long, or for all functions, is none that a program could give."""
+    value = make()
+    with pytest.raises(Unstorable) as told:
+        Codec(limit=90).encode(value)
+    error = told.value.error("charge", "result")
+    assert f"; {do}" in str(error)
+    assert ("register" in str(error)) is (make is object)
+    close(value)
 
 
 def test_a_zone_made_from_a_file_without_a_name_is_refused():

@@ -32,6 +32,7 @@ EXAMPLES = {
     "timeout": (StepTimeout("charge", 2.5), "whether its effect happened is not known"),
     "argument": (NotStorableError("charge", "argument", "Session", "$.session", "no form"), "client or secret"),
     "result": (NotStorableError("charge", "result", "Session", "$[0]", "no form"), "register(Session, dump, load)"),
+    "result with a cure": (NotStorableError("charge", "result", "generator", "$", "no form", "make a list"), "a list"),
     "conflict": (RunConflictError("o/1", "has other arguments: choose another key", ("item",)), "choose another key"),
     "compensation": (CompensationError("o/1", "charge", FAULT), "then: sagadsl compensate o/1"),
     "compensation of several": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import warnings
 
 import pytest
@@ -20,6 +21,7 @@ from sagadsl import (
     StepError,
     Suspended,
     SuspendedError,
+    UsageError,
 )
 
 
@@ -385,6 +387,80 @@ def test_an_argument_that_cannot_be_stored_is_refused_before_the_step_is_entered
     with pytest.raises(NotStorableError, match=r"argument at \$\.things\[1\] of type object .* `Live\[\.\.\.\]`"):
         colour.call(flow)
     assert world == []
+
+
+def logged(function):
+    """Wrap a function as many a decorator does: in a ``def``, whatever is behind it."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def test_a_saga_that_only_looks_like_a_def_is_not_completed(runtime, act, colour, world):
+    """Nothing of the async function behind it has run; what ran before it is compensated, and Python has no warning."""
+
+    @logged
+    async def later(name: str) -> str:
+        world.add("never")
+
+    @sagadsl.saga(runtime=runtime, key="k")
+    @logged
+    def flow(name: str):
+        if not colour.is_async:
+            act(name)
+        return later(name)
+
+    says = "flow is a def that returned an awaitable: .* Put @saga directly above the `async def`"
+    for call in (flow, flow.outcome):
+        with pytest.raises(UsageError, match=says) as caught:
+            call("a")
+    assert type(caught.value) is UsageError
+    assert runtime.runs()[0].status == "compensated"
+    assert world == ([] if colour.is_async else ["a", "-a"] * 2)
+
+
+def test_a_saga_that_forgot_to_await_is_not_completed(runtime, world):
+    """What it returned would run outside of it."""
+
+    async def later() -> None:
+        world.add("never")
+
+    @sagadsl.saga(runtime=runtime)
+    async def inner():
+        return asyncio.ensure_future(asyncio.sleep(0))
+
+    @sagadsl.saga(runtime=runtime)
+    async def flow(nests: bool):
+        if nests:
+            await inner()
+        return later()
+
+    for nests, name in ((False, "flow"), (True, "inner")):
+        with pytest.raises(UsageError, match=f"{name} returned an awaitable that it has not awaited: write `return aw"):
+            asyncio.run(flow(nests))
+    assert {run.status for run in runtime.runs()} == {"compensated"}
+    assert world == []
+
+
+def test_a_step_that_only_looks_like_a_def_is_no_success(runtime, world):
+    """Nobody awaits what it gave, and Python has no warning; what the def did by itself is owed its compensation."""
+
+    @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
+    @logged
+    def act(name: str):
+        world.add(name)
+        return asyncio.sleep(0)
+
+    @sagadsl.saga(runtime=runtime)
+    async def flow() -> None:
+        act("a")
+
+    with pytest.raises(NotStorableError, match=r"act: result .* await it\. .* put @step directly above"):
+        asyncio.run(flow())
+    assert world == ["a", "-a"]
 
 
 def test_a_value_that_cannot_be_stored_is_returned_once_with_a_warning(colour, runtime, caplog):

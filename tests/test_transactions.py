@@ -191,9 +191,10 @@ def test_a_step_that_failed_is_not_owed_its_compensation(shop, database, runtime
     assert shop.world == ["lamp"]
 
 
-def test_a_result_that_cannot_be_stored_does_not_land(shop, database, runtime):
+@pytest.mark.parametrize("made", [threading.Lock, lambda: asyncio.sleep(0)], ids=["lock", "coroutine"])
+def test_a_result_that_cannot_be_stored_does_not_land(shop, database, runtime, made):
     """So there is nothing to compensate; and it is not tried again."""
-    shop.result = lambda item: threading.Lock()
+    shop.result = lambda item: made()
     with pytest.raises(NotStorableError, match=r"pay: result at \$ of type"):
         shop.call(runtime, retries=3)
     assert (database.paid, database.landed) == ([], {})

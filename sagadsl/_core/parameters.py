@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
-from types import AsyncGeneratorType, GeneratorType, SimpleNamespace
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, SimpleNamespace
 from typing import Annotated, Any, Final, TypeVar
 
 from sagadsl._core.facts import Facts
@@ -67,6 +67,12 @@ def is_generator(function: Any) -> bool:
 def has_not_run(value: Any) -> bool:
     """Tell whether what a function returned only runs once it is awaited, or iterated."""
     return hasattr(value, "__await__") or isinstance(value, GeneratorType | AsyncGeneratorType)
+
+
+def close(value: Any) -> None:
+    """Close what a function returned if it is a coroutine that nobody will await, of which Python would warn."""
+    if isinstance(value, CoroutineType):
+        value.close()
 
 
 def annotations_of(function: Any) -> dict[str, Any]:

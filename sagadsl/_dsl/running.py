@@ -21,7 +21,7 @@ from sagadsl._core.facts import Facts
 from sagadsl._core.flow import PRESSED, Ended, descend, settle
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
-from sagadsl._core.runtime import Opened, Runtime, default_runtime, unstorable_argument
+from sagadsl._core.runtime import Opened, Runtime, default_runtime
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.scope.cancelled import counts, risen
 from sagadsl._core.settings import Options
@@ -300,7 +300,7 @@ def child_of(
     try:
         text = run.codec.encode(stored)
     except Unstorable as why:
-        raise unstorable_argument(spec.name, why) from None
+        raise why.error(spec.name, "argument") from None
     key = spec.key if options.key is None else literal(options.key)
     slot = parent.call(spec.name, spec.definition, text, None if key is None else key_of(key, stored, spec.name))
     if slot.seq and slot.child is None:

@@ -17,7 +17,6 @@ from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import plain_function
 from sagadsl._core.registry import registry
 from sagadsl._core.retry import Retry
-from sagadsl._core.runtime import unstorable_argument
 from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
@@ -204,7 +203,7 @@ def caller(  # noqa: C901  # the hot path, in one piece
                 text = run.codec.encode(stored)
                 key = None if spec.key is None else key_of(spec.key, stored, name)
         except Unstorable as why:
-            raise unstorable_argument(name, why) from None
+            raise why.error(name, "argument") from None
         slot = slot_of(scope, name, definition, text, key)
         if stands is not None:
             slot = standing(slot, (spec, live), text, key)

@@ -281,9 +281,8 @@ class Codec:
         return json.loads(self.encode(value))
 
     def _too_large(self, value: Any, text: str) -> Unstorable:
-        return Unstorable(
-            value, f"{len(text):,} bytes of JSON, the limit is {self.limit:,}: return a path to a file instead", "$"
-        )
+        reason = f"{len(text):,} bytes of JSON, the limit is {self.limit:,}: return a path to a file instead"
+        return Unstorable(value, reason, "$", "as `sagadsl.Artifact(path)` its content is checked when a run goes on")
 
     def _tag(self, value: Any, part: str) -> Any:
         cls = type(value)

@@ -10,12 +10,15 @@ import base64
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MappingView
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from inspect import isroutine
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from types import AsyncGeneratorType
 from typing import Any
 
 from sagadsl._core.codec.artifacts import Artifact, load_artifact
+from sagadsl.errors import NotStorableError
 
 PATHS = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath, type(Path()))}
 FACTORIES = {
@@ -30,19 +33,44 @@ SURROGATES = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 """The place between two surrogates that JSON would read back as one character."""
 
 
-class Unstorable(Exception):  # noqa: N818  # a fact on its way to NotStorableError, which knows the step
-    """Say which value, at which path, cannot be stored, and why."""
+AWAIT = (
+    "await it. Where a def gave it, that hides an async function: put @step directly above the `async def`, below what "
+    "wraps it, or have the wrapper be an `async def` too"
+)
 
-    def __init__(self, value: object, reason: str, path: str = "") -> None:
+
+class Unstorable(Exception):  # noqa: N818  # a fact on its way to NotStorableError, which knows the step
+    """Say which value, at which path, cannot be stored, why, and what to *do* instead, if that is clear."""
+
+    def __init__(self, value: object, reason: str, path: str = "", do: str = "") -> None:
         super().__init__(reason)
         self.type = type(value).__qualname__
         self.reason = reason
         self.path = path
+        self.do = do or instead_of(value)
 
     def at(self, part: str) -> Unstorable:
         """Return it as seen from one level further out."""
         self.path = part + self.path
         return self
+
+    def error(self, step: str, what: str) -> NotStorableError:
+        """Return what comes of it: *what* is the ``argument`` or the ``result`` of a step."""
+        return NotStorableError(step, what, self.type, self.path, self.reason, self.do)
+
+
+def instead_of(value: object) -> str:
+    """Return what to do where a value is of a type that can never be stored, and no `register` would help."""
+    cls = type(value)
+    if hasattr(cls, "__await__"):
+        return AWAIT
+    if isinstance(value, AsyncGeneratorType):
+        return "make a list of it: [each async for each in ...]"
+    if isinstance(value, MappingView) or (cls.__module__ == "builtins" and hasattr(cls, "__next__")):
+        return "make a list of it: list(...)"
+    if isroutine(value) or isinstance(value, type):
+        return "give its name, as text; a parameter may also be annotated `Live[...]`"
+    return "give plainer data" if cls in FACTORIES.values() else ""
 
 
 def gone(name: str) -> Any:

@@ -6,13 +6,12 @@ from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.effects import Call, Failed, Flow, Wait
-from sagadsl._core.parameters import function_name
-from sagadsl._core.scope import OpenRun, Slot
+from sagadsl._core.parameters import close, function_name
+from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.values import Kind
 from sagadsl.errors import (
     Fault,
     JournalError,
-    NotStorableError,
     StepError,
     Stop,
     UsageError,
@@ -33,21 +32,30 @@ def not_run(call: Call, value: Any) -> Flow[Failed]:
     what = "a generator, of which nothing has run: do not yield in it"
     if hasattr(value, "__await__"):
         what = "an awaitable where nobody can await it: make the step an async def too, or the compensation a def"
-        close(value)
+    close(value)
     error = UsageError(f"{function_name(call.body)}, the compensation of {call.slot.key}, gave {what}")
     return (yield from give_up(call.slot, K.COMPENSATION_ERROR, call.attempt, error))
 
 
-def close(awaitable: Any) -> None:
-    """Close a coroutine that nobody will await, of which Python would warn."""
-    getattr(awaitable, "close", lambda: None)()
+def never_awaited(scope: Scope, value: Any) -> UsageError | None:
+    """Return what to say of a saga whose body gave something to await, so that it has not come to its end."""
+    if not hasattr(value, "__await__"):
+        return None
+    close(value)
+    name = scope.name
+    if scope.spec is not None and scope.spec.is_async:
+        return UsageError(f"{name} returned an awaitable that it has not awaited: write `return await ...`")
+    return UsageError(
+        f"{name} is a def that returned an awaitable: an async function stands behind it, which nobody awaits. "
+        "Put @saga directly above the `async def`, below what wraps it, or have the wrapper be an `async def` too"
+    )
 
 
 def keep_unstorable(slot: Slot, number: int, value: Any, why: Unstorable) -> Flow[Failed]:
     """Record that a step was done but its result cannot be kept: it is owed its compensation, and it fails."""
     slot.run.unstorable[slot] = value
-    error = NotStorableError(slot.key, "result", why.type, why.path, why.reason)
-    return (yield from give_up(slot, K.UNCERTAIN, number, error))
+    close(value)
+    return (yield from give_up(slot, K.UNCERTAIN, number, why.error(slot.key, "result")))
 
 
 def cut_off(call: Call, error: BaseException) -> None:

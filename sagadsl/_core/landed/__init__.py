@@ -25,8 +25,8 @@ from typing import Any, Protocol
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Raise
 from sagadsl._core.landed import marker
-from sagadsl._core.parameters import has_not_run
-from sagadsl.errors import NotStorableError, UsageError
+from sagadsl._core.parameters import close, has_not_run
+from sagadsl.errors import UsageError
 
 Operations = Generator[Callable[[], Any], Any, Any]
 
@@ -220,7 +220,8 @@ class Transaction:
         try:
             text, copy = slot.run.codec.encode_and_copy(self.call.kept(value))
         except Unstorable as why:
-            raise NotStorableError(slot.key, "result", why.type, why.path, why.reason) from None
+            close(value)
+            raise why.error(slot.key, "result") from None
         return text, copy
 
 

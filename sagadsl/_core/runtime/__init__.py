@@ -22,7 +22,7 @@ from sagadsl._core.observers import detach, kept_in
 from sagadsl._core.ownership import Tenure, claim, owner, told_owner
 from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
-from sagadsl._core.runtime.opening import CODEC, TERMINAL, Opening, open_runs, unstorable_argument
+from sagadsl._core.runtime.opening import CODEC, TERMINAL, Opening, open_runs
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.settings import (
     NO_OPTIONS,
@@ -48,7 +48,7 @@ else:
     keeping, stored = Later("sagadsl._core.upkeep"), Later("sagadsl._core.runtime.stored")
     rehearsal = Later("sagadsl._core.runtime.rehearsal")
 
-__all__ = ["CODEC", "Opened", "Runtime", "default_runtime", "unstorable_argument"]
+__all__ = ["CODEC", "Opened", "Runtime", "default_runtime"]
 
 log = logging.getLogger("sagadsl")
 

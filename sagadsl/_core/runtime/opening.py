@@ -50,7 +50,6 @@ from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
 from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import (
     JournalError,
-    NotStorableError,
     RunConflictError,
     RunLostError,
     UsageError,
@@ -224,7 +223,7 @@ class Opening:
         try:
             arguments = self.codec.encode(stored)
         except Unstorable as why:
-            raise unstorable_argument(spec.name, why) from None
+            raise why.error(spec.name, "argument") from None
         journal = self.journal(options.store if options.store is not None else spec.store)
         asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments), tenure or Tenure())
         return self._open(asked, self._id(spec, stored, options))
@@ -511,11 +510,6 @@ class Opening:
         threads.end(run)
         if self._keeper is not None:
             self._keeper.look(run.journal)
-
-
-def unstorable_argument(step: str, why: Unstorable) -> NotStorableError:
-    """Return what to say of an argument that cannot be stored."""
-    return NotStorableError(step, "argument", why.type, why.path, why.reason)
 
 
 open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
