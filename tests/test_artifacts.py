@@ -323,6 +323,68 @@ def test_an_archive_needs_a_folder_of_its_own():
             archive(folder)
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        lambda path: path,
+        lambda path: {"made": [("x", path)]},
+        lambda path: Report("a", [str(path)]),
+        lambda path: path.with_name("gone"),
+        lambda path: [path, object()],
+    ],
+    ids=["a path", "inside", "a text", "of no file", "beside what cannot be stored"],
+)
+def test_a_result_that_names_files_without_an_artifact_is_not_said_to_be_put_away(
+    colour, runtime, write, tmp_path, result
+):
+    """Nothing was moved, so the compensation fails, and says what to return; a person lets it be."""
+
+    @colour.step(compensate=archive("attic"))
+    def export() -> Any:
+        return result(write("report"))
+
+    @colour.saga(runtime=runtime, key="k", name="flow")
+    def flow():
+        yield export()
+        raise ValueError("no")
+
+    with pytest.raises(sagadsl.CompensationError, match=r"is none: have the step return Artifact\(path\)"):
+        colour.call(flow)
+    assert (tmp_path / "report").exists()
+    run = runtime.find("flow/k")
+    assert run.status == "compensation_failed"
+    assert colour.run(run.compensate(skip="export", why="moved")).status == "compensated"
+
+
+@pytest.mark.parametrize(
+    "annotation", [Path, "Path", str, list[Path], dict[str, Path] | None, tuple[str, int]], ids=str
+)
+def test_an_archive_of_paths_alone_is_refused_where_it_is_written(annotation):
+    """By its annotation no result of the step can hold an artifact."""
+
+    def export():
+        """Write a report."""
+
+    export.__annotations__["return"] = annotation
+    with pytest.raises(UsageError, match=r"export: archive\(\) moves each Artifact .* return Artifact\(path\)"):
+        sagadsl.step(compensate=archive("attic"))(export)
+    with pytest.raises(UsageError, match=r"export: .* write compensate=archive\('attic'\)"):
+        sagadsl.step(compensate=archive)(export)
+
+
+@pytest.mark.parametrize(
+    "annotation", [None, Any, list, Artifact, list[Artifact | str], Report, "Unknown", int], ids=str
+)
+def test_an_archive_of_what_may_hold_artifacts_or_names_no_file_is_none_of_our_business(annotation):
+    """It is for the result to show."""
+
+    def export():
+        """Write a report."""
+
+    export.__annotations__["return"] = annotation
+    assert sagadsl.step(compensate=archive("attic"))(export)
+
+
 def test_a_file_that_is_no_longer_what_the_step_made_is_left(colour, runtime, export, write, tmp_path):
     """Somebody else's work is not put away; a person decides."""
     edits = ["edited by hand"]

@@ -11,8 +11,9 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from types import NoneType
+from typing import Any, get_args
 
 from sagadsl._core.codec.artifacts import Artifact, measured
 from sagadsl._core.runtime import CODEC
@@ -20,13 +21,17 @@ from sagadsl.errors import UsageError
 
 log = logging.getLogger("sagadsl")
 
+PLAIN = (str, PurePath, bytes, int, float, NoneType)
+"""Types of values that hold no others."""
+
 
 def archive(folder: str | os.PathLike[str]) -> Callable[[Any], None]:
     """Return a compensation that moves each `Artifact` of the step's result into *folder*: ``compensate=archive("x")``.
 
     A relative folder is beside the file. It is made when it is needed; a name that is taken there gets a number. A step
     that was cut off has no result, so nothing is moved. A file that is not there any more is content to be so; one that
-    is no longer what the step made is left, and the compensation fails: a person decides.
+    is no longer what the step made is left, and the compensation fails: a person decides. So it does over a result that
+    names files and has no `Artifact`, for nothing tells what is the step's own: return ``Artifact(path)``.
 
     Raises:
         UsageError: It is no path, or would be the file's own folder.
@@ -40,11 +45,51 @@ def archive(folder: str | os.PathLike[str]) -> Callable[[Any], None]:
         raise UsageError(msg)
 
     def put_away(_result: Any = None, /) -> None:
-        for artifact in CODEC.artifacts(_result):
+        artifacts = CODEC.artifacts(_result)
+        if not artifacts:
+            refuse_bare_paths(_result)
+        for artifact in artifacts:
             put(artifact, artifact.path.parent / chosen)
 
     put_away.__name__, put_away.__qualname__ = "archive", "sagadsl.archive"  # the same after a restart, and anywhere
     return put_away
+
+
+def refuse_nothing_to_move(function: Any, step: str, annotation: Any) -> None:
+    """Refuse, on the decorator's line, the archive of a *step* whose results it can move nothing of.
+
+    Raises:
+        UsageError: By its annotation the step returns paths or text and no `Artifact`; or `archive` is not called.
+    """
+    if function is archive:
+        msg = f"{step}: archive makes a compensation of the name of a folder: write compensate=archive('attic')"
+        raise UsageError(msg)
+    mentioned = types_in(annotation)
+    names_files = any(issubclass(cls, str | PurePath) for cls in mentioned if isinstance(cls, type))
+    if names_files and all(isinstance(cls, type) and issubclass(cls, PLAIN) for cls in mentioned):
+        msg = f"{step}: archive() moves each Artifact of a result, and this step's has none: return Artifact(path)"
+        raise UsageError(msg)
+
+
+def types_in(annotation: Any) -> list[Any]:
+    """Return the types of what a value with this annotation consists of."""
+    parts = get_args(annotation)
+    return [each for part in parts for each in types_in(part)] if parts else [annotation or NoneType]
+
+
+def refuse_bare_paths(result: Any) -> None:
+    """Refuse a result of which nothing could be moved although it names a file: by a path, or a text that leads to one.
+
+    Raises:
+        UsageError: It does.
+    """
+    for leaf in CODEC.leaves(result):
+        if isinstance(leaf, PurePath) or (isinstance(leaf, str) and os.path.isfile(leaf)):  # noqa: PTH113  # any text
+            msg = (
+                f"archive() moves each Artifact of a step's result, and {leaf!r} is none: have the step return "
+                "Artifact(path). This one nothing moves: do it by hand, and skip the step"
+            )
+            raise UsageError(msg)
 
 
 def put(artifact: Artifact, folder: Path) -> None:

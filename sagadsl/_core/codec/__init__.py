@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, Flag
 from functools import cache, partial
 from typing import Any, get_origin
@@ -257,6 +257,15 @@ class Codec:
         except Unstorable:
             parts = value if type(value) in SETS else [part for _, part in self._parts(value) or ()]
             return [found for part in parts for found in self.artifacts(part)]
+
+    def leaves(self, value: Any) -> Iterator[Any]:
+        """Yield what a value consists of that has no parts itself."""
+        parts = [("", part) for part in value] if type(value) in SETS else self._parts(value)
+        if parts is None:
+            yield value
+        else:
+            for _, part in parts:
+                yield from self.leaves(part)
 
     # -- saying -----------------------------------------------------------------------------------------------------
 
