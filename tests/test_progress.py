@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import sagadsl
 from sagadsl import Fault, Retry, RunInfo, Status, StepInfo, UsageError, parallel
+from sagadsl._core.values.seen import AttemptInfo
 from sagadsl.report import fitted, progress_lines, step_line
 from sagadsl.report.words import width
 from tests.terminals import ROOT, Screen, Terminal
@@ -35,7 +36,7 @@ LINES = {
     "> flight …": step("flight", "entered", attempts=1),
     "> flight  attempt 2 …": step("flight", "entered", attempts=2),
     "~ flight  is tried again after OSError: refused …": step(
-        "flight", "retrying", attempt_errors=(Fault("m:OSError", "refused"),)
+        "flight", "retrying", tried=(AttemptInfo(number=1, status="failed", error=Fault("m:OSError", "refused")),)
     ),
     "+ flight  Book the flight  3 attempts, 2.0 s": step("flight", "done", attempts=3, title="Book the flight"),
     "x flight  failed: OSError: refused": step("flight", "failed", error=Fault("m:OSError", "refused")),
@@ -87,7 +88,8 @@ def said(run):
     steps = []
     for s in run.steps:
         errors = (str(s.error), *map(str, s.attempt_errors))
-        tries = (s.attempts, s.compensation_attempts)
+        tried = [(t.number, t.status, str(t.error), t.started, t.ended) for t in s.tried]
+        tries = (s.attempts, tried, s.seconds, s.compensation_attempts)
         kind = (s.saga, s.branch, s.title, s.compensation)
         steps.append((s.key, s.name, s.status, kind, errors, tries, s.started, s.ended))
     return run.id, run.saga, run.status, run.is_live, str(run.error), run.generation, run.ended, steps

@@ -1,13 +1,29 @@
 """Runs, their lists and stacks, sagas and blocks show themselves: in a notebook, in a report, in a graph."""
 
+import contextlib
 import json
 import re
 
 import pytest
+from test_documents import judge
 from test_html import Reader
 
-from sagadsl import IRREVERSIBLE, Compensation, Retry, RunInfo, Status, UsageError, parallel, saga, step
-from sagadsl.report import stack_text
+from sagadsl import (
+    IRREVERSIBLE,
+    Compensation,
+    Landed,
+    Retry,
+    RunInfo,
+    Status,
+    StepTimeout,
+    SuspendedError,
+    UsageError,
+    current,
+    parallel,
+    saga,
+    step,
+)
+from sagadsl.report import run_html, stack_text
 
 
 def test_a_run_its_list_and_its_stack_show_themselves_in_notebooks(runtime):
@@ -160,3 +176,95 @@ def test_a_run_by_hand_shows_itself_and_is_not_begun_by_that(runtime):
     by_hand.complete()
     assert "+ completed" in by_hand._repr_mimebundle_()["text/plain"].splitlines()[0]
     assert by_hand.info.status is Status.COMPLETED
+
+
+TRIED = ["failed", "uncertain", "entered", "failed", "failed"]
+"""How the attempts end that are tried again."""
+
+
+@pytest.fixture
+def tried(make_runtime, clock):
+    """Give a run whose step was tried until it was done; attempt N took N seconds, and much time went by between."""
+
+    @step(compensate=print, retries=Retry(1, wait=100))
+    def pay():
+        number = current().attempt
+        clock.sleep(number)
+        if number == 3:
+            raise KeyboardInterrupt
+        if number < 6:
+            raise StepTimeout("pay", 2) if number == 2 else OSError(f"attempt {number}")
+
+    @saga(runtime=make_runtime(), key="k", on_failure="pause")
+    def trip():
+        pay()
+
+    for ends in (SuspendedError, KeyboardInterrupt, SuspendedError, None):
+        with contextlib.nullcontext() if ends is None else pytest.raises(ends):
+            trip()
+        clock.sleep(1000)
+    return make_runtime().find("trip/k")
+
+
+def test_each_attempt_is_told_by_its_number_however_it_ended(tried):
+    """Failed and retried, timed out, cut off, given up until a person went on: in every format."""
+    (pay,) = tried.steps
+    assert (pay.status, pay.attempts, pay.error) == ("done", 6, None)
+    assert [(each.number, each.status) for each in pay.tried] == [*enumerate(TRIED, 1)]
+    told = [str(error) for error in pay.attempt_errors]
+    assert [text.partition(": ")[2][:9] for text in told] == ["attempt 1", "step pay ", "attempt 4", "attempt 5"]
+    shown = ["attempt 1 failed", "attempt 2 uncertain", "attempt 3 cut off", "attempt 4 failed", "attempt 5 failed"]
+    text = " ".join(tried.report().split())
+    html = Reader(run_html(tried)).text.replace(": ", " ")
+    markdown = re.sub(r"[\s|]+", " ", tried.report("markdown"))
+    for form in (text, html, markdown):
+        places = [form.index(each) for each in shown]
+        assert places == sorted(places)
+    document = json.loads(tried.report("json"))
+    judge("run_document").validate(document)
+    (step_told,) = document["run"]["steps"]
+    assert [(each["number"], each["status"]) for each in step_told["tried"]] == [*enumerate(TRIED, 1)]
+    assert step_told["tried"][2]["error"] is step_told["tried"][2]["ended"] is None
+    assert step_told["tried"][4]["error"] == {"type": "builtins:OSError", "message": "attempt 5"}
+
+
+def test_a_step_takes_what_its_attempts_take(tried, make_runtime):
+    """Neither waits, nor pauses, nor the time in which a killed program was gone; nor what was cut off."""
+    (pay,) = tried.steps
+    assert pay.seconds == pytest.approx(1 + 2 + 4 + 5 + 6, abs=0.01)
+    assert (pay.ended - pay.started).total_seconds() > 3000
+    assert "done 18.0 s; 6 attempts" in " ".join(tried.report().split())
+    (figures,) = make_runtime().stats().steps
+    assert (figures.p50, figures.p95) == (18, 18)
+
+
+def test_a_step_whose_end_another_process_has_recorded_took_nobody_knows(make_runtime, clock):
+    """The probe of a step that was cut off says that it is done; a step that only looks has no intent."""
+
+    @step(compensate=None, probe=lambda: Landed(7))
+    def pay() -> int:
+        raise KeyboardInterrupt
+
+    @step(read_only=True)
+    def look():
+        clock.sleep(5)
+
+    @saga(runtime=make_runtime(), key="k")
+    def trip():
+        look()
+        pay()
+
+    with pytest.raises(KeyboardInterrupt):
+        trip()
+    clock.sleep(1000)
+    trip()
+    run = make_runtime().find("trip/k")
+    assert [(each.name, each.status, each.seconds) for each in run.steps] == [
+        ("look", "done", None),
+        ("pay", "done", None),
+    ]
+    assert [line.split()[1:] for line in run.report().split("\n\n")[1].splitlines()] == [
+        ["+", "look", "done"],
+        ["+", "pay", "done", "=", "7"],
+    ]
+    assert [(each.p50, each.p95) for each in make_runtime().stats().steps] == [(None, None)] * 2

@@ -12,12 +12,13 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.codec.compressed import legible_text
 from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope.tried import Tried
 from sagadsl._core.values import Cause, Status, StepStatus, as_time
 from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import CompensationError, Fault, JournalError, SagaError
 
 if TYPE_CHECKING:
-    from sagadsl._core.values.seen import StepInfo
+    from sagadsl._core.values.seen import AttemptInfo, StepInfo
 
 TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 STATUSES = {str(status): status for status in Status}
@@ -96,7 +97,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         saga=child is not None,
         branch="branch" in slot.facts,
         attempts=slot.attempts,
-        attempt_errors=tuple(fault for told in slot.retried or () if (fault := retried_fault(told, codec))),
+        tried=tuple(attempt_info(number, each, codec) for number, each in enumerate(slot.tried or (), 1)),
         uncertain=slot.is_uncertain,
         standing=slot.is_standing,
         arguments=stored_arguments(slot.arguments, codec),
@@ -112,7 +113,22 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         idempotency_key=slot.idempotency_key,
         redefined=slot.run.redefined(slot),
         started=as_time(slot.started),
+        entered=as_time(slot.entered) if slot.entered else None,
         ended=as_time(ended) if ended else None,
+        untimed=slot.entered is None or not (slot.attempts or child),
+    )
+
+
+def attempt_info(number: int, tried: Tried, codec: Codec) -> AttemptInfo:
+    """Return what is to be said of one attempt that another one followed."""
+    from sagadsl._core.values.seen import AttemptInfo  # noqa: PLC0415  # when somebody looks
+
+    return AttemptInfo(
+        number=number,
+        status=str(tried.status),
+        error=stored_fault(tried.fault, codec),
+        started=as_time(tried.begun) if tried.begun else None,
+        ended=as_time(tried.ended) if tried.ended else None,
     )
 
 
@@ -154,12 +170,6 @@ def stored_arguments(text: str | None, codec: Codec) -> dict[str, Any]:
 
 def stored_fault(text: str | None, codec: Codec) -> Fault | None:
     return codec.told_fault(text) if text is not None else None
-
-
-def retried_fault(text: str, codec: Codec) -> Fault | None:
-    """Return what an attempt failed with, of what is told when it is tried again."""
-    told = json.loads(text).get("fault")
-    return stored_fault(json.dumps(told), codec) if told else None
 
 
 def stuck(scope: Scope) -> CompensationError:

@@ -18,8 +18,10 @@ class StepStats:
     """What the calls of one step come to.
 
     *attempts* counts entries into its body, *failed* the calls that were given up, *compensated* those that were
-    compensated. *p50* and *p95* are seconds from a call's first intent to its result, waits between attempts included:
-    half, and 95 of 100, of those that have one took no longer.
+    compensated. *p50* and *p95* are seconds: half, and 95 of 100, of the calls that have a result took no longer. A
+    call takes what its attempts take, each from its intent to the end that the same process recorded: neither waits
+    between them count, nor a pause, nor the time in which a killed program was gone. Steps that only look have no
+    intent, and no times.
     """
 
     name: str

@@ -7,7 +7,7 @@ needs beside the state: which calls overlapped, which failure paused the run, an
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.definition import facts_of
@@ -35,6 +35,7 @@ def restore(run: OpenRun, entries: list[Entry]) -> Scope:
     reader = Reader(run)
     for entry in entries:
         reader.read(entry)
+    reader.cut_off()
     pasts = {scope: past_of(scope) for scope in reader.scopes.values()}
     orders = {scope: past.order for scope, past in pasts.items() if runs_again(scope)}
     run.ahead = OrderedDict.fromkeys(slot for slot in reader.slots.values() if slot in orders.get(slot.scope, ()))
@@ -89,7 +90,7 @@ class Reader:
         scope = self.scopes[entry.scope]
         scope.apply(entry)
         if entry.kind in {Kind.TAKEN, Kind.RESUMED}:
-            self.busy = {each: set() for each in self.busy}
+            self.cut_off()
         if entry.kind is Kind.RESUMED:
             for seq in scope.paused_by:
                 slot = self.slots[seq]
@@ -99,6 +100,13 @@ class Reader:
                     slot.again = slot.child is None or slot.child.status is Status.COMPENSATED
         if scope.slot is not None and (scope.left or scope.status is not Status.OPEN):
             self.busy[scope.slot.scope].discard(scope.slot)
+
+    def cut_off(self) -> None:
+        """Take in that nothing is under way any more: when an attempt that was came to its end nobody knows."""
+        for slot in chain.from_iterable(self.busy.values()):
+            if slot.status is StepStatus.ENTERED:
+                slot.entered = None
+        self.busy = {each: set() for each in self.busy}
 
     def mark(self, slot: Slot | None) -> None:
         """Note that a call is under way, and those around it; two at once in one scope have overlapped."""

@@ -29,7 +29,7 @@ def stats(saga: str | None, since: datetime | None, limit: float | None, as_json
     """Count runs by status, and their steps: attempts, times, and what they failed with.
 
     A run that goes on counts, but not for the rates. p50 and p95 are how long half, and 95 of 100, of a step's calls
-    took at most, waits between attempts included.
+    took at most: its attempts, without waits between them, pauses, and the time in which a killed program was gone.
     """
     found = reading().stats(saga=saga, since=since)
     if as_json:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sagadsl._core.values import Entry, Kind, as_time
-from sagadsl._core.values.seen import RunInfo, StepInfo
+from sagadsl._core.values.seen import AttemptInfo, RunInfo, StepInfo
 from sagadsl.errors import Fault
 
 SCHEMA: Final = 1
@@ -94,6 +94,7 @@ def step_data(step: StepInfo) -> dict[str, Any]:
         "is_branch": step.branch,
         "attempts": step.attempts,
         "attempt_errors": [fault_data(fault) for fault in step.attempt_errors],
+        "tried": [attempt_data(attempt) for attempt in step.tried],
         "is_uncertain": step.uncertain,
         "is_standing": step.standing,
         "arguments": plain(step.arguments),
@@ -110,6 +111,18 @@ def step_data(step: StepInfo) -> dict[str, Any]:
         "idempotency_key": step.idempotency_key,
         "started": moment(step.started),
         "ended": moment(step.ended),
+        "seconds": step.seconds,
+    }
+
+
+def attempt_data(attempt: AttemptInfo) -> dict[str, Any]:
+    """Return one attempt that another one followed as data."""
+    return {
+        "number": attempt.number,
+        "status": attempt.status,
+        "error": fault_data(attempt.error),
+        "started": moment(attempt.started),
+        "ended": moment(attempt.ended),
     }
 
 

@@ -131,7 +131,7 @@ def _call(step: StepInfo, inside: Mapping[str, Sequence[StepInfo]], run: RunInfo
         return Fork(tuple(_recorded(inside.get(child.key, ()), inside, run) for child in children[: MOST // 4]))
     if step.saga:
         return Box(label=label, inner=_recorded(children, inside, run), tone=step_tone(step, run))
-    took = span((step.ended - step.started).total_seconds()) if step.started and step.ended else ""
+    took = span(step.seconds) if step.seconds is not None else ""
     tries = f"{step.attempts} attempts" if step.attempts > 1 else ""
     stands = "cannot be undone" if step.standing else ""
     return Call(

@@ -154,7 +154,7 @@ def _line(line: Line | Gap) -> str:
         f'<span class="s-words">{escaped(line.words)}</span> '
         f'<span class="s-notes">{escaped("; ".join(line.notes))}</span>'
     )
-    looked_up = [*((number, f"failed: {told}") for number, told in line.attempts), *line.details]
+    looked_up = [*((number, ": ".join(filter(None, how))) for number, *how in line.attempts), *line.details]
     if not looked_up:
         return f'<div class="s-row s-{line.tone}">{cells}</div>'
     return f'<details class="s-{line.tone}"><summary>{cells}</summary>{pairs(looked_up)}</details>'

@@ -61,8 +61,8 @@ def _lines(lines: Sequence[Line | Gap]) -> Iterator[tuple[str, ...]]:
             yield "", "", f"… {line.words}", "", ""
             continue
         yield line.at, glyph(line.sign), code(line.name), line.words, "; ".join(map(code, line.notes))
-        for number, text in line.attempts:
-            yield "", "", number, "failed", code(text)
+        for number, words, text in line.attempts:
+            yield "", "", number, words, code(text)
 
 
 def _owed(told: Story) -> Iterator[str]:

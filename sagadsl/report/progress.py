@@ -66,8 +66,8 @@ def _words(step: StepInfo) -> Iterator[str]:
         case StepStatus.DONE:
             if step.attempts > 1:
                 yield f"{step.attempts} attempts"
-            if step.started and step.ended:
-                yield span((step.ended - step.started).total_seconds())
+            if step.seconds is not None:
+                yield span(step.seconds)
         case StepStatus.COMPENSATING:
             tries = f", attempt {step.compensation_attempts}" if step.compensation_attempts > 1 else ""
             yield f"{compensation}{tries}"

@@ -18,12 +18,12 @@ from attrs import frozen
 
 from sagadsl._core.session import SESSION
 from sagadsl._core.values import Status, StepStatus
-from sagadsl._core.values.seen import RunInfo, StepInfo
+from sagadsl._core.values.seen import AttemptInfo, RunInfo, StepInfo
 from sagadsl.report.words import CUT, SIGNS, age, printable, span, status_sign, status_words, typed
 
 T = TypeVar("T")
 
-STEPS, COMPENSATIONS, OWED, ATTEMPTS = 60, 30, 20, 4
+STEPS, COMPENSATIONS, OWED, ATTEMPTS = 60, 30, 20, 6
 """How many lines of each are told before the middle is folded."""
 
 TONES: dict[str, str] = {
@@ -51,7 +51,7 @@ class Line:
     """One call, or one compensation: when it began, how it stands, what is to be noted of it.
 
     *share* is where it lies in the time of the run, its begin and its length, as parts of one. *attempts* tells of
-    those that were tried again; *details* is what is looked up: name and text.
+    those that were tried again: number, how it ended and with what; *details* is what is looked up: name and text.
     """
 
     at: str
@@ -61,7 +61,7 @@ class Line:
     tone: str
     notes: tuple[str, ...] = ()
     share: tuple[float, float] | None = None
-    attempts: tuple[tuple[str, str], ...] = ()
+    attempts: tuple[tuple[str, str, str], ...] = ()
     details: tuple[tuple[str, str], ...] = ()
 
 
@@ -201,13 +201,16 @@ def step_tone(step: StepInfo, run: RunInfo) -> str:
     return "doubt" if step.status in CUT and not run.is_live and not step.saga else TONES.get(step.status, "calm")
 
 
+CUT_WORDS = {StepStatus.ENTERED: "cut off", StepStatus.COMPENSATING: "compensation cut off"}
+"""What is said of what has no end on record, when nobody is at it any more."""
+
+
 def step_words(step: StepInfo, run: RunInfo) -> str:
     """Return where a step stands, as people read it."""
     words = step.status.replace("_", " ")
     if run.is_live or step.saga:
         return words
-    cut = {StepStatus.ENTERED: "cut off", StepStatus.COMPENSATING: "compensation cut off"}
-    return cut.get(StepStatus(step.status), words)
+    return CUT_WORDS.get(StepStatus(step.status), words)
 
 
 @frozen
@@ -260,8 +263,8 @@ def _line(step: StepInfo, course: Course, limit: int) -> Line:
 def _notes(step: StepInfo, limit: int) -> Iterator[str]:
     if step.title:
         yield printable(step.title, min(limit, 80))
-    if step.started and step.ended:
-        yield span((step.ended - step.started).total_seconds())
+    if step.seconds is not None:
+        yield span(step.seconds)
     if step.attempts > 1:
         yield f"{step.attempts} attempts"
     if step.redefined:
@@ -274,14 +277,22 @@ def _notes(step: StepInfo, limit: int) -> Iterator[str]:
         yield f"= {printable(repr(step.result), min(limit, 80))}"
 
 
-def _attempts(step: StepInfo, limit: int) -> Iterator[tuple[str, str]]:
-    """Yield which attempt failed with what, of those that were tried again."""
-    told = folded(list(enumerate(step.attempt_errors, 1)), ATTEMPTS, lambda _: False, lambda few: Gap(f"{len(few)}"))
-    for each in told:
+def _attempts(step: StepInfo, limit: int) -> Iterator[tuple[str, str, str]]:
+    """Yield which attempt ended how, and with what, of those that were tried again."""
+    for each in folded(step.tried, ATTEMPTS, lambda tried: tried.status != StepStatus.FAILED, _attempts_gap):
         if isinstance(each, Gap):
-            yield "…", f"{each.words} more failed"
+            yield "…", "", each.words
         else:
-            yield f"attempt {each[0]}", printable(each[1], limit)
+            yield f"attempt {each.number}", _ended(each), printable(each.error or "", limit)
+
+
+def _attempts_gap(attempts: Sequence[AttemptInfo]) -> Gap:
+    counts = Counter(map(_ended, attempts)).most_common()
+    return Gap(f"{len(attempts):,} more attempts: {', '.join(f'{count:,} {words}' for words, count in counts)}")
+
+
+def _ended(attempt: AttemptInfo) -> str:
+    return CUT_WORDS.get(StepStatus(attempt.status), attempt.status.replace("_", " "))
 
 
 def _details(step: StepInfo, limit: int) -> Iterator[tuple[str, str]]:

@@ -84,7 +84,7 @@ def _lines(lines: Sequence[Line | Gap]) -> Iterator[str]:
             rows.append(("", "", "", ""))
         else:
             rows.append((line.at, f"{line.sign} {line.name}", line.words, "; ".join(line.notes)))
-            rows += [("", f"    {number}", "failed", told) for number, told in line.attempts]
+            rows += [("", f"    {number}", words, told) for number, words, told in line.attempts]
     for at, text in enumerate(columns(rows)):
         yield gaps.get(at, text)
 

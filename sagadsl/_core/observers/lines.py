@@ -8,11 +8,13 @@ overwritten: what is under way stands, without a line end, on the last line, and
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 import threading
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final, Protocol
 
 import attrs
@@ -21,7 +23,8 @@ from sagadsl._core.definition import facts_of
 from sagadsl._core.observers import Draw, fault_in
 from sagadsl._core.state import SCOPES, STEPS
 from sagadsl._core.values import Entry, Kind, Status, StepStatus, as_time
-from sagadsl._core.values.seen import RunInfo, StepInfo
+from sagadsl._core.values.seen import AttemptInfo, RunInfo, StepInfo
+from sagadsl.errors import Fault
 from sagadsl.report import end_line, fitted, is_under_way, printable, short_id, step_line
 
 COLOURS: Final = {"+": 32, "x": 31, "!": 31, "?": 33, "~": 33, "=": 33, "-": 36, "<": 36, ">": 34}
@@ -107,6 +110,7 @@ def begun(entry: Entry) -> StepInfo:
         branch="branch" in facts,
         compensation=facts.get("compensate"),
         started=as_time(entry.at),
+        untimed=entry.kind not in {Kind.OPENED, Kind.INTENT},
     )
 
 
@@ -124,12 +128,28 @@ def step_after(step: StepInfo, entry: Entry) -> StepInfo:
     if kind.startswith("compensation_"):
         tries = entry.attempt or step.compensation_attempts
         return attrs.evolve(step, status=str(status), compensation_attempts=tries, compensation_error=fault)
-    if kind is Kind.RETRYING and fault is not None:
-        return attrs.evolve(step, status=str(status), attempt_errors=(*step.attempt_errors, fault))
-    step = attrs.evolve(step, status=str(status), error=fault)
+    at, before = as_time(entry.at), StepStatus(step.status) if step.status else None
+    if kind is Kind.RETRYING:
+        is_uncertain = json.loads(entry.result or "{}").get("uncertain")
+        how = StepStatus.UNCERTAIN if is_uncertain else StepStatus.FAILED
+        return attrs.evolve(step, status=str(status), tried=tried(step, how, fault, at))
     if kind is Kind.INTENT:  # it is entered as it is defined now
-        return attrs.evolve(step, attempts=step.attempts + 1, redefined=())
-    return attrs.evolve(step, ended=as_time(entry.at))
+        if before is not None:
+            known = tried(step, before, step.error, step.ended if step.error else None)
+            step = attrs.evolve(step, tried=known, error=None, entered=at, ended=None, untimed=False)
+        return attrs.evolve(step, status=str(status), attempts=step.attempts + 1, redefined=())
+    if kind is Kind.NOT_LANDED:
+        fault = step.error
+    return attrs.evolve(step, status=str(status), error=fault, ended=at)
+
+
+def tried(step: StepInfo, how: StepStatus, fault: Fault | None, ended: datetime | None) -> tuple[AttemptInfo, ...]:
+    """Return the attempts of a call that were tried again, with its last one, which ended like this."""
+    if len(step.tried) >= step.attempts:
+        return step.tried
+    begun = None if step.untimed else step.entered or step.started
+    last = AttemptInfo(number=step.attempts, status=str(how), error=fault, started=begun, ended=ended)
+    return (*step.tried, last)
 
 
 class Drawn:

@@ -19,6 +19,7 @@ from sagadsl._core.effects import Call
 from sagadsl._core.scope import open_run
 from sagadsl._core.scope.cancelled import Counts
 from sagadsl._core.scope.past import Past, keys_of
+from sagadsl._core.scope.tried import Tried
 from sagadsl._core.state import OWNED, SCOPES, STEPS
 from sagadsl._core.values import Cause, Entry, Kind, Status, StepStatus
 from sagadsl._core.values.outlines import Outline, process_of
@@ -59,8 +60,9 @@ class Slot:
     *supersedes*: it is called instead of one whose result no longer stands.
     *forgotten*: the run was put back to a step before it, so it is no part of what is replayed. *let_stand*: a person
     has accepted that it is not compensated; *skipped* tells who gave its compensation up, and why, as JSON text.
-    *retried* tells of the attempts that were tried again; *compensating* is the ``seq`` at which its compensation
-    began, when that was, and when it ended.
+    *tried* tells of the attempts that were tried again, *entered* when the last one began (0: when the call did;
+    `None`: whoever entered it is gone); *compensating* is the ``seq`` at which its compensation began, when that was,
+    and when it ended.
     *unkept*: it returned, but its result cannot be stored.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
     brought it brings it again (a timeout, a group). *cancelled* tells whose cancellation it was (``cancelled``).
@@ -76,7 +78,8 @@ class Slot:
     wait: tuple[int, float] | None = None
     compensation_failures: int = 0
     compensation_wait: tuple[int, float] | None = None
-    retried: list[str] | None = None
+    tried: list[Tried] | None = None
+    entered: int | None = 0
     cut: bool = False
     unkept: bool = False
     comes_again: bool = False
@@ -124,10 +127,9 @@ class Slot:
         if before is ENTERED and kind in CUT_OFF:
             self.uncertain = True
         if kind is INTENT:
+            if before is not None:
+                self._enter_again(before, entry)
             self.attempts += 1
-            if self.fault is not None:
-                self.entered_again, self.fault, self.cut = entry.seq, None, False
-            self.again = False
         elif kind is BACK_INTENT:
             self.compensation_attempts += 1
             seq, at, _ = self.compensating
@@ -150,15 +152,26 @@ class Slot:
         if last[-1] is not self or last[0].seq > entry.seq:  # branches come back from the journal in any order
             slots.sort(key=BY_SEQ)
 
+    def _enter_again(self, before: StepStatus, entry: Entry) -> None:
+        self._tell(before, self.fault, self.ended if self.fault is not None else 0)
+        if self.fault is not None:
+            self.entered_again, self.fault, self.cut = entry.seq, None, False
+        self.again, self.entered, self.ended = False, entry.at, 0
+
+    def _tell(self, status: StepStatus, fault: str | None, ended: int) -> None:
+        self.tried = [] if self.tried is None else self.tried
+        if len(self.tried) < self.attempts:  # each is told of once, when it is known that another one follows
+            self.tried.append(Tried(status, fault, self.started if self.entered == 0 else self.entered, ended))
+
     def _apply_failure(self, kind: Kind, entry: Entry, *, cut_off: bool) -> None:
         if kind in {Kind.RETRYING, Kind.COMPENSATION_RETRYING}:
             told = json.loads(entry.result or "{}")
             wait = (entry.at, float(told["wait"]))
             if kind is Kind.RETRYING:
                 self.failures, self.wait = self.failures + 1, wait
-                self.retried = [] if self.retried is None else self.retried
-                self.retried.append(entry.result or "{}")
-                self.uncertain = self.uncertain or bool(told.get("uncertain"))
+                how = StepStatus.UNCERTAIN if told.get("uncertain") else StepStatus.FAILED
+                self._tell(how, json.dumps(told["fault"]) if "fault" in told else None, entry.at)
+                self.uncertain = self.uncertain or how is StepStatus.UNCERTAIN
             else:
                 self.compensation_failures, self.compensation_wait = self.compensation_failures + 1, wait
         elif kind is Kind.COMPENSATION_ERROR:

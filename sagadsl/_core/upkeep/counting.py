@@ -24,19 +24,29 @@ CHOSEN: Final = f"""with {SEEN}, chosen as materialized (
     select id, generation, status from runs
     where parent is null and (:saga is null or saga = :saga) and (:since is null or started >= :since)),
 every as materialized (  -- a join of the views themselves would read them again for each run
-    select run, generation, step, name, status, attempts, error, result is not null as is_done, started, ended
-    from steps),
-calls as materialized (
-    select *, case when is_done then (julianday(ended) - julianday(started)) * 86400 end as seconds
-    from every where (run, generation) in (select id, generation from chosen))"""  # noqa: S608  # nothing of it comes from outside
+    select run, generation, step, name, status, attempts, error, result is not null as is_done from steps),
+calls as materialized (select * from every where (run, generation) in (select id, generation from chosen))"""  # noqa: S608  # nothing of it comes from outside
 
 RUNS: Final = f"{CHOSEN} select status, count(*) from chosen group by status order by count(*) desc, status"  # noqa: S608  # nothing of it comes from outside
 
 STEPS: Final = f"""{CHOSEN},
+written as (  -- by the how-manieth process that had the run
+    select run, generation, seq, step, event, julianday(at) * 86400 as at,
+        sum(step = '' and event in ('taken', 'resumed')) over (partition by run, generation order by seq) as owner
+    from timeline where (run, generation) in (select id, generation from chosen)),
+tried as (
+    select run, generation, step, event, at, owner, lead(event) over own as end, lead(at) over own as ended,
+        lead(owner) over own as ender
+    from written where step <> '' window own as (partition by run, generation, step order by seq)),
+taken as materialized (
+    select run, generation, step, sum(max(0, ended - at)) as seconds from tried
+    where event = 'intent' and owner = ender
+        and end in ('done', 'retrying', 'failed', 'uncertain', 'cancelled', 'not_landed')
+    group by run, generation, step),
 ranked as (
     select name, seconds, row_number() over (partition by name order by seconds) as place,
         count(*) over (partition by name) as of
-    from calls where seconds is not null),
+    from calls join taken using (run, generation, step) where is_done),
 times as (
     select name, max(case when place = (of * 50 + 99) / 100 then seconds end) as p50,
         max(case when place = (of * 95 + 99) / 100 then seconds end) as p95

@@ -18,10 +18,33 @@ GOING_ON: Final = frozenset({Status.OPEN, Status.COMPENSATING})
 
 
 @frozen(kw_only=True)
+class AttemptInfo:
+    """What the journal says of one attempt of a step that another one followed, or follows.
+
+    *number* counts from 1. *status* is how it ended: ``failed``, ``uncertain`` (a timeout), ``cancelled``,
+    ``not_landed`` or, where no end of it is on record because it was cut off, ``entered``. *started* and *ended* are
+    aware times; `None`: nobody knows.
+    """
+
+    number: int
+    status: str
+    error: Fault | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, `None` where nobody knows."""
+        return None if self.started is None or self.ended is None else (self.ended - self.started).total_seconds()
+
+
+@frozen(kw_only=True)
 class StepInfo:
     """What the journal says of one call of a step (or of a child saga, then *saga* is true; *branch*: of ``parallel``).
 
-    *attempts* counts entries into the body, *attempt_errors* are what those failed with that were tried again,
+    *attempts* counts entries into the body, *tried* has those that were tried again, and *entered* is when the last one
+    began, if not when the call did. *untimed*: how long that one took nobody knows, because another process wrote how
+    it ended, or because it only looks.
     *arguments* and *result* are the stored copies, *started* and *ended* are aware times. *title* is what ``title=``
     says, *compensation* the name of the function that compensates it, *note* what the step gave to
     ``current().note()``. *standing*: its effect has happened, or may have, and nothing can undo it. *redefined* names
@@ -35,7 +58,7 @@ class StepInfo:
     saga: bool = False
     branch: bool = False
     attempts: int = 0
-    attempt_errors: tuple[Fault, ...] = ()
+    tried: tuple[AttemptInfo, ...] = ()
     uncertain: bool = False
     standing: bool = False
     arguments: dict[str, Any] = field(factory=dict)
@@ -52,7 +75,28 @@ class StepInfo:
     idempotency_key: str = ""
     redefined: tuple[str, ...] = ()
     started: datetime | None = None
+    entered: datetime | None = None
     ended: datetime | None = None
+    untimed: bool = False
+
+    @property
+    def attempt_errors(self) -> tuple[Fault, ...]:
+        """What those attempts failed with that were tried again."""
+        return tuple(attempt.error for attempt in self.tried if attempt.error is not None)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long its attempts took, as far as that is on record; `None`: it is of none.
+
+        An attempt takes from its intent to the end that the same process recorded. So neither waits between attempts
+        count, nor a pause, nor the time in which a killed program was gone. A child saga is one attempt.
+        """
+        known = [each.seconds for each in self.tried]
+        begun = self.entered or self.started
+        if begun is not None and self.ended is not None and not self.untimed:
+            known.append((self.ended - begun).total_seconds())
+        told = [max(0.0, seconds) for seconds in known if seconds is not None]  # a clock may be put back
+        return sum(told) if told else None
 
 
 @frozen(kw_only=True, repr=False)

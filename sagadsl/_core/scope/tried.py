@@ -1,0 +1,20 @@
+"""One attempt of a call that another one followed: how it ended, and when, as the journal has it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sagadsl._core.values import StepStatus
+
+
+class Tried(NamedTuple):
+    """An attempt that was tried again.
+
+    *status* is ``entered`` where no end of it is on record: it was cut off. *fault* is what it failed with, as JSON
+    text. *begun* and *ended* are microseconds since 1970; `None` and 0: that is not known.
+    """
+
+    status: StepStatus
+    fault: str | None
+    begun: int | None
+    ended: int
