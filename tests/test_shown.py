@@ -10,6 +10,7 @@ from test_html import Reader
 
 from sagadsl import (
     IRREVERSIBLE,
+    PIVOT,
     Compensation,
     Landed,
     Retry,
@@ -268,3 +269,34 @@ def test_a_step_whose_end_another_process_has_recorded_took_nobody_knows(make_ru
         ["+", "pay", "done", "=", "7"],
     ]
     assert [(each.p50, each.p95) for each in make_runtime().stats().steps] == [(None, None)] * 2
+
+
+def test_past_its_pivot_a_run_owes_no_compensation(make_runtime):
+    """Nothing is listed that nobody may call: in no format, and not in its stack."""
+
+    @step(compensate=print)
+    def reserve():
+        pass
+
+    @step(compensate=PIVOT)
+    def ship():
+        pass
+
+    @step(compensate=None, retries=Retry(1, wait=0))
+    def label():
+        raise OSError
+
+    @saga(runtime=make_runtime(), key="k")
+    def sell():
+        reserve()
+        ship()
+        label()
+
+    run = sell.outcome().run
+    assert (run.status, run.pivot, run.stack) == ("paused", "ship", ())
+    assert "To compensate" not in run.report("markdown")
+    told = run.report().split("\n\n")
+    assert [each.strip().splitlines()[0] for each in told[2:]] == [
+        "still standing",
+        "what now: a person mends what it failed with; past ship it only goes forward",
+    ]

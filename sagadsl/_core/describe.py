@@ -52,14 +52,15 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
     from sagadsl._core.shown import Stack  # noqa: PLC0415  # when somebody looks
 
     pivot = scope.pivot()
+    passed = pivot.key if pivot is not None and pivot.has_happened else None
     slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
     told = {slot: step_info(slot, codec) for slot in slots}
     return in_outline(scope.outline(), codec) | {
         "saga": scope.name,
         "steps": tuple(told.values()),
-        "pivot": pivot.key if pivot is not None and pivot.has_happened else None,
+        "pivot": passed,
         "compensations": tuple(slot.key for slot in sorted(slots, key=begun_at) if begun_at(slot)),
-        "stack": Stack(told[slot] for slot in scope.owed()),
+        "stack": Stack(told[slot] for slot in (scope.owed() if passed is None else ())),
         "result": stored_value(scope.result, codec),
     }
 

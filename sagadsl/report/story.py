@@ -377,6 +377,8 @@ def who(run: RunInfo) -> str:
         return "nobody has to act, unless what still stands matters" if stands else "nobody has to act"
     if run.status is Status.COMPENSATION_FAILED:
         return "a person mends what made the compensation fail"
+    if run.status is Status.PAUSED and run.pivot is not None:
+        return f"a person mends what it failed with; past {printable(run.pivot, 60)} it only goes forward"
     if run.status is Status.PAUSED:
         return "a person decides"
     if run.status is Status.WAITING:
