@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import sagadsl
-from sagadsl import ReplayError, RunConflictError, RunLockedError, RunLostError, SuspendedError
+from sagadsl import ReplayError, RunConflictError, RunLockedError, RunLostError, SuspendedError, Unknown
 
 
 class Cut(BaseException):
@@ -74,6 +74,69 @@ def test_an_interrupted_run_goes_on_with_what_is_recorded(colour, make_runtime, 
         ("cut", 2, "done"),
         ("act#2", 1, "done"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "1 cut is tried again"),
+        ({"on_uncertain": "compensate"}, "1 cut was cut off, and counts as failed"),
+        ({"on_uncertain": "pause"}, "1 cut was cut off, which pauses the run"),
+        ({"on_uncertain": "pause", "probe": lambda: Unknown()}, "1 cut may have happened: its probe is asked"),
+    ],
+)
+def test_going_on_says_what_becomes_of_what_was_cut_off(options, said, make_runtime, caplog):
+    """As the step was decorated, not that it is tried again where that is forbidden."""
+
+    @sagadsl.step(compensate=None, **options)
+    def cut():
+        if sagadsl.current().attempt == 1:
+            raise Cut
+
+    @sagadsl.saga(key="k")
+    def trip():
+        cut()
+
+    with pytest.raises(Cut):
+        trip.using(runtime=make_runtime())()
+    caplog.clear()
+    outcome = trip.using(runtime=make_runtime()).outcome()
+    assert caplog.messages[0].endswith(f" ago: 0 steps recorded, {said}")
+    if outcome.run.status == "paused":  # whoever goes on decides that it is entered again, and reads so before
+        before = (
+            "  go on       cut is entered again, unless its probe knows that it has happened: sagadsl resume trip/k"
+        )
+        assert before in outcome.run.report()
+        assert trip.using(runtime=make_runtime()).outcome().run.steps[0].attempts == 2
+
+
+def test_a_step_has_its_number_where_it_follows_what_is_recorded(make_runtime, caplog):
+    """What overlapped is recorded after what was cut off: two numbers of different counts would say nothing."""
+
+    @sagadsl.step
+    def act(name):
+        if name == "a" and done.wait(30) and len(entered) == 1:
+            raise Cut
+
+    def first():
+        entered.append("a")
+        act("a")
+
+    def second():
+        act("b")
+        done.set()
+
+    entered, done = [], threading.Event()
+
+    @sagadsl.saga(key="k")
+    def trip():
+        sagadsl.parallel(first, second)
+
+    with pytest.raises(Cut):
+        trip.using(runtime=make_runtime())()
+    caplog.clear()
+    trip.using(runtime=make_runtime())()
+    assert caplog.messages[0].endswith(" ago: 1 step recorded, parallel/1/act is tried again")
 
 
 def test_what_failed_and_is_tried_again_is_not_counted_as_recorded(colour, make_runtime, act, caplog):

@@ -117,6 +117,10 @@ class StepSpec(Facts):
             facts["read_only"] = True
         if self.standing is not None:
             facts["standing"] = self.standing.value
+        if self.probe is not None or self.transaction is not None:
+            facts["probe"] = True
+        if self.on_uncertain != "retry":
+            facts["on_uncertain"] = self.on_uncertain
         if self.titled:
             facts["title"] = self.title
         if (body := body_of(plain_function(self.function))) is not None:

@@ -217,5 +217,18 @@ def resuming_line(scope: Scope, now: int) -> str:
     if scope.status is Status.COMPENSATING:
         line += ", goes on compensating"
     elif cut:
-        line += f", {slots.index(cut[0]) + 1} {cut[0].key} is tried again"
+        number = f"{recorded + 1} " if slots.index(cut[0]) == recorded else ""  # else it would be one of another count
+        line += f", {number}{cut[0].key} {what_follows(cut[0])}"
     return line
+
+
+ON_UNCERTAIN = {"pause": "was cut off, which pauses the run", "compensate": "was cut off, and counts as failed"}
+
+
+def what_follows(slot: Slot) -> str:
+    """Return what becomes of a call that is not over, when its run goes on."""
+    if slot.is_uncertain and slot.status is not StepStatus.RETRYING and "probe" in slot.facts:
+        return "may have happened: its probe is asked"
+    if slot.status is StepStatus.ENTERED:
+        return ON_UNCERTAIN.get(slot.facts.get("on_uncertain", ""), "is tried again")
+    return "is tried again"

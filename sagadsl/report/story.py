@@ -399,6 +399,15 @@ def to_do(run: RunInfo, options: str) -> tuple[str, str, str]:
     return on, back, f"{back} --dry-run"
 
 
+def _entered_again(run: RunInfo) -> str:
+    """Say which step going on enters again, where it paused the run because nobody knows whether it has happened."""
+    for step in reversed(run.steps) if run.status is Status.PAUSED else ():
+        is_told = step.error is not None and str(step.error) == str(run.error)
+        if is_told and step.status == StepStatus.UNCERTAIN and step.key != run.pivot:
+            return f"{printable(step.key, 60)} is entered again, unless its probe knows that it has happened: "
+    return ""
+
+
 def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
     """Yield what a person can do next: a word or two, and what to type."""
     on, back, look = to_do(run, options)
@@ -420,6 +429,6 @@ def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
     elif run.status is Status.COMPENSATING:
         yield "carry on", back
     else:
-        yield "go on", on
+        yield "go on", f"{_entered_again(run)}{on}"
         if run.pivot is None:
             yield "compensate", back
