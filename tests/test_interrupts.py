@@ -22,11 +22,15 @@ from sagadsl._core.threads import threads_with_runs
 HOUSE = (str(Path(sagadsl.__file__).parent), contextlib.__file__)
 
 
+class TimeLimit(Exception):
+    """What a signal handler raises that limits the time of whatever runs."""
+
+
 class Pressed:
     """Presses Ctrl-C at a place, by its number, where Python lets it in: our function begins, or a call has ended."""
 
-    def __init__(self, number):
-        self.number, self.places, self.where = number, 0, ""
+    def __init__(self, number, raised=KeyboardInterrupt):
+        self.number, self.raised, self.places, self.where = number, raised, 0, ""
 
     def __enter__(self):
         sys.setprofile(self.profile)
@@ -40,7 +44,7 @@ class Pressed:
             self.places += 1
             if self.places == self.number:
                 self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
-                raise KeyboardInterrupt
+                raise self.raised
 
 
 @pytest.fixture
@@ -102,6 +106,47 @@ def test_a_ctrl_c_at_any_place_leaves_nothing_behind(trip, colour, runtime, monk
             wrong.append((number, pressed.where, status, ended))
     assert number > 300
     assert wrong == [], f"SAGADSL_SWEEP={wanted}\n" + "\n".join(map(str, wrong))
+
+
+@pytest.mark.parametrize(
+    "colour", [False], indirect=True, ids=["sync"]
+)  # in a loop asyncio loses it where a callback runs
+def test_what_a_signal_handler_raises_at_any_place_neither_hangs_nor_leaves_anything(
+    trip, colour, runtime, world, monkeypatch
+):
+    """It may fail a step, stop the run, or come out: the run is compensated, or goes on when it is called again.
+
+    Where it comes in a step's call it is taken for what the step raised, also as that has just returned.
+    """
+    wanted = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
+    stride = 1 if wanted == "all" else 7
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    colour.call(trip, 0, False)
+    wrong, statuses = [], set()
+    for number in count(random.Random(wanted).randrange(stride) + 1, stride):  # noqa: S311
+        pressed, before = Pressed(number, TimeLimit), len(world.effects)
+        with contextlib.suppress(TimeLimit, sagadsl.SagaError), pressed:
+            colour.call(trip, number, False)
+        if pressed.places < number:
+            break
+        gc.collect(0)
+        left = (CURRENT.get(), held(runtime), dict(threads_with_runs))
+        if any(left):
+            wrong.append((number, pressed.where, *left))
+            break
+        if not any(run.id == f"trip/{number}" and run.status.is_terminal for run in runtime.runs()):
+            colour.call(trip, number, False)
+        run, effects = runtime.find(f"trip/{number}"), world.effects[before:]
+        is_back = run.status is sagadsl.Status.COMPENSATED
+        first = next((step.status for step in run.steps if step.name == "first"), None)
+        owed = is_back and "first" in effects and first != "failed"
+        undone = is_back and first == "compensated"
+        if not run.status.is_terminal or effects.count("-first") != undone or owed > undone:
+            wrong.append((number, pressed.where, run.status, first, effects))
+        statuses.add(str(run.status))
+    assert number > 300
+    assert wrong == [], f"SAGADSL_SWEEP={wanted}\n" + "\n".join(map(str, wrong))
+    assert statuses == {"completed", "compensated"}
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Ctrl-C cannot be sent to a thread here")

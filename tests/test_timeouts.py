@@ -382,6 +382,32 @@ def test_a_ctrl_c_leaves_at_once_and_the_run_is_held_until_the_attempt_has_ended
     assert world == (["in", "in", "landed"] if fails else ["in", "landed"])
 
 
+def test_a_ctrl_c_before_the_thread_of_an_attempt_starts_holds_nothing(make_runtime, world, monkeypatch):
+    """The run is free at once, and the attempt is uncertain."""
+
+    @step(compensate=None, timeout=60)
+    def act() -> None:
+        world.add("act")
+
+    @saga(name="trip")
+    def trip() -> None:
+        act()
+
+    class Pressed(threading.Thread):
+        def start(self):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sagadsl._core.drive.Thread", Pressed)
+        with pytest.raises(KeyboardInterrupt):
+            trip.using(runtime=make_runtime())()
+    (run,) = make_runtime().runs()
+    assert run.is_interrupted
+    assert run.steps[0].uncertain
+    trip.using(runtime=make_runtime())()
+    assert world == ["act"]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_ctrl_c_that_the_body_survives_comes_again_though_the_attempt_ended_well(make_runtime, world, fails):
     """What was done is compensated with its result; what the body saw is the Ctrl-C, live and on replay."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
+from inspect import GEN_CLOSED, getgeneratorstate
 from queue import SimpleQueue
 from threading import Event, Thread, current_thread
 from typing import Any
@@ -55,11 +56,11 @@ class Drivers:
             Wait: lambda _: asyncio.get_running_loop().create_future(),
         }
 
-    def drive(self, flow: Flow[Any]) -> Any:
-        """Run a flow to its end, in a ``def``."""
+    def drive(self, flow: Flow[Any], struck: BaseException | None = None) -> Any:
+        """Run a flow to its end, in a ``def``; one that was *struck* goes on with that."""
         send, answers = flow.send, self._answers
         try:
-            effect = send(None)
+            effect = send(None) if struck is None else flow.throw(struck)
             while True:
                 try:
                     answer = answers[type(effect)](effect)
@@ -71,13 +72,17 @@ class Drivers:
             if type(end.value) is not Raise:
                 return end.value
             error: BaseException = end.value.error
+        except BaseException as raised:
+            if getgeneratorstate(flow) is GEN_CLOSED:
+                raise
+            return self.drive(flow, raised)  # a signal handler's, which came between two effects: the flow decides
         raise error
 
-    async def adrive(self, flow: Flow[Any]) -> Any:
-        """Run a flow to its end, in an ``async def``."""
+    async def adrive(self, flow: Flow[Any], struck: BaseException | None = None) -> Any:
+        """Run a flow to its end, in an ``async def``; one that was *struck* goes on with that."""
         send, answers = flow.send, self._async_answers
         try:
-            effect = send(None)
+            effect = send(None) if struck is None else flow.throw(struck)
             while True:
                 try:
                     answer = answers[type(effect)](effect)
@@ -92,6 +97,10 @@ class Drivers:
             if type(end.value) is not Raise:
                 return end.value
             error: BaseException = end.value.error
+        except BaseException as raised:
+            if getgeneratorstate(flow) is GEN_CLOSED:
+                raise
+            return await self.adrive(flow, raised)
         raise error
 
     def _together(self, effect: Together) -> None:
@@ -302,12 +311,14 @@ def call_within(effect: Call, timeout: float, deadline: float) -> Any:
     scope, run, flight = effect.slot.scope, effect.slot.run, object()
     is_over = Event()  # `Thread.join`, interrupted, takes a thread that runs for one that has ended
     thread = Thread(target=body, name=f"sagadsl {effect.slot.key}", daemon=True)
-    scope.flying.add(flight)
     try:
+        scope.flying.add(flight)
         thread.start()
         is_over.wait()
     except BaseException:  # a Ctrl-C takes the caller away at once
         note(left, True)  # noqa: FBT003
+        if thread.ident is None:  # it came before that could start
+            scope.land(flight)
         raise
     value, error = ended[0]
     if error is not None:
