@@ -133,10 +133,15 @@ class StepError(SagaError):
         told = f"step {self.step} failed: {self.fault}"
         if self.fault.type.startswith("builtins:"):
             return told
-        return (
-            f"{told}. The class {self.fault.type} cannot be rebuilt from the journal; "
-            f"`sagadsl.register({self.fault.name}, dump, load)` makes it come back as itself."
-        )
+        register = f"`sagadsl.register({self.fault.name}, dump, load)` makes it come back as itself."
+        if self.fault.refused:
+            return f"{told}. The class {self.fault.type} cannot be made again from what the journal has; {register}"
+        module, _, name = self.fault.type.partition(":")
+        top = f"`import {module}` at the top of the program"
+        if "<locals>" in name:
+            top = f"the class at the top of {module}, not inside a function,"
+        found = f"The class {self.fault.type} is not to be found: {top} has it come back as itself"
+        return f"{told}. {found}. If that cannot be, {register}"
 
 
 class StepTimeout(SagaError, TimeoutError):  # noqa: N818  # as TimeoutError's kin are called
@@ -281,9 +286,10 @@ class ReplayError(SagaError):
         lines += [
             "",
             (
-                "What is refused was not entered. Put the recorded order back; or give steps that come in no fixed "
-                "order a `key=`, make what the body looks up a `read_only` step, and pass what differs from call to "
-                "call as `Live`. "
+                "What is refused was not entered. This run goes on with the code and the data as they were when it "
+                "began: put the recorded order back; a new `key=` would do again here what is done. For runs that "
+                "begin from then on, give steps that come in no fixed order a `key=`, make what the body looks up a "
+                "`read_only` step, and pass what differs from call to call as `Live`. "
                 f"To give the run up: {to_type('compensate', self.run)}"
             ),
         ]

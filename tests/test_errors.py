@@ -29,6 +29,14 @@ FAULT = Fault("shop:Declined", "no money", args=("no money",))
 EXAMPLES = {
     "usage": (UsageError("step charge: name it"), "name it"),
     "step": (StepError("charge", FAULT), "`sagadsl.register(Declined, dump, load)` makes it come back as itself."),
+    "step of a class that refuses": (
+        StepError("charge", Fault("shop:Declined", "no money", refused=True)),
+        "from what the journal has; `sagadsl.register(Declined, dump, load)` makes it come back as itself.",
+    ),
+    "step of a local class": (
+        StepError("charge", Fault("shop:pay.<locals>.Declined", "no money")),
+        "If that cannot be, `sagadsl.register(Declined, dump, load)` makes it come back as itself.",
+    ),
     "timeout": (StepTimeout("charge", 2.5), "whether its effect happened is not known"),
     "argument": (NotStorableError("charge", "argument", "Session", "$.session", "no form"), "client or secret"),
     "result": (NotStorableError("charge", "result", "Session", "$[0]", "no form"), "register(Session, dump, load)"),
@@ -111,6 +119,20 @@ def test_a_replay_error_shows_both_sequences_and_marks_the_first_difference():
     assert [line.split() for line in lines[2:6]] == [
         ["recorded", "this", "program", "now"], ["reserve", "reserve"], [">>", "charge", "mail"], ["mail", "-"],
     ]  # fmt: skip
+
+
+def test_a_class_that_is_not_to_be_found_is_first_of_all_put_where_it_is():
+    """At the top of the program, or of its module."""
+    told = [str(EXAMPLES[name][0]) for name in ("step", "step of a local class")]
+    assert "`import shop` at the top of the program has it come back as itself" in told[0]
+    assert "the class at the top of shop, not inside a function, has it come back as itself" in told[1]
+
+
+def test_a_replay_error_does_not_advise_what_would_do_a_step_again():
+    """In the run that it is about a step with a new key is a new step; the cure is for later ones."""
+    told = str(EXAMPLES["replay"][0])
+    assert told.index("a new `key=` would do again here what is done") < told.index("For runs that begin from then on")
+    assert told.index("For runs that begin from then on") < told.index("in no fixed order a `key=`")
 
 
 def test_a_locked_run_names_its_owner_when_it_is_known():

@@ -6,8 +6,10 @@ import http.client
 import io
 import json
 import pickle
+import re
 import subprocess
 import sys
+import types
 import urllib.error
 from pathlib import Path
 
@@ -284,6 +286,44 @@ def test_what_cannot_be_stored_of_an_exception_is_named_in_a_note():
         assert found.args[1].startswith("<_io.StringIO")
     assert codec.exception(fault).__notes__ == codec.exception(fault).__notes__
     assert error.__notes__ == ["mine"]
+
+
+def test_an_attribute_that_was_not_recorded_says_so_where_it_is_asked_for(colour, runtime):
+    """The class is the same and the attribute absent, so a body's own ``getattr`` works; its mistake is explained."""
+
+    @colour.step(compensate=None)
+    def get() -> None:
+        raise with_attributes(Holder("a"), status=503, stream=io.StringIO())
+
+    @colour.saga(runtime=runtime)
+    def flow(name: str):
+        try:
+            yield get()
+        except Holder as error:
+            return getattr(error, "stream", None), getattr(error, name)
+
+    assert colour.call(flow, "status") == (None, 503)
+    with pytest.raises(AttributeError, match="no attribute 'stream'") as caught:
+        colour.call(flow, "stream")
+    says = "Holder.stream could not be recorded, and .* sagadsl.register[(]Holder, dump, load[)]"
+    assert re.match(says, caught.value.__notes__[0])
+    with pytest.raises(AttributeError, match="no attribute 'strem'") as caught:
+        colour.call(flow, "strem")
+    assert len(caught.value.__notes__) == 1  # of the run
+
+
+def test_a_class_that_only_the_step_has_imported_is_asked_for_at_the_top_of_the_program(monkeypatch):
+    """After a restart it is not there before the step is entered, which it is not."""
+    lazy = types.ModuleType("lazily")
+    error = type("Gone", (Exception,), {"__module__": "lazily"})("no")
+    lazy.Gone = type(error)
+    monkeypatch.setitem(sys.modules, "lazily", lazy)
+    fault = Codec().encode_fault(error)[1]
+    assert type(Codec().exception(fault)) is lazy.Gone
+    monkeypatch.delitem(sys.modules, "lazily")
+    assert Codec().exception(fault) is None
+    told = str(StepError("fetch", fault))
+    assert told.index("`import lazily` at the top of the program") < told.index("sagadsl.register(Gone, dump, load)")
 
 
 def test_mutating_an_exception_changes_nothing_that_was_stored():

@@ -38,7 +38,7 @@ from sagadsl._core.codec.classes import (
     put_together,
     take_apart,
 )
-from sagadsl._core.codec.faults import fields_of, first_frame, rebuild, user_frames
+from sagadsl._core.codec.faults import fields_of, first_frame, rebuild, user_frames, without
 from sagadsl._core.codec.plain import WORDS, copied, template_of
 from sagadsl._core.codec.plain import decode as _decode
 from sagadsl._core.codec.plain import encode as _encode
@@ -208,7 +208,7 @@ class Codec:
         if not isinstance(error, BaseException):
             return None
         if fault.missing:
-            notes = [*vars(error).get("__notes__", ()), f"not recorded: {', '.join(fault.missing)}"]
+            notes = [*vars(error).get("__notes__", ()), without(fault.missing)]
             object.__setattr__(error, "__notes__", notes)  # past a ``__setattr__`` that freezes
         if fault.cause is not None:
             error.__cause__ = self.exception(fault.cause)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback as tracebacks
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,7 @@ from sagadsl.errors import Fault
 
 LONGEST_TEXT = 16_000
 DEEPEST_CAUSE = 5
+NOT_RECORDED = "not recorded: "
 SPEECHLESS = "<its __str__ failed>"
 OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("_core", "_dsl", "llm"))
 
@@ -89,6 +90,25 @@ def add_note(error: BaseException, note: str) -> None:
     """Leave a note on an exception, past a ``__setattr__`` that freezes."""
     notes = vars(error).get("__notes__", ())
     vars(error)["__notes__"] = [*notes, note]
+
+
+def without(missing: Iterable[str]) -> str:
+    """Return the note of an exception that was made again without these attributes."""
+    return f"{NOT_RECORDED}{', '.join(missing)}"
+
+
+def explain(error: AttributeError) -> None:
+    """Say of an attribute that is absent, if that is so, that it could not be recorded of an exception."""
+    holder, absent = error.obj, f"{error.name} ("
+    if isinstance(holder, BaseException) and any(
+        note.startswith(NOT_RECORDED) and absent in note for note in map(str, getattr(holder, "__notes__", ()))
+    ):
+        cls = type(holder).__name__
+        add_note(
+            error,
+            f"{cls}.{error.name} could not be recorded, and what a step raises reaches a saga as after a restart. "
+            f"Look at it in the step, or keep what you need of it: sagadsl.register({cls}, dump, load)",
+        )
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:

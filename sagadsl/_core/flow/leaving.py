@@ -13,7 +13,7 @@ from sagadsl._core.effects import Flow, Gather
 from sagadsl._core.flow.again import come_out, follow
 from sagadsl._core.flow.compensation import Ended, compensate, is_compensated, stay_stuck
 from sagadsl._core.flow.doubt import ask_of
-from sagadsl._core.flow.record import interruption, never_awaited, replayable, unreadable
+from sagadsl._core.flow.record import failure, interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import CLOSED, barred, leave_when_stopped, pause, survive
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
@@ -57,7 +57,7 @@ def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) 
     yield Gather(scope)
     if run.cut:
         yield from survive(scope)
-    error = never_awaited(scope, value) if error is None else error
+    error = failure(scope, value, error)
     if error is None:
         return (yield from complete(scope, value))
     if pauses or scope.pivot() is not None or scope.only_goes_forward:

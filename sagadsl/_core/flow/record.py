@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
+from sagadsl._core.codec.faults import explain
 from sagadsl._core.effects import Call, Failed, Flow, Wait
 from sagadsl._core.parameters import close, function_name
 from sagadsl._core.scope import OpenRun, Scope, Slot
@@ -37,8 +38,12 @@ def not_run(call: Call, value: Any) -> Flow[Failed]:
     return (yield from give_up(call.slot, K.COMPENSATION_ERROR, call.attempt, error))
 
 
-def never_awaited(scope: Scope, value: Any) -> UsageError | None:
-    """Return what to say of a saga whose body gave something to await, so that it has not come to its end."""
+def failure(scope: Scope, value: Any, error: BaseException | None) -> BaseException | None:
+    """Return why a body has not come to its end: what it raised, or that it gave something to await."""
+    if error is not None:
+        if isinstance(error, AttributeError):
+            explain(error)
+        return error
     if not hasattr(value, "__await__"):
         return None
     close(value)
