@@ -711,6 +711,41 @@ def test_the_order_of_compensation_is_the_same_in_a_hundred_runs(colour, paralle
     assert orders == {("c", "b", "a")}
 
 
+def test_what_a_branch_survived_is_on_record_before_its_end(make_runtime, world):
+    """Else a run that dies after the branch, and before the body does anything more, could not be resumed."""
+
+    @sagadsl.step(compensate=None)
+    async def slow() -> None:
+        world.add("slow")
+        limits[0].reschedule(0)
+        await asyncio.Event().wait()
+
+    async def branch() -> str:
+        try:
+            async with asyncio.timeout(None if dies else 0.003) as limit:
+                limits.append(limit)
+                await slow()
+        except TimeoutError:
+            return "late"
+        return "never"
+
+    async def other() -> str:
+        return "other"
+
+    @sagadsl.saga(key="k")
+    async def trip() -> list[str]:
+        values = await aio.parallel(branch, other)
+        if dies:
+            raise dies.pop()
+        return values
+
+    dies, limits = [Cut()], []
+    with pytest.raises(Cut):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    assert asyncio.run(trip.using(runtime=make_runtime())()) == ["late", "other"]
+    assert world == ["slow"]
+
+
 def test_calls_that_begin_at_the_same_time_stand_in_the_order_of_their_entries():
     """Another thread's call may come between any two moves of one: here each time, right after it has been added."""
 

@@ -83,6 +83,8 @@ def settle_branch(scope: Scope, error: BaseException | None) -> Flow[None]:
             wrong.__cause__ = error
             raise run.halt(wrong)
         if error is None and not scope.completed:
+            if run.cut:
+                yield from survive(scope)  # what is cut off in it gets its end before the branch does
             yield scope.entry(K.COMPLETED)
     scope.closing = True
 
