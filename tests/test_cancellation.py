@@ -1120,6 +1120,39 @@ def test_what_was_cut_off_beside_others_may_be_cut_off_before_it_is_called(world
     assert world == ["hang", "fail", "note"]
 
 
+def test_a_branch_goes_on_after_its_timeout_while_others_wait(make_runtime, world):
+    """For what it does next, here: only what was cut off has to have ended."""
+
+    @step(compensate=None)
+    async def wait(name: str) -> None:
+        world.add(name)
+        if name == "short":
+            limit.reschedule(0)
+        await gone_on.wait()
+
+    @step(compensate=None)
+    async def go_on() -> None:
+        gone_on.set()
+
+    async def branch() -> None:
+        nonlocal limit
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                await wait("short")
+        await go_on()
+
+    @saga(key="k", runtime=make_runtime())
+    async def trip() -> None:
+        nonlocal gone_on
+        gone_on = asyncio.Event()
+        await asyncio.gather(wait("long"), branch())
+
+    gone_on: asyncio.Event
+    limit: asyncio.Timeout
+    asyncio.run(asyncio.wait_for(trip(), 10))
+    assert world == ["long", "short"]
+
+
 def test_a_step_after_a_group_that_failed_is_retried_as_any_other(make_runtime, world):
     """Up to Python 3.12 such a group leaves its task counted as cancelled: no cancellation of what comes later."""
 

@@ -94,8 +94,11 @@ def survive(scope: Scope) -> Flow[None]:
     if passing is not None and not isinstance(passing, Exception):
         raise run.halt(passing)
     ours = [cut for cut in run.cut if not cut[0].scope.is_pending(here)]
-    for slot, _ in ours:
-        yield Gather(slot.scope)  # a thread that could not be interrupted ends first
+    for slot, error in ours:  # a thread that could not be interrupted ends first
+        if slot.child is not None:
+            yield Gather(slot.child)
+        elif not isinstance(error, CancelledError):
+            yield Gather(slot.scope)
     run.cut = [cut for cut in run.cut if cut not in ours]
     for slot, error in ours:
         told = json.loads(run.codec.encode_fault(error)[0])
