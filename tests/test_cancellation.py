@@ -20,11 +20,18 @@ from attrs import define, field
 import sagadsl
 from sagadsl import Compensation, CompensationError, ReplayError, Retry, Runtime, saga, step
 from sagadsl._core.journal.memory import MemoryJournal
+from sagadsl._core.scope import cancelled
 from sagadsl._core.scope.cancelled import cancellations
 from sagadsl._core.values import Kind
 
 SOON = 0.003
 """Seconds until a timeout of these tests comes. What it cuts off waits for ever, so its length decides nothing."""
+
+
+@pytest.fixture(autouse=True)
+def _brought_soon(monkeypatch):
+    """Do not wait long for who cancelled from outside and is not there any more."""
+    monkeypatch.setattr(cancelled, "GRACE", 0.1)
 
 
 def cut_in(journal: Any) -> bool:
@@ -1236,8 +1243,8 @@ def test_what_a_timeout_cut_off_after_a_group_that_failed_comes_again(what, body
 
 @pytest.mark.parametrize("next_in", ["the body", "a task"])
 @pytest.mark.parametrize("what", ["step", "child"])
-def test_what_a_cancellation_cut_off_that_the_body_swallowed_comes_at_once(next_in, what, make_runtime, world):
-    """Nobody took it back, so nobody brings it again; in whichever task the next step is called."""
+def test_what_a_cancellation_cut_off_that_the_body_swallowed_comes_by_itself(next_in, what, make_runtime, world):
+    """Who brought it is not there any more; in whichever task the next step is called."""
 
     @step(compensate=None)
     async def wait(name: str) -> None:
@@ -1287,8 +1294,9 @@ def test_what_a_cancellation_cut_off_that_the_body_swallowed_comes_at_once(next_
 
 
 @pytest.mark.parametrize("what", ["step", "child"])
+@pytest.mark.parametrize("how", ["awaited", "gathered"])
 @pytest.mark.parametrize("kept", ["a cancellation of the body", "a group of the body", "a group of the task"])
-def test_what_a_timeout_cut_off_in_a_task_comes_again_whatever_else_is_kept(what, kept, make_runtime, world):
+def test_what_a_timeout_cut_off_in_a_task_comes_again_whatever_else_is_kept(what, how, kept, make_runtime, world):
     """Each task's cancellations are its own: one that the body's task keeps says nothing of one that another's lost."""
 
     @step(compensate=None)
@@ -1322,7 +1330,8 @@ def test_what_a_timeout_cut_off_in_a_task_comes_again_whatever_else_is_kept(what
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as limit:
                 limits.append(limit)
-                await {"step": wait, "child": child}[what]()
+                called = {"step": wait, "child": child}[what]()
+                await (called if how == "awaited" else asyncio.gather(called))
         return await last()
 
     @saga(key="k", runtime=make_runtime())

@@ -145,6 +145,9 @@ class Together:
 
 
 class Wait:
-    """Wait for something that only the outside brings; a cancellation ends it."""
+    """Wait for the cancellation that had cut off *slot* the first time; one that does not come is brought."""
 
-    __slots__ = ()
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: Any) -> None:
+        self.slot = slot

@@ -23,7 +23,7 @@ from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.runtime import Opened, Runtime, default_runtime
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
-from sagadsl._core.scope.cancelled import counts, risen
+from sagadsl._core.scope.cancelled import coming, counts
 from sagadsl._core.settings import Options
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Status
@@ -173,7 +173,7 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
     """Run a body; return its value, or what it raised."""
     around = CURRENT.get()
     try:
-        scope.task, scope.earlier = asyncio.current_task(), counts(scope)
+        begin(scope)
         CURRENT.set(scope)
         return await body(), None
     except BaseException as error:  # noqa: BLE001  # settle decides
@@ -182,6 +182,13 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
         scope.task = None
         if CURRENT.get() is scope:  # else it is collected, somewhere else, after its loop was closed
             CURRENT.set(around)
+
+
+def begin(scope: Scope) -> None:
+    """Note who runs a body, since when, and who had been cancelled before."""
+    scope.task, scope.earlier = asyncio.current_task(), counts(scope)
+    if scope.parent is None:
+        scope.run.began = asyncio.get_running_loop().time()
 
 
 def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
@@ -216,7 +223,7 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
         return stopped(scope, stop)
     except BaseException as raised:  # noqa: BLE001  # an interruption
         if scope.slot is not None:
-            scope.slot.cancelled = risen(scope.earlier)
+            scope.slot.cancelled = coming(scope.slot.scope, scope.earlier)
         interrupted(scope, raised)
         if scope.parent is None and isinstance(raised, asyncio.CancelledError) and is_in_thread(scope):
             with contextlib.suppress(asyncio.CancelledError):

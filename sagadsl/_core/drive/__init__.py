@@ -9,6 +9,7 @@ like a failing step. How an entry gets on record stands in ``entries``; ``compan
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,9 +24,11 @@ from sagadsl._core.drive.company import awrite
 from sagadsl._core.drive.entries import obey, write
 from sagadsl._core.effects import Call, Flow, Gather, Raise, Sleep, Together, Wait
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
-from sagadsl._core.scope.cancelled import cancellations
+from sagadsl._core.scope.cancelled import GRACE, cancellations
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, StepTimeout, Stop
+
+log = logging.getLogger("sagadsl")
 
 
 class Drivers:
@@ -53,7 +56,7 @@ class Drivers:
             Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
             Gather: lambda effect: asettled(effect.scope),
             Together: self._atogether,
-            Wait: lambda _: asyncio.get_running_loop().create_future(),
+            Wait: await_cancellation,
         }
 
     def drive(self, flow: Flow[Any], struck: BaseException | None = None) -> Any:
@@ -249,6 +252,26 @@ def naps(effect: Sleep) -> Iterator[float]:
         yield NAP
         left -= NAP
     yield left
+
+
+async def await_cancellation(effect: Wait) -> None:
+    """Wait for the cancellation that had cut off a call; one that nobody brings any more comes from here.
+
+    Raises:
+        CancelledError: Always.
+    """
+    slot, came = effect.slot, effect.slot.cancelled
+    await asyncio.sleep(came.patience)
+    log.warning(
+        "%s: nobody has cancelled %s within %.0f s, as somebody did the first time, so it is cancelled now",
+        slot.run.id, slot.key, came.patience, extra={"run": slot.run.id},
+    )  # fmt: skip
+    body = slot.child if came.around is None else [*slot.scope.chain()][came.around]
+    if body is not None and body.task is not None:
+        body.task.cancel()
+        await asyncio.sleep(GRACE)  # it takes this one with it
+    asyncio.current_task().cancel()  # type: ignore[union-attr]  # a coroutine runs in one
+    await asyncio.sleep(0)
 
 
 def is_told(run: OpenRun) -> bool:

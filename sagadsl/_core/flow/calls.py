@@ -10,7 +10,7 @@ from sagadsl._core.flow.again import come_in
 from sagadsl._core.flow.record import cut_off, interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
 from sagadsl._core.scope import Slot
-from sagadsl._core.scope.cancelled import counts, risen
+from sagadsl._core.scope.cancelled import coming, counts
 from sagadsl._core.values import Kind
 from sagadsl.errors import (
     Stop,
@@ -38,7 +38,7 @@ def perform(call: Call) -> Flow[Any]:
         outcome: Done | Failed = yield from scope.run.do(call)
     except BaseException as error:
         if earlier is not None:
-            slot.cancelled = risen(earlier)
+            slot.cancelled = coming(scope, earlier)
         cut_off(call, error)
         raise
     if isinstance(outcome, Done):

@@ -86,8 +86,8 @@ def interruption(slot: Slot | None) -> Flow[BaseException]:
         fault = slot.run.codec.load_fault(slot.fault or "{}")
     except ValueError as error:
         return slot.run.halt(unreadable(slot.run, slot.key, error))
-    if slot.comes_again:
-        yield Wait()
+    if slot.cancelled is not None:
+        yield Wait(slot)
     return replayable(slot, fault, None)
 
 

@@ -9,12 +9,13 @@ import json
 import sys
 from asyncio import CancelledError
 
+from attrs import asdict
+
 from sagadsl._core.codec import first_frame, user_frames
 from sagadsl._core.effects import Call, Flow, Gather
 from sagadsl._core.flow.compensation import Ended
 from sagadsl._core.flow.record import interruption
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.scope.cancelled import is_taken_back
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
     NotStorableError,
@@ -102,9 +103,8 @@ def survive(scope: Scope) -> Flow[None]:
     run.cut = [cut for cut in run.cut if cut not in ours]
     for slot, error in ours:
         told = json.loads(run.codec.encode_fault(error)[0])
-        if isinstance(error, CancelledError) and is_taken_back(slot.cancelled):
-            told["comes_again"] = True
-        slot.cancelled = {}
+        if slot.cancelled is not None and isinstance(error, CancelledError):
+            told["cancelled"] = asdict(slot.cancelled)
         text = json.dumps(told, separators=(",", ":"))
         if slot.child is None and (slot.done or not slot.has_outcome):
             yield slot.entry(K.CANCELLED, slot.attempts, text)

@@ -17,7 +17,7 @@ from typing import Any
 from sagadsl._core.definition import SagaSpec, StepSpec, facts_of
 from sagadsl._core.effects import Call
 from sagadsl._core.scope import open_run
-from sagadsl._core.scope.cancelled import Counts
+from sagadsl._core.scope.cancelled import Coming, Counts
 from sagadsl._core.scope.past import Past, keys_of
 from sagadsl._core.scope.tried import Tried
 from sagadsl._core.state import OWNED, SCOPES, STEPS
@@ -64,8 +64,8 @@ class Slot:
     `None`: whoever entered it is gone); *compensating* is the ``seq`` at which its compensation began, when that was,
     and when it ended.
     *unkept*: it returned, but its result cannot be stored.
-    *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *comes_again* says that who
-    brought it brings it again (a timeout, a group). *cancelled* tells whose cancellation it was (``cancelled``).
+    *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *cancelled* tells how the
+    cancellation came, if it was one (``cancelled``).
     """
 
     __slots__ = (
@@ -82,8 +82,7 @@ class Slot:
     entered: int | None = 0
     cut: bool = False
     unkept: bool = False
-    comes_again: bool = False
-    cancelled: Counts = {}  # noqa: RUF012  # replaced, never changed
+    cancelled: Coming | None = None
     entered_again: int = 0
     supersedes: bool = False
     forgotten: bool = False
@@ -189,7 +188,8 @@ class Slot:
     def cut_off(self, entry: Entry) -> None:
         """Take in that it was cut off by an interruption which the body survived."""
         told = json.loads(entry.result or "{}")
-        self.cut, self.comes_again = True, told.pop("comes_again", False)
+        came = told.pop("cancelled", None)
+        self.cut, self.cancelled = True, None if came is None else Coming(**came)
         self.fault = json.dumps(told)
 
     def entry(self, kind: Kind, attempt: int | None = None, result: str | None = None) -> Entry:

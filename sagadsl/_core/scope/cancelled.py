@@ -1,12 +1,19 @@
-"""Whether a cancellation that cut something off comes again when the body runs again: if somebody took it back.
+"""How a cancellation that cut something off comes again when the body runs again: by itself, or it is brought.
 
-A task counts how often it was cancelled. A timeout or a group that cancels a task, and lets it go on, takes that back,
-and will do both each time. Who cancels from outside does not, and is not there after a restart. So what is cut off
-keeps whose count has risen meanwhile: its own task's, and those of the tasks that run the bodies around it, for one of
-them may have cancelled the others. It comes again where one of the counts is lower later, or where the outermost of
-these tasks has ended: that one was cancelled by the body itself, as it will be again.
+Who cancelled a task, Python does not tell. A timeout, a group, the body's own ``task.cancel()`` will do so each time; a
+step that is not entered again will not, nor will somebody outside. What the task makes of it tells no more: it may go
+on inside of the timeout, or take back what came from outside. So all are treated alike. What was cut off waits where it
+is called again. Who is still there to cancel it does so within the time that its first process had lived until then,
+for what is on record takes none. Once that has passed, and a little more, it is brought to the task that was cancelled
+the first time. So the body sees the same, and nothing waits for ever.
 
-What counts were before matters: up to Python 3.12 a `TaskGroup` that failed leaves one too many behind.
+A task counts how often it was cancelled. Of those whose count rose meanwhile, the step's own and those that run the
+bodies around it, the outermost is who was cancelled: the others were because of it. Where no count rose nobody was:
+then the function raised it.
+
+Three things stay unknown. A task that runs no body of its own, and waits for branches which swallow what it got, does
+not get it again if nobody brings it. While something waits for one that nobody brings, a timeout around it may come
+first. And a step that swallows its cancellation, and returns, is done: its value comes back at once.
 """
 
 from __future__ import annotations
@@ -14,8 +21,28 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from attrs import frozen
+
 Counts = dict["asyncio.Task[Any]", int]
-"""Cancellations that nobody has taken back, by task, the innermost first."""
+"""How often tasks were cancelled, the innermost first."""
+GRACE = 2.0
+"""Seconds for which a cancellation is waited for beyond the time that it took at first."""
+
+
+@frozen
+class Coming:
+    """When a cancellation came, *after* so many seconds of its process, and to whom.
+
+    *around* counts outwards: 0 is the task of the body that called what was cut off, `None` the one in which it ran.
+    """
+
+    after: float
+    around: int | None = None
+
+    @property
+    def patience(self) -> float:
+        """How many seconds it is waited for when the body runs again."""
+        return self.after + GRACE
 
 
 def cancellations() -> int:
@@ -38,11 +65,11 @@ def counts(scope: Any) -> Counts:
     return found
 
 
-def risen(earlier: Counts) -> Counts:
-    """Return the counts that are higher than *earlier*."""
-    return {task: now for task, before in earlier.items() if (now := task.cancelling()) > before}
-
-
-def is_taken_back(cut: Counts) -> bool:
-    """Tell whether somebody has taken a cancellation back, or done it himself, by the counts that had *risen* then."""
-    return any(task.cancelling() < then for task, then in cut.items()) or (bool(cut) and [*cut][-1].done())
+def coming(scope: Any, earlier: Counts) -> Coming | None:
+    """Tell how the cancellation came that cut off something in a scope; `None`: no count is higher than *earlier*."""
+    risen = [task for task, before in earlier.items() if task.cancelling() > before]
+    if not risen:
+        return None
+    bodies = [each.task for each in scope.chain()]
+    after = max(0.0, asyncio.get_running_loop().time() - scope.run.began)
+    return Coming(after, bodies.index(risen[-1]) if risen[-1] in bodies else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
@@ -29,7 +30,8 @@ class OpenRun(Generic[S]):
     next one. *copies* leads from an exception as replayed to the genuine one. *thread* is where the run was opened, 0
     where it is only looked at; *company* is whom its tasks write with. *opening* is its first entry. *watched* are
     those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends. *do* is the flow
-    that has a call made: here, in place, or by whoever answers ``Do``.
+    that has a call made: here, in place, or by whoever answers ``Do``. *began* is when the body did, by the clock of
+    its event loop.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class OpenRun(Generic[S]):
         self.copies: dict[int, tuple[BaseException, BaseException, S]] = {}
         self.unstorable: dict[S, Any] = {}
         self.ahead: OrderedDict[S, None] = OrderedDict()
-        self.thread = 0
+        self.thread, self.began = 0, inf
         self.company: Any = None
         self.guard = RLock()
 

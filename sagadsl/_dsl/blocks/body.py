@@ -7,7 +7,6 @@ once the run has ended.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 
 from sagadsl._core import threads
@@ -15,7 +14,6 @@ from sagadsl._core.codec import user_frames
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended, descend
 from sagadsl._core.scope import CURRENT, Scope
-from sagadsl._core.scope.cancelled import counts
 from sagadsl._dsl import running, steps
 from sagadsl._dsl.blocks.held import Held, Use
 from sagadsl._dsl.kernel import HeedingStop
@@ -59,7 +57,7 @@ class Body:
             await scope.run.drivers[1](descend(scope.slot))
             if scope.has_failed:  # as above
                 self._come_out(scope, await running.aleave(scope, self._held.calling, None, None), None)
-        scope.task, scope.earlier = asyncio.current_task(), counts(scope)
+        running.begin(scope)
         self._stand_in(scope)
 
     async def aleave(self, error: BaseException | None) -> bool:
