@@ -151,7 +151,7 @@ class Task:
 class Cancelled:
     """Play a part in a task that is cancelled after a while: by the *body*, by a *step*, or by somebody *outside*.
 
-    *here*: that one cancels the task which plays all this, and not one of its own.
+    *here*: that one cancels the task which plays all this, and not one of its own. *itself*: that task does so, before.
     """
 
     name: str
@@ -160,7 +160,7 @@ class Cancelled:
     by: str = "body"
 
     async def play(self, world: World) -> None:
-        if self.by == "here":
+        if self.by in {"here", "itself"}:
             await self.play_here(world)
             return
         task = world.tasks[self.name] = asyncio.create_task(self.part.play(world))
@@ -179,13 +179,13 @@ class Cancelled:
             world.left([task])
 
     async def play_here(self, world: World) -> None:
-        stranger = world.stranger(self, here())
+        stranger = world.stranger(self, here()) if self.by == "here" else here().cancel()
         try:
             await self.part.play(world)
         except asyncio.CancelledError:
             world.saw(self.name, "struck")
         finally:
-            if stranger is not None:
+            if isinstance(stranger, asyncio.TimerHandle):
                 stranger.cancel()
 
 
@@ -222,13 +222,15 @@ def inside(node: Any) -> list[Any]:
 # -- programs that Hypothesis draws -----------------------------------------------------------------------------------
 
 
+AGAIN = ("body", "body", "itself")
+"""Who cancels each time that the body runs."""
 ONCE = ("step", "outside", "here")
 """Who cancels only once: a step that has done so is not entered again, and who is outside is not there any more."""
 NAME, WHILES = st.just(""), st.integers(1, 3)
 ACT = st.builds(Act, NAME, st.sampled_from(["quick", "quick", "slow", "slow", "look"]))
 
 
-def programs(by: tuple[str, ...] = ("body",)) -> Any:
+def programs(by: tuple[str, ...] = AGAIN) -> Any:
     """Draw programs, and name their nodes."""
 
     def larger(part: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.codec.faults import explain
-from sagadsl._core.effects import Call, Failed, Flow, Wait
+from sagadsl._core.effects import Call, Failed, Flow, Sleep, Wait
 from sagadsl._core.parameters import close, function_name
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.values import Kind
@@ -86,8 +86,7 @@ def interruption(slot: Slot | None) -> Flow[BaseException]:
         fault = slot.run.codec.load_fault(slot.fault or "{}")
     except ValueError as error:
         return slot.run.halt(unreadable(slot.run, slot.key, error))
-    if slot.cancelled is not None:
-        yield Wait(slot)
+    yield Sleep(0.0) if slot.cancelled is None else Wait(slot)  # a task may have cancelled itself: that comes now
     return replayable(slot, fault, None)
 
 
