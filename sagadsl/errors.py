@@ -307,13 +307,14 @@ class RunLockedError(SagaError):
     since: str = ""
 
     def __str__(self) -> str:
-        owner = f" by process {self.pid} on {self.host} since {self.since}" if self.pid else ""
+        owner = f"process {self.pid} on {self.host} since {self.since}" if self.pid else ""
         if self.pid == os.getpid():
             return (
-                f"run {self.run} is being run{owner}, which is this one: in another thread or task, or in one "
-                "that an interruption left behind. Call again when that has ended"
+                f"run {self.run} is being run by this process ({owner}), in another thread or task, or in one that an "
+                "interruption left behind: call again when that has ended"
             )
-        return f"run {self.run} is being run{owner}; wait for it, or take it over by force with using(steal=True)"
+        by = f" by {owner}" if owner else ""
+        return f"run {self.run} is being run{by}; wait for it, or take it over by force with using(steal=True)"
 
 
 class RunLostError(SagaError):
