@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from sagadsl import Saga, Step, UsageError, aio, parallel, saga
+from sagadsl import Completed, Saga, Step, UsageError, aio, outcome, parallel, saga
 from sagadsl.report import Box, Graph, call_of, of_plan
 
 
@@ -116,7 +116,29 @@ class Plan:
             Exception: What a node failed with, after compensation; an ``ExceptionGroup`` where several did.
         """
         self._refuse_circles()
-        return self._acall() if self.is_async else self._call()
+        return (self._acall if self.is_async else self._call)(saga(self.name, **self._settings))
+
+    def outcome(self) -> Any:
+        """Run it as a saga; return how it ended, or an awaitable of that: what `Saga.outcome` returns.
+
+        Raises:
+            UsageError: Its nodes wait for each other in a circle.
+            SagaError: What is no outcome, as for a saga.
+        """
+        self._refuse_circles()
+        block = saga(self.name, **self._settings)
+        if self.is_async:
+            return self._aoutcome(block)
+        try:
+            return Completed(self._call(block), run=block.info)
+        except Exception as error:  # noqa: BLE001  # whatever a node raised
+            return outcome_of(error)
+
+    async def _aoutcome(self, block: Any) -> Any:
+        try:
+            return Completed(await self._acall(block), run=block.info)
+        except Exception as error:  # noqa: BLE001  # as above
+            return outcome_of(error)
 
     def _refuse_circles(self) -> None:
         for node in self._nodes:
@@ -128,7 +150,7 @@ class Plan:
             msg = f"{self.name}: these nodes wait for each other: {circle}"
             raise UsageError(msg) from None
 
-    def _call(self) -> dict[str, Any]:
+    def _call(self, block: Any) -> dict[str, Any]:
         turn = threading.Semaphore(self._limit or max(1, len(self._nodes)))
         course = Course(self._nodes, threading.Event)
 
@@ -138,11 +160,11 @@ class Plan:
             with course.call(node) as call, turn:
                 course.results[node] = call()
 
-        with saga(self.name, **self._settings), telling_failures():
+        with block, telling_failures():
             parallel(*(lambda node=node: branch(node) for node in self._nodes))
         return course.by_name()
 
-    async def _acall(self) -> dict[str, Any]:
+    async def _acall(self, block: Any) -> dict[str, Any]:
         turn = asyncio.Semaphore(self._limit or max(1, len(self._nodes)))
         course = Course(self._nodes, asyncio.Event)
 
@@ -154,7 +176,7 @@ class Plan:
                     value = call()
                     course.results[node] = await value if inspect.isawaitable(value) else value
 
-        async with saga(self.name, **self._settings):
+        async with block:
             with telling_failures():
                 await aio.parallel(*(branch(node) for node in self._nodes))
         return course.by_name()
@@ -210,6 +232,14 @@ def telling_failures() -> Generator[None]:
             error = failed[0] if len(failed) == 1 else ExceptionGroup(f"{len(failed)} nodes failed", failed)
     if error is not None:
         raise error
+
+
+def outcome_of(error: Exception) -> Any:
+    """Return how a plan ended that raised *error*, or raise that again, if it is no outcome."""
+    try:
+        return outcome(error)
+    except UsageError:
+        raise error from error.__cause__
 
 
 def _block(node: Node) -> Any:

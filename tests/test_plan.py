@@ -43,6 +43,33 @@ def test_results_flow_along_the_nodes(colour, make_runtime, world, act):
     assert make_runtime().runs()[0].saga == "order"
 
 
+def test_a_plan_has_an_outcome_as_a_saga_has(colour, make_runtime, world, act):
+    """Completed with the results by name, compensated with the error; what is none is raised."""
+    plan = Plan("order", runtime=make_runtime(), key="k")
+    plan.add(act, "b", plan.add(act, "a"))
+    act.fails["b"] = ValueError("no")
+    failed = colour.call(plan.outcome)
+    assert (type(failed), failed.error, failed.compensated_steps) == (
+        sagadsl.Compensated,
+        act.fails["b"],
+        ("parallel/1/act",),
+    )
+    del act.fails["b"]
+    done = colour.call(plan.outcome)
+    assert (type(done), done.value, done.run.status, done.exit_code) == (
+        sagadsl.Completed,
+        {"act": "A", "act#2": "B"},
+        "completed",
+        0,
+    )
+    act.fails["c"] = UsageError("never")
+    wrong = Plan("wrong", runtime=make_runtime())
+    wrong.add(act, "c")
+    with pytest.raises(UsageError, match="never") as caught:
+        colour.call(wrong.outcome)
+    assert caught.value is act.fails["c"]
+
+
 def test_a_failure_leaves_out_what_needs_it_and_compensates_the_rest(colour, make_runtime, world, act):
     """Independent nodes come to their end first."""
     act.fails["b"] = ValueError("no")
