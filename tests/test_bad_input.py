@@ -83,6 +83,8 @@ def decorate(**options):
         (lambda: step(agenerator), "agenerator is a generator"),
         (lambda: step(42), "@step decorates a function, a coroutine function or a method, not 42"),
         (lambda: step(Callable_()), "@step decorates a function"),
+        (lambda: step(Callable_()), "; give a def that calls it"),
+        (lambda: step(functools.partial(two, 1)), "; give a def that calls it"),
         (lambda: step(decorate()), "@step: reserve is a step already"),
         (lambda: step(saga(nothing)), "@step: nothing is a saga already"),
         (lambda: decorate(compensate=saga(nothing)), "reserve: its compensation nothing is a saga, and none can run"),

@@ -92,7 +92,8 @@ def checked_function(target: Any, what: str) -> Any:
         raise UsageError(msg)
     is_builtin = inspect.isbuiltin(function)
     if not inspect.isfunction(inspect.unwrap(function)) and not is_builtin:
-        msg = f"@{what} decorates a function, a coroutine function or a method, not {target!r}"
+        cure = "; give a def that calls it" if callable(target) else ""
+        msg = f"@{what} decorates a function, a coroutine function or a method, not {target!r}{cure}"
         raise UsageError(msg)
     if is_builtin and (what == "saga" or not has_signature(function)):
         why = "calls no steps" if what == "saga" else "keeps its parameters to itself"

@@ -27,7 +27,7 @@ def saga(
     name: str | None = ...,
     title: str | None = ...,
     key: str | Callable[..., Any] | None = ...,
-    live: tuple[str, ...] = ...,
+    live: list[str] | tuple[str, ...] = ...,
     on_failure: str | None = ...,
     on_compensation_failure: str = ...,
     compensate_order: str = ...,

@@ -119,7 +119,7 @@ def step(
     name: str | None = ...,
     title: str | None = ...,
     read_only: bool = ...,
-    live: tuple[str, ...] = ...,
+    live: list[str] | tuple[str, ...] = ...,
     transaction: str | None = ...,
     stands: Callable[..., bool] | None = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...

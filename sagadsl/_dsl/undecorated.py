@@ -38,7 +38,7 @@ class StepOptions(TypedDict, total=False):
     name: str | None
     title: str | None
     read_only: bool
-    live: tuple[str, ...]
+    live: list[str] | tuple[str, ...]
     transaction: str | None
     stands: Callable[..., bool] | None
     again: bool

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -110,7 +110,7 @@ class Telling:
 class Standing:
     """Whether a recorded answer is one to what would be asked today."""
 
-    def __init__(self, asking: Asking, body: Callable[..., Any], on_change: str, live: tuple[str, ...]) -> None:
+    def __init__(self, asking: Asking, body: Callable[..., Any], on_change: str, live: Collection[str]) -> None:
         self.asking, self.body, self.on_change = asking, body, on_change
         names = list(inspect.signature(body).parameters)
         has_live = bool(live) or names[:1] in (["self"], ["cls"]) or any(map(_is_live, _resolved(body).values()))

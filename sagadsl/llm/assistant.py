@@ -64,7 +64,7 @@ class Told(TypedDict, total=False):
     key: str | Callable[..., Any] | None
     name: str | None
     title: str | None
-    live: tuple[str, ...]
+    live: list[str] | tuple[str, ...]
 
 
 class LLM:
@@ -160,7 +160,7 @@ class LLM:
         key: str | Callable[..., Any] | None = None,
         name: str | None = None,
         title: str | None = None,
-        live: tuple[str, ...] = (),
+        live: list[str] | tuple[str, ...] = (),
     ) -> Any:
         """Make a step of a function that returns the prompt: a text, or messages. The step returns the answer.
 

@@ -278,7 +278,7 @@ with saga("nightly", key="2026-11-22", on_failure="pause", title="At night", ver
     nightly.add_compensation(undo, "lamp")  # type: ignore[call-arg]  # the error is missing
 
 by_hand = saga("explore", id="x", store=":memory:", on_compensation_failure="continue", steal=True, rerun=True)
-coroutine_6 = assert_type(by_hand.step(afetch, again=True, live=())("Rome"), Coroutine[Any, Any, float])
+coroutine_6 = assert_type(by_hand.step(afetch, again=True, live=[])("Rome"), Coroutine[Any, Any, float])
 assert_type(by_hand.id, str)
 assert_type(by_hand.status, Status)
 assert_type(by_hand.info, Run)
