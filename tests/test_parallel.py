@@ -54,6 +54,21 @@ def calls(act, names):
     return [functools.partial(act, name) for name in names]
 
 
+def test_a_step_that_is_called_for_a_branch_keeps_its_place_in_the_scope_around(runtime):
+    """It is called before there is a branch; a function is called in one."""
+
+    @sagadsl.step
+    async def look(name: str) -> str:
+        return name
+
+    @sagadsl.saga(runtime=runtime)
+    async def flow():
+        return await sagadsl.aio.parallel(look("a"), lambda: look("b"))
+
+    assert asyncio.run(flow()) == ["a", "b"]
+    assert {s.key for s in runtime.runs()[0].steps if not s.saga} == {"look", "parallel/2/look"}
+
+
 def test_branches_give_their_values_in_order(colour, make_runtime, world, parallel, act):
     """Each is a scope of its own, as its steps' keys say."""
 

@@ -144,6 +144,8 @@ def test_what_the_readme_decides_is_done(tmp_path):
     assert told.splitlines() == [
         "  charge o-1",
         "  mail o-1",
+        "  charge o-2",
+        "  mail o-2",
         "compensating sell/o-1 calls, in this order:",
         "  1  refund   for charge(order='o-1')",
         "  cannot be undone: mail",
@@ -151,9 +153,17 @@ def test_what_the_readme_decides_is_done(tmp_path):
         "  refund o-1",
     ]
     (commands,) = [text for text in blocks("") if "--dry-run" in text]
+    said, codes = "", []
     for command in re.findall(r"^\$ sagadsl (.*?)(?: +#.*)?$", commands, re.MULTILINE):
-        ended = subprocess.run([sys.executable, "-m", "sagadsl", *shlex.split(command)], check=False, **options)
+        asked = ["--yes"] if "--target" in command else []
+        ended = subprocess.run([sys.executable, "-m", "sagadsl", *shlex.split(command), *asked], check=False, **options)
         assert "Usage:" not in ended.stderr, ended.stderr
+        said += ended.stdout
+        codes.append(ended.returncode)
+    assert "  1  refund   for charge(order='o-2')\n" in said
+    assert codes == [0] * 5, said
+    again = subprocess.run([sys.executable, "decide.py"], check=True, **options).stdout
+    assert again.splitlines()[:4] == ["  charge o-1", "  mail o-1", "  charge o-2", "  mail o-2"]
 
 
 def test_the_two_commands_of_the_readme_are_there():

@@ -81,7 +81,8 @@ async def aparallel(*branches: Callable[[], Awaitable[T]] | Awaitable[T], limit:
     cancels them all, waits for them, and goes on.
 
     Args:
-        branches: Coroutines, other awaitables, or callables without arguments that give one.
+        branches: Coroutines, other awaitables, or callables without arguments that give one. Of a step that is called
+            for it, ``aparallel(reserve("lamp"))``, the place is that of its call: in the scope around the branches.
         limit: How many run at once, by default all.
 
     Raises:
