@@ -391,6 +391,7 @@ def test_a_project_names_its_targets_once(killed):
     [
         ("trip.py", "'trip.py': a target is module:saga or file.py:saga"),
         ("trip.py:nobody", "trip.py has no saga nobody; it has trip.py:trip"),
+        ("shop.py:nobody", "shop.py has no saga nobody; it has shop.py:Shop.inner, shop.py:Shop.trip, shop.py:tour"),
         ("elsewhere.py:trip", "there is no file "),
         ("no.such.module:trip", "no.such.module cannot be imported: ModuleNotFoundError: No module named 'no'"),
         ("broken.py:trip", "broken.py cannot be imported: ZeroDivisionError: division by zero"),
@@ -400,6 +401,23 @@ def test_a_project_names_its_targets_once(killed):
 )
 def test_a_target_that_cannot_be_had_is_2(killed, target, told):
     killed.write("broken.py", "1 / 0")
+    killed.write(
+        "shop.py",
+        """
+        from sagadsl import saga
+
+        class Shop:
+            @saga
+            def trip(self, city): ...
+
+            @saga
+            @staticmethod
+            def inner(): ...
+
+        @saga
+        def tour(city): ...
+    """,
+    )
     (killed.folder / "odd").mkdir()
     killed.write("odd/json.py", "trip = 1")
     killed.write("quits.py", "raise SystemExit(9)")
@@ -429,6 +447,48 @@ def test_a_module_is_a_target_too(killed):
     killed.clear("kill")
     ended = killed.sagadsl("resume", "t-2", "--target", "shop.trip:trip")
     assert (ended.returncode, ended.stderr.endswith("t-2 completed\n")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "command", "target"),
+    [
+        ("shop/trip.py", ("-m", "shop.trip"), "shop.trip:trip"),
+        ("shop/__main__.py", ("-m", "shop"), "shop.__main__:trip"),
+        ("shop/trip.py", ("shop/trip.py",), "shop/trip.py:trip"),
+    ],
+)
+def test_what_is_suggested_finds_a_file_in_its_package(tmp_path, file, command, target):
+    """It imports its neighbours there, unless it began as a script; the suggestion works, and so does the file."""
+    place = Place(tmp_path)
+    is_script = "-m" not in command
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    for folder in (path.parent, path.parent.parent):
+        if folder != tmp_path:
+            (folder / "__init__.py").touch()
+    (path.parent / "places.py").write_text("CITY = 'Lisbon'\n")
+    begin = "from places import CITY" if is_script else "from .places import CITY"
+    path.write_text(SCRIPT.replace('"Lisbon"', "CITY").replace("import signal", f"import signal\n{begin}"))
+    env = ENV | {"SAGADSL_DB": str(tmp_path / "sagadsl.db")}
+    for number, asked in enumerate([target, f"{file}:trip"]):
+        place.set("kill")
+        assert place.python(*command, f"t-{number}", env=env).returncode == -signal.SIGKILL
+        place.clear("kill")
+        assert f"sagadsl resume t-{number} --target {target}\n" in place.sagadsl("show", f"t-{number}").stdout
+        ended = place.sagadsl("resume", f"t-{number}", "--target", asked)
+        assert (ended.returncode, ended.stderr.endswith(f"t-{number} completed\n")) == (0, True), ended.stderr
+    if not is_script:
+        ran = place.sagadsl("run", f"{file}:trip", "--arg", "city=Rome")
+        assert (ran.returncode, ran.stderr[-11:]) == (0, " completed\n")
+
+
+def test_a_package_is_a_target_by_its_init_file(killed):
+    """As the package that it is, with what it imports from itself."""
+    (killed.folder / "shop").mkdir()
+    (killed.folder / "trip.py").rename(killed.folder / "shop" / "trip.py")
+    killed.write("shop/__init__.py", "from .trip import trip")
+    ended = killed.sagadsl("run", "shop/__init__.py:trip", "--arg", "city=Rome", "--id", "t-2")
+    assert (ended.returncode, ended.stderr) == (0, "t-2 completed\n")
 
 
 @pytest.mark.parametrize("verb", ["resume", "compensate"])

@@ -1,9 +1,10 @@
 """The code that a run needs: a module or a file that the *user* names, on the command line or in ``pyproject.toml``.
 
 What a journal says of its program is shown as a suggestion and never imported. A file is loaded under its own name
-(``trip.py`` as ``trip``), so that what it recorded when it was run as a script is found again. While it is loaded no
-saga can begin, unless it brings a store of its own: a script that runs its saga when imported is told so, and does
-nothing.
+(``trip.py`` as ``trip``), so that what it recorded when it was run as a script is found again; one inside a package as
+the module that it is there (``shop/trip.py`` as ``shop.trip``), so that it can import its neighbours, unless the run
+that needs it was begun by the file as a script. While it is loaded no saga can begin, unless it brings a store of its
+own: a script that runs its saga when imported is told so, and does nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shlex
 import sys
 import tomllib
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -70,15 +72,15 @@ def load_code(run: RunInfo, target: str | None, verb: str) -> Any:
     targets = [target] if target is not None else project_targets()
     if not targets:
         raise UsageError(_unnamed(run, verb))
-    sagas = [load(each, run.saga) for each in targets]
+    sagas = [load(each, run.saga, script=_module_of(run)) for each in targets]
     meant = [saga for saga in sagas if saga is not None and saga._self_spec.name == run.saga]  # noqa: SLF001  # no public one
     return meant[0] if len(meant) == 1 else None
 
 
-def load(target: str, block: str | None = None, kinds: tuple[type, ...] = (Saga,)) -> Any:
+def load(target: str, block: str | None = None, kinds: tuple[type, ...] = (Saga,), script: str = "") -> Any:
     """Import a target's module and return its saga; a *block* is no name in it, so for that there is none to return.
 
-    What else is good is of one of the *kinds*.
+    What else is good is of one of the *kinds*. A file of the name *script* is loaded as one, package or not.
 
     Raises:
         UsageError: It cannot be imported, or has no such saga.
@@ -89,7 +91,7 @@ def load(target: str, block: str | None = None, kinds: tuple[type, ...] = (Saga,
         raise UsageError(msg)
     sagadsl.configure(store=NoStore(where))
     try:
-        module = load_file(Path(where)) if where.endswith(".py") else load_module(where)
+        module = load_file(Path(where), script) if where.endswith(".py") else load_module(where)
     except (SagaError, KeyboardInterrupt):
         raise
     except BaseException as error:  # whatever the user's module does, SystemExit included
@@ -101,22 +103,34 @@ def load(target: str, block: str | None = None, kinds: tuple[type, ...] = (Saga,
     for part in name.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, kinds) and (found is not None or name != block):
-        sagas = sorted(n for n, value in vars(module).items() if isinstance(value, Saga))
-        there = f"it has {', '.join(f'{where}:{n}' for n in sagas)}" if sagas else "it has none"
+        there = ", ".join(f"{where}:{each}" for each in sorted(sagas_in(module)))
+        there = f"it has {there}" if there else "it has none"
         msg = f"{where} has no saga {name}; {there}"
         raise UsageError(msg)
     return found
 
 
-def load_module(name: str) -> ModuleType:
-    """Import a module, one in the working directory too."""
-    if os.getcwd() not in sys.path:  # noqa: PTH109  # sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+def sagas_in(module: ModuleType) -> Iterator[str]:
+    """Yield the sagas of a module as a target names them: functions, and the methods of its classes."""
+    for name, value in vars(module).items():
+        if isinstance(value, Saga):
+            yield name
+        elif isinstance(value, type) and value.__module__ == module.__name__:
+            yield from (f"{name}.{each}" for each in vars(value) if isinstance(getattr(value, each, None), Saga))
+
+
+def load_module(name: str, folder: str = "") -> ModuleType:
+    """Import a module, one in the working directory too, or in another *folder*."""
+    folder = folder or os.getcwd()  # noqa: PTH109  # sys.path holds strings
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     return importlib.import_module(name)
 
 
-def load_file(path: Path) -> ModuleType:
-    """Import a file as ``python FILE`` would, but for its ``__name__``.
+def load_file(path: Path, script: str = "") -> ModuleType:
+    """Import a file: as the module that it is in its package, or else as ``python FILE`` would, but for its name.
+
+    One of the name *script* is in no package.
 
     Raises:
         UsageError: There is no such file, or its name is that of a module that is in use.
@@ -125,14 +139,16 @@ def load_file(path: Path) -> ModuleType:
     if not path.is_file():
         msg = f"there is no file {path}; {SHAPE}"
         raise UsageError(msg)
-    name = path.stem
+    folder, name = (path.parent, path.stem) if path.stem == script else place_of(path)
     present = sys.modules.get(name)
+    if present is None and folder != path.parent:
+        present = load_module(name, str(folder))
     if present is not None:
         if getattr(present, "__file__", None) == str(path):
             return present
         msg = f"{path} has the name of a module that is in use, {name}: give the file another name"
         raise UsageError(msg)
-    sys.path.insert(0, str(path.parent))
+    sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         msg = f"{path} is no Python file; {SHAPE}"
@@ -144,6 +160,14 @@ def load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def place_of(path: Path) -> tuple[Path, str]:
+    """Return the folder from which a file is imported, and its name as a module there: with those of its packages."""
+    folder, name = path.parent, path.stem
+    while (folder / "__init__.py").is_file() and folder.name.isidentifier():
+        folder, name = folder.parent, f"{folder.name}.{name}"
+    return folder, name.removesuffix(".__init__")
 
 
 def project_targets() -> list[str]:
@@ -172,9 +196,16 @@ def target_words(run: RunInfo) -> str:
     program = Path(run.program)
     if program.suffix != ".py" or _has_targets():
         return ""
-    here = Path.cwd()
-    shown = program.relative_to(here) if program.is_relative_to(here) else program
-    return f" --target {shlex.quote(printable(f'{shown}:{run.saga}', 400))}"
+    here, module = Path.cwd(), _module_of(run)
+    where = str(program.relative_to(here) if program.is_relative_to(here) else program)
+    if "." in module and where == f"{module.replace('.', os.sep)}.py":  # as ``python -m`` was given it
+        where = module
+    return f" --target {shlex.quote(printable(f'{where}:{run.saga}', 400))}"
+
+
+def _module_of(run: RunInfo) -> str:
+    """Return the name of the module that began a run, as its program had it."""
+    return str(getattr(run, "_module", ""))  # no public one
 
 
 def _has_targets() -> bool:
