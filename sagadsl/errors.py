@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from inspect import get_annotations
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, dataclass_transform
 
@@ -256,11 +257,15 @@ class RunCancelledError(SagaError):
         return f"run {self.run} was cancelled{by}, and no further step of it is entered. To do it after all: {again}"
 
 
+NEAR = 5
+"""How many calls before and after the first difference the text of a `ReplayError` shows."""
+
+
 class ReplayError(SagaError):
     """The programmer must act: the code no longer does what the journal recorded.
 
-    *recorded* and *called* are the step keys of the scope in order, the last of *called* being the one refused.
-    What is refused was not entered, and nothing of it was written.
+    *recorded* and *called* are the step keys of the scope in order, the last of *called* being the one refused; the
+    text has those near the first difference. What is refused was not entered, and nothing of it was written.
     """
 
     exit_code: ClassVar[int] = 7
@@ -273,16 +278,17 @@ class ReplayError(SagaError):
 
     def __str__(self) -> str:
         place = f" in {self.scope}" if self.scope else ""
-        width = max(len("recorded"), *(len(key) for key in (*self.recorded, ""))) + 2
+        pairs = [*zip_longest(self.recorded, self.called, fillvalue="-")]
+        first = next((at for at, (left, right) in enumerate(pairs) if left != right), len(pairs))
+        begin, end = max(0, first - NEAR), first + 1 + NEAR
+        shown = pairs[begin:end]
+        width = max(len("recorded"), *(len(left) for left, _ in [*shown, ("", "")])) + 2
         lines = [f"run {self.run}: the code and the journal differ{place}: {self.reason}", ""]
         lines.append(f"      {'recorded':{width}}this program now")
-        differs = False
-        for at in range(max(len(self.recorded), len(self.called))):
-            left = self.recorded[at] if at < len(self.recorded) else "-"
-            right = self.called[at] if at < len(self.called) else "-"
-            first = left != right and not differs
-            differs = differs or first
-            lines.append(f"  {'>>' if first else '  '}  {left:{width}}{right}")
+        lines += [f"      … {begin:,} before, which are alike"] if begin else []
+        for at, (left, right) in enumerate(shown, begin):
+            lines.append(f"  {'>>' if at == first else '  '}  {left:{width}}{right}")
+        lines += [f"      … {len(pairs) - end:,} more"] if len(pairs) > end else []
         lines += [
             "",
             (

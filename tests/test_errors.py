@@ -135,6 +135,24 @@ def test_a_replay_error_does_not_advise_what_would_do_a_step_again():
     assert told.index("For runs that begin from then on") < told.index("in no fixed order a `key=`")
 
 
+def test_a_replay_error_of_a_long_run_shows_what_is_near_the_first_difference():
+    """Thousands of calls fit on a page, and say how many they are; the attributes have them all."""
+    recorded = tuple(f"convert#{number}" for number in range(3000))
+    called = (*recorded[:1500], "mail")
+    error = ReplayError("o/1", "", recorded, called, "mail is called")
+    lines = str(error).splitlines()[3:-2]
+    assert [line.split() for line in (lines[0], lines[1], *lines[5:8], *lines[-2:])] == [
+        ["…", "1,495", "before,", "which", "are", "alike"], ["convert#1495", "convert#1495"],
+        ["convert#1499", "convert#1499"], [">>", "convert#1500", "mail"], ["convert#1501", "-"],
+        ["convert#1505", "-"], ["…", "1,494", "more"],
+    ]  # fmt: skip
+    assert (error.recorded, error.called) == (recorded, called)
+    alike = ReplayError("o/1", "", recorded, recorded, "it raised ValueError")
+    assert [line.split() for line in str(alike).splitlines()[3:5]] == [
+        ["…", "2,995", "before,", "which", "are", "alike"], ["convert#2995", "convert#2995"],
+    ]  # fmt: skip
+
+
 def test_a_locked_run_names_its_owner_when_it_is_known():
     """Host, process and time, or nothing of it."""
     assert "by process 7 on host since 2026" in str(EXAMPLES["locked by"][0])

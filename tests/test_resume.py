@@ -495,6 +495,23 @@ def test_other_arguments_where_some_are_recorded_are_refused(edited, act, cut, w
     assert world == ["a", "cut1"]
 
 
+def test_of_many_calls_that_are_left_over_the_first_are_named(edited, act, cut):
+    """The sequences beside the reason have them all."""
+
+    def before():
+        for name in "abcdefg":
+            yield act(name)
+        yield cut()
+
+    def after():
+        yield act("a")
+
+    named = "act#2, act#3, act#4, act#5, act#6 and 2 more"
+    with pytest.raises(ReplayError, match=f"it ended before {named}\n") as caught:
+        edited(before, after)
+    assert len(caught.value.recorded) == 8
+
+
 def test_a_body_that_ends_before_what_is_recorded_is_refused(edited, act, cut, world):
     """Whether it returns or raises: what it would leave behind is still standing."""
 

@@ -31,6 +31,9 @@ class OnRecord(Protocol):
 
 S = TypeVar("S", bound=OnRecord)
 
+NAMED = 5
+"""How many calls a reason names that were not made again; the error that it belongs to has them all."""
+
 
 class Past(Generic[S]):
     """The recorded calls of one scope, each with its *base*: its name, and its explicit key.
@@ -96,7 +99,9 @@ class Past(Generic[S]):
             return None
         if not self.is_strict and all(slot.cut for slot in self.order):
             return None  # what was cut off beside others may be cut off before it is called
-        reason = f"it ended before {', '.join(keys_of(self.order))}"
+        keys = keys_of(self.order)
+        more = f" and {len(keys) - NAMED:,} more" if len(keys) > NAMED else ""
+        reason = f"it ended before {', '.join(keys[:NAMED])}{more}"
         return {"recorded": keys_of(self.recorded), "called": keys_of(self.called), "reason": reason}
 
 
