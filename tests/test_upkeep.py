@@ -309,6 +309,17 @@ def test_of_an_empty_file_nothing_is_left_to_be_rescued(tmp_path):
     assert (finding.status, finding.cure) == ("damage", "sagadsl doctor --db ANOTHER")
 
 
+def test_the_sound_database_of_another_program_is_not_to_be_rescued(tmp_path):
+    """It is no journal, which another name mends; what SQLite itself cannot read is rescued."""
+    path = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table customers (name text)")
+    finding = examined(path)["file"]
+    assert (finding.told[:31], finding.cure) == ("is another program's database: ", "sagadsl doctor --db ANOTHER")
+    path.write_bytes(b"no database at all" * 999)
+    assert f"sqlite3 {path} .recover" in examined(path)["file"].cure
+
+
 def test_garbage_in_a_page_is_found_and_the_rest_is_still_examined(golden):
     """Whatever the page was."""
     path = golden()

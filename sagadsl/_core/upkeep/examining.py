@@ -73,7 +73,8 @@ def examined(journal: SqliteJournal, check: Check) -> Iterator[Finding]:
         journal.connection()
     except JournalError as error:
         has_content = os.path.exists(journal.path) and os.path.getsize(journal.path) > 0  # noqa: PTH110, PTH202
-        left = f", or what is left of it: {rescue(file)}" if has_content else ""
+        is_broken = has_content and isinstance(error.__cause__, sqlite3.DatabaseError)  # else it is sound
+        left = f", or what is left of it: {rescue(file)}" if is_broken else ""
         yield Finding("file", DAMAGE, error.reason, f"sagadsl doctor --db ANOTHER{left}")
     else:
         size = os.path.getsize(journal.path)  # noqa: PTH202  # as in the journal
