@@ -8,6 +8,7 @@ import contextvars
 import gc
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -193,9 +194,72 @@ def test_an_unfinished_run_is_warned_of_once(make_runtime, caplog):
     caplog.clear()
     for _ in range(3):
         sell.using(runtime=runtime)(fails=False)
-    assert [r.getMessage().partition(".")[0] for r in caplog.records if r.levelname == "WARNING"] == [
-        "sell/k of this program is unfinished, and another run of sell starts"
-    ]
+    told = [r.getMessage().partition(".")[0] for r in caplog.records if r.levelname == "WARNING"]
+    why = "its arguments differ: fails was True, is False"
+    assert told == [f"sell/k of this program is paused, and another run of sell starts, for {why}"]
+
+
+def test_the_warning_says_why_a_call_is_not_that_run_and_what_to_type(make_runtime, caplog):
+    """A parameter with a default that is new, and one that is gone, are enough; what compensates is not resumed."""
+
+    def flow(town: str, old: int = 1) -> None:
+        undone()
+
+    def later(town: str, new: int = 2) -> None:
+        undone()
+
+    def undo() -> None:
+        if cut:
+            raise Cut
+
+    @sagadsl.step(compensate=undo)
+    def undone() -> None:
+        if not cut:
+            raise Cut
+        raise ValueError
+
+    cut = []
+    with pytest.raises(Cut):
+        sagadsl.saga(name="flow")(flow).using(runtime=make_runtime())("Rome")
+    with pytest.raises(Cut):
+        sagadsl.saga(name="flow")(later).using(runtime=make_runtime())("Rome")
+    (run,) = make_runtime().runs(status="open")[1:]
+    store = f"{run.id} --db {make_runtime().journal().name}"
+    starts = f"{run.id[:9]} of this program is interrupted, and another run of flow starts"
+    typed = f"Go on with that one: sagadsl resume {store}   Compensate it: sagadsl compensate {store}   "
+    (line,) = caplog.messages[1:-1]
+    assert line.startswith(f"{starts}, for its arguments differ: old is gone; new is new. {typed}A script")
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_of_another_saga_the_warning_says_where_its_run_stands(make_runtime, caplog, damage):
+    """It may be compensating, or not readable; neither keeps this one from being run."""
+
+    def undo() -> None:
+        raise Cut
+
+    @sagadsl.step(compensate=undo)
+    def act() -> None:
+        raise sagadsl.StepTimeout("act", 1)
+
+    @sagadsl.saga
+    def first() -> None:
+        act()
+
+    @sagadsl.saga
+    def second() -> None:
+        pass
+
+    with pytest.raises(Cut):
+        first.using(runtime=make_runtime(), key="k")()
+    if damage:
+        with contextlib.closing(sqlite3.connect(make_runtime().journal().name)) as connection, connection:
+            connection.execute("update entries set kind = 'odd' where seq = 2")
+    caplog.clear()
+    second.using(runtime=make_runtime())()
+    words = "unfinished" if damage else "interrupted while compensating"
+    (line,) = caplog.messages
+    assert line.startswith(f"first/k of this program is {words}, and another run of second starts. Compensate it: ")
 
 
 def test_with_resume_key_a_keyless_call_adopts_nothing(colour, make_runtime, act, cut, world):

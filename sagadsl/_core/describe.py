@@ -13,9 +13,9 @@ from sagadsl._core.codec.compressed import legible_text
 from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.tried import Tried
-from sagadsl._core.values import Cause, Status, StepStatus, as_time
+from sagadsl._core.values import Cause, RunRow, Status, StepStatus, as_time
 from sagadsl._core.values.outlines import Outline
-from sagadsl.errors import CompensationError, Fault, JournalError, SagaError
+from sagadsl.errors import CompensationError, Fault, JournalError, SagaError, to_type
 
 if TYPE_CHECKING:
     from sagadsl._core.values.seen import AttemptInfo, StepInfo
@@ -232,3 +232,37 @@ def what_follows(slot: Slot) -> str:
     if slot.status is StepStatus.ENTERED:
         return ON_UNCERTAIN.get(slot.facts.get("on_uncertain", ""), "is tried again")
     return "is tried again"
+
+
+def beside_line(row: RunRow, scope: Scope | None, saga: str, differing: dict[str, str], store: str) -> str:
+    """Return what to say of an unfinished run beside which another run of *saga* starts: one line.
+
+    *scope* is `None` where it cannot be read. *differing* are the arguments for which a call of the same saga is not
+    that run's.
+    """
+    from sagadsl._core.values.seen import RunInfo  # noqa: PLC0415  # on first use
+    from sagadsl.report import short_id, status_words  # noqa: PLC0415  # on first use
+
+    status = None if scope is None else scope.status
+    words = "unfinished" if status is None else status_words(RunInfo(id=row.id, saga=row.saga, status=status))
+    line = f"{short_id(row.id)} of this program is {words}, and another run of {saga} starts"
+    line += f", for its arguments differ: {'; '.join(differing.values())}. " if differing else ". "
+    if status in {Status.OPEN, Status.PAUSED}:
+        line += f"Go on with that one: {to_type('resume', row.id, store)}   "
+    return (
+        f"{line}Compensate it: {to_type('compensate', row.id, store)}   A script that runs several sagas calls them "
+        "from one parent saga, or gives each a key: then what is done is not done again."
+    )
+
+
+def differing_arguments(recorded: str, given: str, codec: Codec) -> dict[str, str]:
+    """Return the names of the arguments in which two calls differ, each with what it was and what it is."""
+    was, now = (stored_arguments(text, codec) for text in (recorded, given))
+    one, other = (
+        {name: codec.canonical(json.dumps(value)) for name, value in json.loads(text).items()}
+        for text in (recorded, given)
+    )
+    told = {name: f"{name} was {was.get(name)!r:.80}, is {now.get(name)!r:.80}" for name in was | now}
+    told |= {name: f"{name} is new" for name in now if name not in was}
+    told |= {name: f"{name} is gone" for name in was if name not in now}
+    return {name: text for name, text in told.items() if one.get(name) != other.get(name)}

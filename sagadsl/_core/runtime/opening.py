@@ -6,6 +6,7 @@ entry, so a program that only looks leaves no trace, and a replay that differs h
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -19,7 +20,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
 from sagadsl._core.definition import SagaSpec, facts_of, key_of
-from sagadsl._core.describe import describe, legible, resuming_line, stored_arguments, stuck
+from sagadsl._core.describe import (
+    beside_line,
+    describe,
+    differing_arguments,
+    legible,
+    resuming_line,
+    stored_arguments,
+    stuck,
+)
 from sagadsl._core.drive import Drivers, when_settled
 from sagadsl._core.drive.entries import tell
 from sagadsl._core.flow import Ended, in_place
@@ -371,17 +380,22 @@ class Opening:
         for row in asked.journal.runs(unfinished=True):
             if (asked.journal.name, row.number) in self._told:
                 return
+            if (row.saga, row.arguments_digest) == (asked.spec.name, asked.digest):
+                continue  # whoever has it, or must decide about it, was asked or named before
             if row.program == asked.spec.program and not asked.journal.is_held(row.lock):
                 self._told.add((asked.journal.name, row.number))
-                from sagadsl.report import short_id  # noqa: PLC0415  # on first use
-
-                log.warning(
-                    "%s of this program is unfinished, and another run of %s starts. A script that runs several "
-                    "sagas calls them from one parent saga, or gives each a key: then what is done is not done again.",
-                    short_id(row.id),
-                    asked.spec.name,
-                )
+                log.warning(self._beside(asked, row), extra={"run": row.id})
                 return
+
+    def _beside(self, asked: Asked, row: RunRow) -> str:
+        """Say of an unfinished run that a call begins another one beside it."""
+        scope, differing = None, {}
+        with contextlib.suppress(JournalError):  # what is wrong with that run is for whoever goes on with it
+            scope = self._load(None, row, asked.journal)
+            open_runs.discard(scope.run)
+            if row.saga == asked.spec.name:
+                differing = differing_arguments(self._arguments(asked.journal, row)[0], asked.arguments, self.codec)
+        return beside_line(row, scope, asked.spec.name, differing, asked.journal.name)
 
     def _new(self, asked: Asked, run_id: str, generation: int = 1) -> Opened:
         spec, now = asked.spec, self.clock()
@@ -486,14 +500,9 @@ class Opening:
         }
 
     def _other_arguments(self, row: RunRow, asked: Asked) -> RunConflictError:
-        recorded = self._arguments(asked.journal, row)[1]
-        given = self.codec.decode(asked.arguments)
-        names = tuple(
-            n for n in {**recorded, **given} if n not in recorded or n not in given or recorded[n] != given[n]
-        )
-        shown = "; ".join(f"{n} was {recorded.get(n)!r:.80}, is {given.get(n)!r:.80}" for n in names)
-        reason = f"exists with other arguments ({shown}): give this call another id or key"
-        return RunConflictError(row.id, reason, names)
+        told = differing_arguments(self._arguments(asked.journal, row)[0], asked.arguments, self.codec)
+        reason = f"exists with other arguments ({'; '.join(told.values())}): give this call another id or key"
+        return RunConflictError(row.id, reason, tuple(told))
 
     def leave(self, scope: Scope) -> None:
         """Stop owning a run as soon as nothing of it is under way: now, or when a thread of it ends."""
