@@ -20,6 +20,7 @@ from sagadsl._core.effects import Call
 from sagadsl._core.flow import descend, settle_branch
 from sagadsl._core.parameters import Parameters
 from sagadsl._core.scope import CURRENT, Scope
+from sagadsl._core.scope.waking import halt
 from sagadsl.errors import ReplayError, Stop, UsageError
 
 T = TypeVar("T")
@@ -174,7 +175,7 @@ def opened(here: Scope, count: int, spec: SagaSpec) -> tuple[Scope, list[Scope]]
         slot = parent.call(name, spec.definition, arguments, None)
         if slot.seq and slot.child is None:
             reason = f"{name} was a step"
-            raise parent.run.halt(ReplayError(parent.run.id, parent.path, (slot.local_key,), (name,), reason))
+            raise halt(parent, ReplayError(parent.run.id, parent.path, (slot.local_key,), (name,), reason))
         if slot.child is None:
             slot.child = Scope(parent.run, spec, name, slot.key, parent, slot)
         slot.child.spec = spec

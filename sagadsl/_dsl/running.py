@@ -24,6 +24,7 @@ from sagadsl._core.ownership import Tenure
 from sagadsl._core.runtime import Opened, Runtime, default_runtime
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.scope.cancelled import coming, counts
+from sagadsl._core.scope.waking import came_out, halt, met
 from sagadsl._core.settings import Options
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Status
@@ -175,9 +176,9 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
     try:
         begin(scope)
         CURRENT.set(scope)
-        return await body(), None
+        return await body(), came_out(scope, None)
     except BaseException as error:  # noqa: BLE001  # settle decides
-        return None, error
+        return None, came_out(scope, error)
     finally:
         scope.task = None
         if CURRENT.get() is scope:  # else it is collected, somewhere else, after its loop was closed
@@ -209,6 +210,7 @@ def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | Non
 
 async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
     """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
+    scope.run.leaving += 1
     try:
         if lacks(scope, error):
             await asupply(scope, calling.runtime.provided)
@@ -229,6 +231,8 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
             with contextlib.suppress(asyncio.CancelledError):
                 await shielded(asettled(scope, is_in_thread))  # it cannot be cut off: its outcome is recorded first
         return raised
+    finally:
+        scope.run.leaving -= 1
     return ended
 
 
@@ -260,7 +264,10 @@ async def shielded(work: Awaitable[Any]) -> Any:
 
 def stopped(scope: Scope, stop: Stop) -> BaseException:
     """Return why a run stopped. Inside a parent it goes on up as it came, whatever bodies do with it."""
-    return stop if scope.parent is not None else stop.reason
+    if scope.parent is None:
+        return stop.reason
+    met(scope.parent)
+    return stop
 
 
 def interrupted(scope: Scope, error: BaseException) -> BaseException:
@@ -311,7 +318,7 @@ def child_of(
     key = spec.key if options.key is None else literal(options.key)
     slot = parent.call(spec.name, spec.definition, text, None if key is None else key_of(key, stored, spec.name))
     if slot.seq and slot.child is None:
-        raise run.halt(ReplayError(run.id, parent.path, (slot.local_key,), (spec.name,), f"{spec.name} was a step"))
+        raise halt(parent, ReplayError(run.id, parent.path, (slot.local_key,), (spec.name,), f"{spec.name} was a step"))
     slot.live = live
     if slot.child is None:
         slot.child = Scope(run, spec, spec.name, slot.key, parent, slot)

@@ -18,6 +18,7 @@ from sagadsl._core.parameters import plain_function
 from sagadsl._core.registry import registry
 from sagadsl._core.retry import Retry
 from sagadsl._core.scope import CURRENT, Scope, Slot
+from sagadsl._core.scope.waking import halt
 from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
 from sagadsl._dsl.decorated import Bound, Decorated, whole
@@ -239,7 +240,7 @@ def standing(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None
         except Exception as error:
             if not slot.scope.is_forward:
                 return False  # all that is on record gets bound to what compensates it
-            raise run.halt(error) from error
+            raise halt(slot.scope, error) from error
 
     return slot.scope.standing(slot, text, key, bound, asked)
 

@@ -174,11 +174,6 @@ class Drivers:
             raise wrong
 
 
-def is_flying(scope: Scope) -> bool:
-    """Tell whether an attempt is under way in a scope or those inside it."""
-    return any(each.flying for each in scope.tree())
-
-
 def is_in_thread(scope: Scope) -> bool:
     """Tell whether an attempt that nothing can cut off is under way, beside an event loop: it runs in a thread."""
     return any(not getattr(call, "is_async", False) for each in scope.tree() for call in tuple(each.flying))
@@ -190,7 +185,7 @@ def when_settled(scope: Scope, then: Callable[[], Any]) -> None:
 
     def landed() -> None:
         with scope.run.guard:
-            if waiting and not is_flying(scope):
+            if waiting and not scope.flies():
                 waiting.pop()()
 
     scope.landed = landed
@@ -199,17 +194,17 @@ def when_settled(scope: Scope, then: Callable[[], Any]) -> None:
 
 def settled(scope: Scope) -> None:
     """Wait until no attempt is under way in a scope and those inside it: in other threads, for a ``def``."""
-    if not is_flying(scope):
+    if not scope.flies():
         return
     landing = Event()
     scope.landed = landing.set
-    while is_flying(scope):
+    while scope.flies():
         landing.wait(1)
         landing.clear()
     scope.landed = None
 
 
-async def asettled(scope: Scope, flies: Callable[[Scope], bool] = is_flying) -> None:
+async def asettled(scope: Scope, flies: Callable[[Scope], bool] = Scope.flies) -> None:
     """Wait until no attempt is under way in a scope and those inside it: in other tasks or threads."""
     if not flies(scope):
         return

@@ -11,6 +11,7 @@ from sagadsl._core.flow.record import cut_off, interruption, replayable, unreada
 from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
 from sagadsl._core.scope import Slot
 from sagadsl._core.scope.cancelled import coming, counts
+from sagadsl._core.scope.waking import met
 from sagadsl._core.values import Kind
 from sagadsl.errors import (
     Stop,
@@ -19,40 +20,46 @@ from sagadsl.errors import (
 K = Kind
 
 
-def perform(call: Call) -> Flow[Any]:
+def perform(call: Call) -> Flow[Any]:  # noqa: C901  # every call passes here, through no other frame
     """Return what the step returned, or raise what it raised: as recorded, else by having it done."""
     slot = call.slot
     scope = slot.scope
-    if scope.past is not None:
-        yield from come_in(slot, is_async=slot.spec is not None and slot.spec.is_async)
-        if slot.has_outcome:
-            return (yield from replay(slot))
-    if scope.run.stop is not None or not scope.is_open:
-        return Raise((yield from barred(scope, slot)))
-    if scope.run.cut:
-        yield from survive(scope)
-    if slot.spec is not None and slot.spec.standing is PIVOT:
-        refuse_beside_others(slot)
-    earlier = counts(scope) if call.is_async else None
     try:
-        outcome: Done | Failed = yield from scope.run.do(call)
-    except BaseException as error:
-        if earlier is not None:
-            slot.cancelled = coming(scope, earlier)
-        cut_off(call, error)
+        if scope.past is not None:
+            yield from come_in(slot, is_async=slot.spec is not None and slot.spec.is_async)
+            if slot.has_outcome:
+                return (yield from replay(slot))
+        if scope.run.stop is not None or not scope.is_open:
+            return Raise((yield from barred(scope, slot)))
+        if scope.run.cut:
+            yield from survive(scope)
+        if slot.spec is not None and slot.spec.standing is PIVOT:
+            refuse_beside_others(slot)
+        earlier = counts(scope) if call.is_async else None
+        try:
+            outcome: Done | Failed = yield from scope.run.do(call)
+        except BaseException as error:
+            if earlier is not None:
+                slot.cancelled = coming(scope, earlier)
+            cut_off(call, error)
+            raise
+        if isinstance(outcome, Done):
+            return outcome.value
+        if pauses_when_uncertain(slot, outcome.error):
+            yield from pause(scope, outcome.error)
+        return Raise(outcome.error)
+    except Stop:
+        met(scope)
         raise
-    if isinstance(outcome, Done):
-        return outcome.value
-    if pauses_when_uncertain(slot, outcome.error):
-        yield from pause(scope, outcome.error)
-    return Raise(outcome.error)
 
 
 def replay(slot: Slot) -> Flow[Any]:
     """Return or raise what is on record for a call, without entering anything."""
     run = slot.run
     if slot.cut:
-        return Raise(Stop(run.stop) if run.stop is not None else (yield from interruption(slot)))
+        if run.stop is None:
+            return Raise((yield from interruption(slot)))
+        raise Stop(run.stop)
     try:
         if slot.done and slot.fault is None:
             return run.codec.decode(slot.result) if slot.result is not None else None
@@ -68,14 +75,19 @@ def replay(slot: Slot) -> Flow[Any]:
 def descend(slot: Slot) -> Flow[Raise | None]:
     """Enter a child saga: one that is on record runs its body again over the record, so that what it calls is bound."""
     run = slot.run
-    if slot.scope.past is not None:
-        spec = None if slot.child is None else slot.child.spec
-        yield from come_in(slot, is_async=spec is not None and spec.is_async)
-    if slot.seq:
+    try:
+        if slot.scope.past is not None:
+            spec = None if slot.child is None else slot.child.spec
+            yield from come_in(slot, is_async=spec is not None and spec.is_async)
+        if slot.seq:
+            return None
+        if run.stop is not None or not slot.scope.is_open:
+            return Raise((yield from barred(slot.scope, slot)))
+        if run.cut:
+            yield from survive(slot.scope)
+        yield slot.entry(K.OPENED)
+    except Stop:
+        met(slot.scope)
+        raise
+    else:
         return None
-    if run.stop is not None or not slot.scope.is_open:
-        return Raise((yield from barred(slot.scope, slot)))
-    if run.cut:
-        yield from survive(slot.scope)
-    yield slot.entry(K.OPENED)
-    return None

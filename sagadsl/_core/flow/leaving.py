@@ -14,8 +14,10 @@ from sagadsl._core.flow.again import come_out, follow
 from sagadsl._core.flow.compensation import Ended, compensate, is_compensated, stay_stuck
 from sagadsl._core.flow.doubt import ask_of
 from sagadsl._core.flow.record import failure, interruption, replayable, unreadable
-from sagadsl._core.flow.stopping import CLOSED, barred, leave_when_stopped, pause, survive
+from sagadsl._core.flow.stopping import barred, leave_when_stopped, pause, survive
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope.open_run import CLOSED
+from sagadsl._core.scope.waking import met
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
     Fault,
@@ -76,16 +78,20 @@ def settle_branch(scope: Scope, error: BaseException | None) -> Flow[None]:
     run = scope.run
     if run.stop is not None:
         raise Stop(run.stop)
-    yield from come_out(scope)
-    if (error is None or isinstance(error, Exception)) and scope.is_forward:
-        wrong = scope.leftover()
-        if wrong is not None:
-            wrong.__cause__ = error
-            raise run.halt(wrong)
-        if error is None and not scope.completed:
-            if run.cut:
-                yield from survive(scope)  # what is cut off in it gets its end before the branch does
-            yield scope.entry(K.COMPLETED)
+    try:
+        yield from come_out(scope)
+        if (error is None or isinstance(error, Exception)) and scope.is_forward:
+            wrong = scope.leftover()
+            if wrong is not None:
+                wrong.__cause__ = error
+                raise run.halt(wrong)
+            if error is None and not scope.completed:
+                if run.cut:
+                    yield from survive(scope)  # what is cut off in it gets its end before the branch does
+                yield scope.entry(K.COMPLETED)
+    except Stop:
+        met(scope)
+        raise
     scope.closing = True
 
 

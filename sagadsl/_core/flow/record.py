@@ -9,6 +9,7 @@ from sagadsl._core.codec.faults import explain
 from sagadsl._core.effects import Call, Failed, Flow, Sleep, Wait
 from sagadsl._core.parameters import close, function_name
 from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope.waking import halt
 from sagadsl._core.values import Kind
 from sagadsl.errors import (
     Fault,
@@ -85,7 +86,7 @@ def interruption(slot: Slot | None) -> Flow[BaseException]:
     try:
         fault = slot.run.codec.load_fault(slot.fault or "{}")
     except ValueError as error:
-        return slot.run.halt(unreadable(slot.run, slot.key, error))
+        return halt(slot.scope, unreadable(slot.run, slot.key, error))
     yield Sleep(0.0) if slot.cancelled is None else Wait(slot)  # a task may have cancelled itself: that comes now
     return replayable(slot, fault, None)
 

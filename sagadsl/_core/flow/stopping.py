@@ -16,6 +16,8 @@ from sagadsl._core.effects import Call, Flow, Gather
 from sagadsl._core.flow.compensation import Ended
 from sagadsl._core.flow.record import interruption
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope.open_run import CLOSED
+from sagadsl._core.scope.waking import halt, met
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import (
     NotStorableError,
@@ -27,7 +29,6 @@ from sagadsl.errors import (
 K = Kind
 PRESSED = (KeyboardInterrupt, CancelledError)
 """What interrupts even a body that only runs to bind what a compensation needs; `sys.exit` is the body's own."""
-CLOSED = RuntimeError("this saga has ended, or begun to compensate: no further step of it starts")
 
 
 def barred(scope: Scope, slot: Slot | None = None) -> Flow[BaseException]:
@@ -40,7 +41,8 @@ def barred(scope: Scope, slot: Slot | None = None) -> Flow[BaseException]:
         if run.stop is None and each.left and not each.closing:
             return (yield from interruption(each.slot))
     if run.stop is None and slot is not None and scope.completed and scope.is_forward:
-        return run.halt(scope.beyond(slot))  # its end is on record, not just reached
+        return halt(scope, scope.beyond(slot))  # its end is on record, not just reached
+    met(scope)
     return Stop(run.stop or CLOSED)
 
 

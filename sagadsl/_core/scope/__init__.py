@@ -476,6 +476,10 @@ class Scope:
             if slot.child is not None:
                 yield from slot.child.tree()
 
+    def flies(self) -> bool:
+        """Tell whether an attempt is under way in this scope or those inside it."""
+        return any(each.flying for each in self.tree())
+
     def pivot(self) -> Slot | None:
         """Return the point of no return that is passed, in this scope or those inside it; else one that may be."""
         pivots = [slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot]

@@ -20,6 +20,9 @@ from sagadsl.errors import Fault, JournalError, StepError, Stop
 
 S = TypeVar("S")
 
+CLOSED = RuntimeError("this saga has ended, or begun to compensate: no further step of it starts")
+"""Why a scope is left of which nothing more starts, though the run goes on."""
+
 
 class OpenRun(Generic[S]):
     """A run that this process owns.
@@ -31,7 +34,8 @@ class OpenRun(Generic[S]):
     where it is only looked at; *company* is whom its tasks write with. *opening* is its first entry. *watched* are
     those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends. *do* is the flow
     that has a call made: here, in place, or by whoever answers ``Do``. *began* is when the body did, by the clock of
-    its event loop.
+    its event loop. *leaving* counts the sagas being settled in tasks, *waking* looks after bodies that must end
+    (``waking``).
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class OpenRun(Generic[S]):
         self.ahead: OrderedDict[S, None] = OrderedDict()
         self.thread, self.began = 0, inf
         self.company: Any = None
+        self.leaving = 0
+        self.waking: Any = None
         self.guard = RLock()
 
     @property

@@ -14,6 +14,7 @@ from sagadsl._core.codec import user_frames
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended, descend
 from sagadsl._core.scope import CURRENT, Scope
+from sagadsl._core.scope.waking import came_out
 from sagadsl._dsl import running, steps
 from sagadsl._dsl.blocks.held import Held, Use
 from sagadsl._dsl.kernel import HeedingStop
@@ -65,7 +66,7 @@ class Body:
         __tracebackhide__ = True
         scope = self._end()
         try:
-            ended = await running.aleave(scope, self._held.calling, None, error)
+            ended = await running.aleave(scope, self._held.calling, None, came_out(scope, error))
         finally:
             self._held.let_go()
         return self._come_out(scope, ended, error)
