@@ -887,6 +887,68 @@ def test_an_async_compensation_without_a_body_that_fails_says_so(make_runtime):
         registered["test_runtime", "aundoable"] = kept
 
 
+def refit(other, more):
+    """Be what a program has under the name of a compensation that took something else."""
+
+
+UNFOUND = {
+    "in a function": (
+        "test_runtime",
+        "flow.<locals>.undo",
+        "reaches it; it must stand at the top of test_runtime",
+    ),
+    "in a class": ("test_runtime", "Shop.undo", "a class only the saga's body reaches it; it must stand at the top"),
+    "not imported": ("elsewhere", "undo", "import elsewhere, which must have it at its top"),
+    "not there": ("test_runtime", "nothing", "test_runtime is imported, and must have it at its top"),
+    "changed": ("test_runtime", "refit", "test_runtime has one that takes other arguments by now"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFOUND)
+def test_a_compensation_that_is_not_found_says_why(kind, runtime):
+    """Where the body cannot be run, and where it can: what has to be imported, or where the function has to stand."""
+
+    def undo(item):
+        raise AssertionError
+
+    undo.__module__, undo.__qualname__, told = UNFOUND[kind]
+    undo.__name__ = undo.__qualname__.rpartition(".")[2]
+
+    @step(compensate=undo, name=f"unfound {kind}")
+    def take(item):
+        raise Cut
+
+    @saga(key="k", name=f"unfound {kind}")
+    def sell():
+        if bodies:
+            take("lamp")
+
+    bodies = [1]
+    with pytest.raises(Cut):
+        sell.using(runtime=runtime)()
+    with pytest.raises(UsageError, match=f"is not to be found: .*{told}"):
+        runtime.compensate_without_body(f"unfound {kind}/k")
+    bodies.clear()
+    with pytest.raises(sagadsl.CompensationError, match=f"is not to be found: .*{told}"):
+        sell.using(runtime=runtime).compensate(f"unfound {kind}/k")
+
+
+def test_a_compensation_that_wants_a_result_says_whether_the_step_raised(runtime):
+    """What raised was not cut off; either has no result."""
+
+    @step(compensate=sagadsl.Compensation(lambda result: None, even_if_failed=True, retries=0))
+    def take(how):
+        raise how
+
+    @saga
+    def sell(name):
+        take({"raised": ValueError(), "was cut off": sagadsl.StepTimeout("take", 1)}[name])
+
+    for told in ("raised", "was cut off"):
+        with pytest.raises(sagadsl.CompensationError, match=f"step take {told}, so there is no result to give to"):
+            sell.using(runtime=runtime, key=told)(told)
+
+
 def test_a_run_that_is_pruned_while_a_list_is_read_is_left_out(runtime, monkeypatch):
     """Its row was read, and then it was gone."""
     sagadsl.saga(looked, name="gone", runtime=runtime)()

@@ -67,6 +67,17 @@ def find_function(where: str, name: str) -> FunctionType | None:
     return None
 
 
+def why_not_found(where: str, name: str) -> str:
+    """Say why no function of that name can be called, and what has it found."""
+    if "." in name or "<" in name:
+        return f"inside a function or a class only the saga's body reaches it; it must stand at the top of {where}"
+    if not isinstance(sys.modules.get(where), ModuleType) and _main_called(where) is None:
+        return f"import {where}, which must have it at its top"
+    if find_function(where, name) is None:
+        return f"{where} is imported, and must have it at its top"
+    return f"{where} has one that takes other arguments by now"
+
+
 def _main_called(name: str) -> ModuleType | None:
     return sys.modules.get("__main__") if module_name("__main__") == name else None
 

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from sagadsl._core.codec import user_frames
+from sagadsl._core.codec.classes import why_not_found
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.facts import Facts
@@ -165,8 +166,8 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     compensation: Compensation | None = spec.compensation if spec is not None else None
     receiver: Receiver | AsGiven | None = spec.receiver if spec is not None else None
     if spec is None or compensation is None or receiver is None:
-        where = f"module {slot.facts.get('compensate_module', slot.facts['module'])}"
-        msg = f"the compensation {wanted} of step {slot.key} is not to be found: {where} must be imported and have it"
+        why = why_not_found(slot.facts.get("compensate_module", slot.facts["module"]), wanted)
+        msg = f"the compensation {wanted} of step {slot.key} is not to be found: {why}"
         raise LookupError(msg)
     values = what_is_known(slot, fault, receiver)
     if slot.done:
@@ -175,7 +176,8 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         values[Source.RESULT] = run.unstorable[slot]
     elif receiver.needs_result:
         msg = (
-            f"step {slot.key} was cut off, so there is no result to give to {wanted}; a default for its parameter "
+            f"step {slot.key} {'was cut off' if slot.is_uncertain else 'raised'}, so there is no result to give to "
+            f"{wanted}; a default for its parameter "
             f"{receiver.result_parameter!r} says that it can do without"
         )
         raise LookupError(msg)

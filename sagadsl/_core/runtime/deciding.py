@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypedDict
 
+from sagadsl._core.codec.classes import why_not_found
 from sagadsl._core.describe import legible
 from sagadsl._core.drive.entries import obey
 from sagadsl._core.flow import past_pivot
@@ -278,9 +279,10 @@ def need_functions(scope: Scope, provided: Provided) -> None:
         if slot.compensating_step() is None:
             facts = slot.facts
             where = f" of module {facts['compensate_module']}" if "compensate_module" in facts else ""
+            why = why_not_found(facts.get("compensate_module", facts["module"]), facts["compensate"])
             msg = (
                 f"run {scope.run.id}: the body of {scope.name} cannot be run here, and step {slot.name} of module "
-                f"{facts['module']}, compensated by {facts['compensate']}{where}, is not to be found: import it"
+                f"{facts['module']}, compensated by {facts['compensate']}{where}, is not to be found: {why}"
             )
             raise UsageError(msg)
     lacking(scope, provided)
