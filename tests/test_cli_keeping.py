@@ -13,6 +13,7 @@ from test_cli import ENV, SCRIPT, Place, in_a_terminal
 from test_documents import judge
 
 from sagadsl.cli import program
+from tests.terminals import Terminal
 
 GOLDEN = Path(__file__).parent / "crash" / "golden" / "version-1.db"
 
@@ -269,8 +270,9 @@ def result_of(place, *arguments):
 def test_run_is_the_saga_as_a_whole_program(place):
     """Its exit codes are the saga's; a key that is done is done."""
     ended = place.sagadsl("run", "trip.py:trip", "--arg", "city=Rome", "--key", "r")
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "trip/r completed\n")
-    assert place.sagadsl("run", "trip.py:trip", "--arg", "city=Rome", "--key", "r").returncode == 0
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "7\n", "trip/r completed\n")
+    again = place.sagadsl("run", "trip.py:trip", "--arg", "city=Rome", "--key", "r")
+    assert (again.returncode, again.stdout) == (0, "7\n")  # what is recorded
     assert place.world == ["flight", "hotel"]
     place.set("full")
     ended = place.sagadsl("run", "trip.py:trip", "--args", '{"city": "Rome"}', "--id", "f")
@@ -285,6 +287,26 @@ def test_run_is_the_saga_as_a_whole_program(place):
     ended = place.sagadsl("run", "pause.py:trip", "--arg", "city=Rome", "--id", "p")
     assert ended.returncode == 6
     assert ended.stderr.endswith("Go on: sagadsl resume p\n")
+
+
+def test_run_writes_the_value_as_print_would(place):
+    """To be read by the next program in a pipe; a terminal is not steered by it; nothing where there is none."""
+    place.write(
+        "say.py",
+        """
+        from sagadsl import saga
+
+        @saga
+        def say(text: str | None) -> str | None:
+            return text and text * 1000
+    """,
+    )
+    command = ("-m", "sagadsl", "run", "say.py:say", "--args")
+    for text, written in {"a\tb\x1b[2J\n": "a\tb\x1b[2J\n" * 1000 + "\n", None: ""}.items():
+        piped = place.python(*command, json.dumps({"text": text}))
+        assert (piped.returncode, piped.stdout) == (0, written)
+    shown = Terminal(*command, json.dumps({"text": "a\x1b[2J"}), cwd=place.folder).read()
+    assert "a\ufffd[2Ja\ufffd[2J" in shown
 
 
 def test_a_run_that_was_killed_goes_on_when_it_is_typed_again(place):

@@ -114,7 +114,7 @@ def write_json(document: dict[str, Any]) -> None:
 def write(text: str) -> None:
     """Write data to stdout; a reader that has seen enough (``sagadsl list | head -1``) is no error."""
     try:
-        click.echo(text)
+        click.echo(text, color=True)  # as it is: on a pipe click would take out what looks like a colour
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits

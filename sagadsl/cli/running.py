@@ -11,10 +11,10 @@ import click
 import sagadsl
 from sagadsl import Compensated, CompensationFailed, Completed, Suspended, UsageError
 from sagadsl.cli.acting import finished, say
-from sagadsl.cli.looking import json_option, write_json
+from sagadsl.cli.looking import json_option, write, write_json
 from sagadsl.cli.stores import store_is_named, store_option, store_path, store_words
 from sagadsl.cli.targets import load
-from sagadsl.report import printable, run_document, short_id, typed
+from sagadsl.report import printable, printable_lines, run_document, short_id, typed
 
 
 @click.command(name="run")
@@ -35,7 +35,8 @@ def run_saga(
 ) -> int:
     """Run a saga: TARGET is module:saga or file.py:saga.
 
-    Its exit code is that of the saga. A Ctrl-C or SIGTERM leaves the run where it is; the same command goes on with it.
+    Its value is written to stdout, unless that is None; its exit code is that of the saga. A Ctrl-C or SIGTERM leaves
+    the run where it is; the same command goes on with it.
     """
     arguments = texts(given) if document is None else values(document, given)
     saga = load(target)
@@ -45,6 +46,9 @@ def run_saga(
     outcome = finished(settled.outcome_by_names(arguments, is_text=document is None))
     if as_json:
         write_json(run_document(outcome.run))
+    elif isinstance(outcome, Completed) and outcome.value is not None:
+        value = str(outcome.value)  # as `print` would show it; a terminal is not to be steered by it
+        write(printable_lines(value, len(value)) if sys.stdout.isatty() else value)
     say(ending(outcome))
     code: int = outcome.exit_code
     return code
