@@ -17,6 +17,7 @@ import attrs
 import pydantic
 import pytest
 
+import sagadsl
 from sagadsl._core.codec import Codec, Unstorable, user_frames
 from sagadsl._core.codec.faults import DEEPEST_CAUSE, LONGEST_TEXT, SPEECHLESS
 from sagadsl.errors import Fault, NotStorableError, StepError, StepTimeout, UsageError
@@ -310,6 +311,19 @@ def test_an_attribute_that_was_not_recorded_says_so_where_it_is_asked_for(colour
     with pytest.raises(AttributeError, match="no attribute 'strem'") as caught:
         colour.call(flow, "strem")
     assert len(caught.value.__notes__) == 1  # of the run
+
+
+@pytest.mark.parametrize("notes", [5, [5], ["mine: stream (StringIO)"]])
+def test_an_attribute_of_an_exception_of_the_program_s_own_is_not_explained(runtime, notes):
+    """Whatever notes it has."""
+
+    @sagadsl.saga(runtime=runtime)
+    def flow():
+        with_attributes(Holder("a"), __notes__=notes).stream  # noqa: B018
+
+    with pytest.raises(AttributeError, match="no attribute 'stream'") as caught:
+        flow()
+    assert len(caught.value.__notes__) == 1
 
 
 def test_a_class_that_only_the_step_has_imported_is_asked_for_at_the_top_of_the_program(monkeypatch):

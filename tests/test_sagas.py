@@ -463,6 +463,21 @@ def test_a_step_that_only_looks_like_a_def_is_no_success(runtime, world):
     assert world == ["a", "-a"]
 
 
+def test_a_value_that_answers_no_question_is_returned_once_as_well(runtime, caplog):
+    """A lazy object may raise whatever it is asked; whether it is to be awaited its type says."""
+
+    class Lazy:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    @sagadsl.saga(runtime=runtime)
+    def flow():
+        return Lazy()
+
+    assert type(flow()) is Lazy
+    assert "cannot be stored" in caplog.text
+
+
 def test_a_value_that_cannot_be_stored_is_returned_once_with_a_warning(colour, runtime, caplog):
     """The saga is done; only its value is not kept."""
 

@@ -100,15 +100,19 @@ def without(missing: Iterable[str]) -> str:
 def explain(error: AttributeError) -> None:
     """Say of an attribute that is absent, if that is so, that it could not be recorded of an exception."""
     holder, absent = error.obj, f"{error.name} ("
-    if isinstance(holder, BaseException) and any(
-        note.startswith(NOT_RECORDED) and absent in note for note in map(str, getattr(holder, "__notes__", ()))
-    ):
+    if isinstance(holder, BaseException) and any(absent in note for note in _notes_of_ours(holder)):
         cls = type(holder).__name__
         add_note(
             error,
             f"{cls}.{error.name} could not be recorded, and what a step raises reaches a saga as after a restart. "
             f"Look at it in the step, or keep what you need of it: sagadsl.register({cls}, dump, load)",
         )
+
+
+def _notes_of_ours(error: BaseException) -> list[str]:
+    notes = vars(error).get("__notes__", ())
+    notes = notes if isinstance(notes, list) else []  # whatever a program has put there
+    return [note for note in notes if isinstance(note, str) and note.startswith(NOT_RECORDED)]
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def failure(scope: Scope, value: Any, error: BaseException | None) -> BaseExcept
         if isinstance(error, AttributeError):
             explain(error)
         return error
-    if not hasattr(value, "__await__"):
+    if not hasattr(type(value), "__await__"):  # asked of the type, for a lazy object may be anything but forthcoming
         return None
     close(value)
     name = scope.name
