@@ -28,12 +28,6 @@ SOON = 0.003
 """Seconds until a timeout of these tests comes. What it cuts off waits for ever, so its length decides nothing."""
 
 
-@pytest.fixture(autouse=True)
-def _brought_soon(monkeypatch):
-    """Do not wait long for who cancelled from outside and is not there any more."""
-    monkeypatch.setattr(cancelled, "GRACE", 0.1)
-
-
 def cut_in(journal: Any) -> bool:
     """Tell whether it is on record that a body survived a cancellation."""
     return any(entry.kind in {Kind.CANCELLED, Kind.LEFT} for entry in journal.entries(1))
@@ -606,8 +600,10 @@ EITHER = {
 
 @pytest.mark.parametrize("fails", [False, True], ids=["ends", "fails"])
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_branch_is_taken_after_a_death_at_any_later_point(name, fails):
+def test_the_same_branch_is_taken_after_a_death_at_any_later_point(name, fails, monkeypatch):
     """And what the first process has on record is never entered again."""
+    if "outside" in name:  # who came from there is not waited for long
+        monkeypatch.setattr(cancelled, "GRACE", 0.1)
     body = CASES[name]
     journal, effects = MemoryJournal(), []
     whole = play(body, journal, effects, 0, fails)
