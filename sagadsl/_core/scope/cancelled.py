@@ -13,7 +13,7 @@ then the function raised it.
 
 Three things stay unknown. A task that runs no body of its own, and waits for branches which swallow what it got, does
 not get it again if nobody brings it. While something waits for one that nobody brings, a timeout around it may come
-first. And a step that swallows its cancellation, and returns, is done: its value comes back at once.
+first. And a step that makes something else of its cancellation, a value or an error, has ended: that comes at once.
 """
 
 from __future__ import annotations
