@@ -828,6 +828,34 @@ def test_what_else_a_task_ends_with_is_complained_of(stage, make_runtime):
     assert told_by_the_loop(stage, make_runtime, body) == ["ValueError('own')"]
 
 
+def test_a_step_that_comes_after_its_saga_has_completed_is_complained_of(stage, world, make_runtime):
+    """It is not entered, and nobody else would say so."""
+
+    async def late() -> None:
+        await completed.wait()
+        await stage.act("never")
+
+    @saga(runtime=make_runtime())
+    async def flow() -> None:
+        left.append(asyncio.create_task(late()))
+        await stage.act("a")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
+        await flow()
+        completed.set()
+        await asyncio.wait(left)
+        left.clear()
+        gc.collect()
+
+    completed = asyncio.Event()
+    left: list[Any] = []
+    said: list[BaseException] = []
+    asyncio.run(main())
+    assert [type(each).__name__ for each in said] == ["Stop"]
+    assert world == ["a"]
+
+
 def test_a_generator_that_cleans_up_with_a_step_when_its_saga_has_failed_is_not_complained_of(world, make_runtime):
     """It is closed by the event loop, in a task of its own, where the step is not entered."""
 

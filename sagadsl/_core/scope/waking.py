@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from sagadsl._core.facts import Facts
-from sagadsl._core.scope import Scope
+from sagadsl._core.scope import GOING_ON, Scope
 from sagadsl._core.scope.open_run import CLOSED
 from sagadsl.errors import Stop
 
@@ -141,7 +141,8 @@ def met(scope: Scope) -> None:
     *_, root = scope.chain()
     tasks = {each.task for each in scope.chain() if must_end(each)}
     if not tasks:
-        if here is not None and here is not root.task:
+        goes_on = run.stop is None and root.status in GOING_ON  # what came too late is missing, and nobody else says so
+        if here is not None and here is not root.task and not goes_on:
             forgive(here)
         return
     with run.guard:
