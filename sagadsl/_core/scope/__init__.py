@@ -3,7 +3,8 @@
 A `Slot` is one call of a step. Its state is a fold over its entries: `Slot.apply` is used for an entry read back and
 for one just written, so what is live and what is replayed cannot differ. Slots in the order of their intents are the
 compensation stack; slots not yet called again are the `Past` (``past``), and which of them a call is, is fixed when it
-is called, so timing never matters. What all scopes of a run share is its `OpenRun` (``open_run``).
+is called, so timing never matters. What all scopes of a run share is its `OpenRun` (``open_run``); when it must stop,
+bodies that wait for a task of their own are woken (``waking``).
 """
 
 from __future__ import annotations
