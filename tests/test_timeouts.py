@@ -469,6 +469,31 @@ def test_a_ctrl_c_during_a_compensation_with_a_timeout_leaves_the_run_compensati
     assert world == ["act", "in", "landed"]
 
 
+def test_a_late_generator_of_a_compensation_is_no_success(make_runtime, world):
+    """Nothing of it has run; when the run goes on, that is said."""
+    pressed = Pressed(world)
+
+    def undo():
+        pressed()
+        return (world.add(name) for name in ["never"])
+
+    @step(compensate=Compensation(undo, timeout=60))
+    def act() -> None:
+        world.add("act")
+
+    @saga(key="k")
+    def flow() -> None:
+        act()
+        raise ValueError("no")
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.using(runtime=make_runtime())()
+    pressed.land()
+    with pytest.raises(CompensationError, match="gave a generator, of which nothing has run"):
+        flow.using(runtime=make_runtime())()
+    assert world == ["act", "in", "landed", "in", "landed"]
+
+
 def test_a_late_value_that_cannot_be_stored_leaves_the_attempt_uncertain(make_runtime, world):
     """Nobody is there to be told; it is tried again."""
     pressed = Pressed(world)

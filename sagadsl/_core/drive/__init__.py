@@ -23,6 +23,7 @@ from sagadsl._core.codec import Unstorable
 from sagadsl._core.drive.company import awrite
 from sagadsl._core.drive.entries import obey, write
 from sagadsl._core.effects import Call, Flow, Gather, Raise, Sleep, Together, Wait
+from sagadsl._core.parameters import has_not_run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
 from sagadsl._core.scope.cancelled import GRACE, cancellations
 from sagadsl._core.values import Entry, Kind
@@ -350,7 +351,7 @@ def keep(effect: Call, value: Any, error: BaseException | None) -> None:
     Nobody is there to be told what the journal cannot take: then, too, it stays uncertain.
     """
     slot, run = effect.slot, effect.slot.run
-    if error is not None or effect.is_probe or effect.read_only or hasattr(value, "__await__"):
+    if error is not None or effect.is_probe or effect.read_only or has_not_run(value):
         return
     with suppress(Stop, Unstorable):
         if effect.is_compensation:
