@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sagadsl
-from sagadsl import Fault, Retry, RunInfo, Status, StepInfo, UsageError, parallel
+from sagadsl import Fault, NotLanded, Retry, RunInfo, Status, StepInfo, StepTimeout, UsageError, parallel
 from sagadsl._core.values.seen import AttemptInfo
 from sagadsl.report import fitted, progress_lines, step_line
 from sagadsl.report.words import width
@@ -142,6 +142,33 @@ def test_what_is_drawn_is_what_the_journal_says(colour, make_runtime, world):
     assert len(drawn) >= 20
     assert drawn == recorded
     assert drawn[-1][2:4] == ("compensated", False)
+
+
+def test_what_a_probe_denies_is_drawn_as_the_journal_has_it(make_runtime):
+    """In the process that asks it, after a timeout; and in the one that goes on, after a kill."""
+    drawn, recorded = [], []
+
+    def draw(run):
+        drawn.append(said(run))
+        recorded.append(said(make_runtime().find(run.id)))
+
+    @sagadsl.step(compensate=None, retries=Retry(1, wait=0.1), probe=lambda: NotLanded())
+    def act():
+        if sagadsl.current().attempt == 1:
+            raise KeyboardInterrupt
+        if sagadsl.current().attempt == 2:
+            raise StepTimeout("act", 1)
+
+    @sagadsl.saga(key="k", runtime=make_runtime(progress=draw))
+    def flow():
+        act()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow()
+    flow()
+    assert drawn == recorded
+    (step,) = make_runtime().find("flow/k").steps
+    assert [each.status for each in step.tried] == ["not_landed", "failed"]
 
 
 def lambda_free(effect, world):

@@ -111,6 +111,27 @@ def test_going_on_says_what_becomes_of_what_was_cut_off(options, said, make_runt
         assert trip.using(runtime=make_runtime()).outcome().run.steps[0].attempts == 2
 
 
+def test_the_age_of_a_run_is_that_of_its_latest_attempt(make_runtime, clock, caplog):
+    """Not of the first one, which was cut off long before."""
+
+    @sagadsl.step(compensate=None)
+    def cut():
+        if sagadsl.current().attempt < 3:
+            raise Cut
+
+    @sagadsl.saga(key="k")
+    def trip():
+        cut()
+
+    for seconds in (7200, 60):
+        with pytest.raises(Cut):
+            trip.using(runtime=make_runtime())()
+        clock.sleep(seconds)
+    trip.using(runtime=make_runtime())()
+    ages = [line.partition(" ago")[0].partition("cut off ")[2] for line in caplog.messages if "resuming" in line]
+    assert ages == ["2 hours", "1 minute"]
+
+
 def test_a_step_has_its_number_where_it_follows_what_is_recorded(make_runtime, caplog):
     """What overlapped is recorded after what was cut off: two numbers of different counts would say nothing."""
 

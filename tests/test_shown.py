@@ -225,6 +225,7 @@ def test_each_attempt_is_told_by_its_number_however_it_ended(tried):
     judge("run_document").validate(document)
     (step_told,) = document["run"]["steps"]
     assert [(each["number"], each["status"]) for each in step_told["tried"]] == [*enumerate(TRIED, 1)]
+    assert [each["started"] is not None for each in step_told["tried"]] == [True] * 5
     assert step_told["tried"][2]["error"] is step_told["tried"][2]["ended"] is None
     assert step_told["tried"][4]["error"] == {"type": "builtins:OSError", "message": "attempt 5"}
 

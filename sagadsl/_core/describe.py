@@ -116,7 +116,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
         started=as_time(slot.started),
         entered=as_time(slot.entered) if slot.entered else None,
         ended=as_time(ended) if ended else None,
-        untimed=slot.entered is None or not (slot.attempts or child),
+        untimed=slot.lost or not (slot.attempts or child),
     )
 
 
@@ -128,7 +128,7 @@ def attempt_info(number: int, tried: Tried, codec: Codec) -> AttemptInfo:
         number=number,
         status=str(tried.status),
         error=stored_fault(tried.fault, codec),
-        started=as_time(tried.begun) if tried.begun else None,
+        started=as_time(tried.begun),
         ended=as_time(tried.ended) if tried.ended else None,
     )
 
@@ -202,7 +202,9 @@ def resuming_line(scope: Scope, now: int) -> str:
     from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
 
     slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None and not slot.forgotten]
-    ages = age(max(0, now - max([scope.started, *(slot.ended or slot.started for slot in slots)])) / 1e6)
+    ages = age(
+        max(0, now - max([scope.started, *(slot.ended or slot.entered or slot.started for slot in slots)])) / 1e6
+    )
     line = f"resuming {short_id(scope.run.id)}, "
     line += (
         ("paused" if scope.cause == Cause.REQUEST else "paused by a failure")

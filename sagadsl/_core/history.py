@@ -105,7 +105,7 @@ class Reader:
         """Take in that nothing is under way any more: when an attempt that was came to its end nobody knows."""
         for slot in chain.from_iterable(self.busy.values()):
             if slot.status is StepStatus.ENTERED:
-                slot.entered = None
+                slot.lost = True
         self.busy = {each: set() for each in self.busy}
 
     def mark(self, slot: Slot | None) -> None:

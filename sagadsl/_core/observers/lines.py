@@ -138,8 +138,8 @@ def step_after(step: StepInfo, entry: Entry) -> StepInfo:
             known = tried(step, before, step.error, step.ended if step.error else None)
             step = attrs.evolve(step, tried=known, error=None, entered=at, ended=None, untimed=False)
         return attrs.evolve(step, status=str(status), attempts=step.attempts + 1, redefined=())
-    if kind is Kind.NOT_LANDED:
-        fault = step.error
+    if kind is Kind.NOT_LANDED:  # what it failed with, if it did, stays
+        return attrs.evolve(step, status=str(status))
     return attrs.evolve(step, status=str(status), error=fault, ended=at)
 
 
@@ -147,8 +147,8 @@ def tried(step: StepInfo, how: StepStatus, fault: Fault | None, ended: datetime 
     """Return the attempts of a call that were tried again, with its last one, which ended like this."""
     if len(step.tried) >= step.attempts:
         return step.tried
-    begun = None if step.untimed else step.entered or step.started
-    last = AttemptInfo(number=step.attempts, status=str(how), error=fault, started=begun, ended=ended)
+    told = {"started": step.entered or step.started, "ended": None if step.untimed else ended}
+    last = AttemptInfo(number=step.attempts, status=str(how), error=fault, **told)
     return (*step.tried, last)
 
 

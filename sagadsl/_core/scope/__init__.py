@@ -61,9 +61,9 @@ class Slot:
     *supersedes*: it is called instead of one whose result no longer stands.
     *forgotten*: the run was put back to a step before it, so it is no part of what is replayed. *let_stand*: a person
     has accepted that it is not compensated; *skipped* tells who gave its compensation up, and why, as JSON text.
-    *tried* tells of the attempts that were tried again, *entered* when the last one began (0: when the call did;
-    `None`: whoever entered it is gone); *compensating* is the ``seq`` at which its compensation began, when that was,
-    and when it ended.
+    *tried* tells of the attempts that were tried again, *entered* when the last one began (0: when the call did), and
+    *lost* that whoever entered it is gone, so that nobody knows when it ended; *compensating* is the ``seq`` at which
+    its compensation began, when that was, and when it ended.
     *unkept*: it returned, but its result cannot be stored.
     *cut*: it was cut off and the body survived that; then *fault* is the interruption, and *cancelled* tells how the
     cancellation came, if it was one (``cancelled``).
@@ -80,7 +80,8 @@ class Slot:
     compensation_failures: int = 0
     compensation_wait: tuple[int, float] | None = None
     tried: list[Tried] | None = None
-    entered: int | None = 0
+    entered: int = 0
+    lost: bool = False
     cut: bool = False
     unkept: bool = False
     cancelled: Coming | None = None
@@ -156,12 +157,12 @@ class Slot:
         self._tell(before, self.fault, self.ended if self.fault is not None else 0)
         if self.fault is not None:
             self.entered_again, self.fault, self.cut = entry.seq, None, False
-        self.again, self.entered, self.ended = False, entry.at, 0
+        self.again, self.lost, self.entered, self.ended = False, False, entry.at, 0
 
     def _tell(self, status: StepStatus, fault: str | None, ended: int) -> None:
         self.tried = [] if self.tried is None else self.tried
         if len(self.tried) < self.attempts:  # each is told of once, when it is known that another one follows
-            self.tried.append(Tried(status, fault, self.started if self.entered == 0 else self.entered, ended))
+            self.tried.append(Tried(status, fault, self.entered or self.started, 0 if self.lost else ended))
 
     def _apply_failure(self, kind: Kind, entry: Entry, *, cut_off: bool) -> None:
         if kind in {Kind.RETRYING, Kind.COMPENSATION_RETRYING}:

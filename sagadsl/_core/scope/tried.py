@@ -11,10 +11,10 @@ class Tried(NamedTuple):
     """An attempt that was tried again.
 
     *status* is ``entered`` where no end of it is on record: it was cut off. *fault* is what it failed with, as JSON
-    text. *begun* and *ended* are microseconds since 1970; `None` and 0: that is not known.
+    text. *begun* and *ended* are microseconds since 1970; 0: nobody knows, for whoever entered it was gone by then.
     """
 
     status: StepStatus
     fault: str | None
-    begun: int | None
+    begun: int
     ended: int

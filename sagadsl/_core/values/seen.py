@@ -23,7 +23,7 @@ class AttemptInfo:
 
     *number* counts from 1. *status* is how it ended: ``failed``, ``uncertain`` (a timeout), ``cancelled``,
     ``not_landed`` or, where no end of it is on record because it was cut off, ``entered``. *started* and *ended* are
-    aware times; `None`: nobody knows.
+    aware times; `None`: nobody knows, for whoever entered it was gone by then.
     """
 
     number: int
