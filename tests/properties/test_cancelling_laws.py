@@ -5,11 +5,14 @@ Programs, the clock and the world are in `cancelling`. At the end stand mutants 
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 from random import Random
 from typing import Any
 
 import pytest
+from attrs import frozen
 from hypothesis import Phase, example, find, given, settings
 
 from sagadsl._core import effects
@@ -32,6 +35,7 @@ from tests.properties.cancelling import (
     Task,
     Timed,
     World,
+    here,
     named,
     programs,
     programs_with_one_that_comes_once,
@@ -46,6 +50,7 @@ def _quiet():
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     yield
+    gc.collect()
     for logger in loggers:
         logger.setLevel(logging.NOTSET)
 
@@ -119,6 +124,35 @@ def test_whoever_cancels_a_run_that_died_ends_and_owes_nothing(program):
         assert world.status == "compensated"
         done = {effect for effect in world.effects if effect[0] != "-"}
         assert {effect[1:] for effect in world.effects if effect[0] == "-"} >= done
+
+
+@frozen
+class Apart:
+    """Play a part in a task; somebody outside cancels it, and this one too, which does not pass that on."""
+
+    name: str
+    part: Any
+    after: float
+    by: str = "outside"
+
+    async def play(self, world: World) -> None:
+        task = asyncio.create_task(self.part.play(world))
+        for each in (here(), task):
+            world.stranger(self, each)
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                world.saw(self.name, "struck")
+
+
+def test_a_task_gets_what_the_body_around_does_not_pass_on():
+    """Both were cancelled the first time, and both are."""
+    program = named(Apart("", SWALLOWED, 1))
+    check(program)
+    world = World(program)
+    world.live()
+    assert world.seen == {"a": ["struck"], "b": ["swallowed"]}
 
 
 def is_swallowed_and_gone_on(world: World) -> bool:
