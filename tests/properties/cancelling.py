@@ -69,7 +69,7 @@ class Swallow:
         try:
             await self.part.play(world)
         except asyncio.CancelledError:
-            world.saw(self.name, "swallowed")
+            world.saw(self.name, f"swallowed {here().cancelling()}")
             if self.takes_back:
                 here().uncancel()
 
