@@ -458,6 +458,7 @@ async def quick(name: str) -> str:
 
 @step(name="slow", compensate=undo)
 async def slow(name: str) -> str:
+    await asyncio.sleep(0)  # who has cancelled himself has no effect, in whichever turn he learns of it
     WORLD.get().add(name)
     await asyncio.sleep(EVER)
     return f"{name} at last"
