@@ -1,6 +1,8 @@
 """The store: one file for many threads and processes, nothing lost, nothing damaged, and errors that say what to do."""
 
 import contextlib
+import functools
+import gc
 import json
 import os
 import signal
@@ -273,6 +275,23 @@ def test_a_closed_journal_opens_again_when_it_is_asked(journal):
     journal.close()
     journal.close()
     assert told(journal.entries(log.number)) == [(1, "opened", "")]
+
+
+def test_a_journal_that_nobody_has_any_more_has_closed_its_connection(path):
+    """Python from 3.13 on warns of one that is left to it."""
+    closed = []
+
+    class Watched(sqlite3.Connection):
+        def close(self):
+            closed.append(self)
+            super().close()
+
+    journal = SqliteJournal(path, connect=functools.partial(sqlite3.connect, factory=Watched))
+    opened(journal)
+    assert closed == []
+    del journal
+    gc.collect()
+    assert len(closed) == 1
 
 
 def test_an_open_file_is_reopened_with_everything_in_it(path, journal):
