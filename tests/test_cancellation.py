@@ -23,6 +23,7 @@ from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.scope import cancelled
 from sagadsl._core.scope.cancelled import cancellations
 from sagadsl._core.values import Kind
+from tests.properties.cancelling import Clockwork
 
 SOON = 0.003
 """Seconds until a timeout of these tests comes. What it cuts off waits for ever, so its length decides nothing."""
@@ -1363,3 +1364,42 @@ def test_what_a_timeout_cut_off_in_a_task_comes_again_whatever_else_is_kept(what
 def test_where_no_loop_runs_nobody_is_cancelled():
     """What a closed loop leaves is collected there, and asks."""
     assert cancellations() == 0
+
+
+def test_who_waits_long_for_a_cancellation_says_so_before(make_runtime, caplog):
+    """Somebody cancelled it from outside after a minute, which the body survived, and nobody does so again."""
+    effects = []
+
+    @step(compensate=None)
+    async def hang() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @step(compensate=None)
+    async def go_on() -> None:
+        effects.append("on")
+        if len(effects) == 1:
+            raise Death
+
+    @saga(name="trip", key="k")
+    async def trip() -> str:
+        try:
+            await hang()
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()
+        await go_on()
+        return "there"
+
+    async def cancelled_after(seconds: float) -> None:
+        task = asyncio.ensure_future(trip.using(runtime=make_runtime())())
+        asyncio.get_running_loop().call_later(seconds, task.cancel)
+        await task
+
+    with contextlib.closing(Clockwork()) as loop, pytest.raises(Death):
+        loop.run_until_complete(cancelled_after(60))
+    with contextlib.closing(Clockwork()) as loop:
+        assert loop.run_until_complete(trip.using(runtime=make_runtime())()) == "there"
+        assert 60 < loop.time() < 70
+    assert effects == ["on", "on"]
+    *_, before, after = caplog.messages
+    assert "60 s after it had begun. It waits at most as long" in before
+    assert "nobody has cancelled hang within 62 s" in after

@@ -25,7 +25,7 @@ from sagadsl._core.drive.entries import obey, write
 from sagadsl._core.effects import Call, Flow, Gather, Raise, Sleep, Together, Wait
 from sagadsl._core.parameters import has_not_run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
-from sagadsl._core.scope.cancelled import GRACE, cancellations
+from sagadsl._core.scope.cancelled import GRACE, LONG, cancellations
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, StepTimeout, Stop
 
@@ -257,6 +257,12 @@ async def await_cancellation(effect: Wait) -> None:
         CancelledError: Always.
     """
     slot, came = effect.slot, effect.slot.cancelled
+    if came.patience > LONG:
+        log.warning(
+            "%s: %s was cut off by a cancellation %.0f s after it had begun. It waits at most as long for whoever "
+            "brings that again",
+            slot.run.id, slot.key, came.after, extra={"run": slot.run.id},
+        )  # fmt: skip
     await asyncio.sleep(came.patience)
     log.warning(
         "%s: nobody has cancelled %s within %.0f s, as somebody did the first time, so it is cancelled now",

@@ -27,6 +27,8 @@ Counts = dict["asyncio.Task[Any]", int]
 """How often tasks were cancelled, the innermost first."""
 GRACE = 2.0
 """Seconds for which a cancellation is waited for beyond the time that it took at first."""
+LONG = 10.0
+"""Seconds of waiting that are said beforehand."""
 
 
 @frozen
