@@ -313,11 +313,14 @@ class RunLockedError(SagaError):
     since: str = ""
 
     def __str__(self) -> str:
+        from socket import gethostname  # noqa: PLC0415  # when something is said to people
+
         owner = f"process {self.pid} on {self.host} since {self.since}" if self.pid else ""
-        if self.pid == os.getpid():
+        if self.pid == os.getpid() and self.host == gethostname():
             return (
                 f"run {self.run} is being run by this process ({owner}), in another thread or task, or in one that an "
-                "interruption left behind: call again when that has ended"
+                "interruption left behind: call again when that has ended, or take it over by force with "
+                "using(steal=True)"
             )
         by = f" by {owner}" if owner else ""
         return f"run {self.run} is being run{by}; wait for it, or take it over by force with using(steal=True)"

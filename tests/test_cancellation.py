@@ -1355,9 +1355,10 @@ def test_what_a_timeout_cut_off_in_a_task_comes_again_whatever_else_is_kept(what
         return ended.pop().result() if ended else "it waits for somebody"
 
     ready, limits = None, []
-    with pytest.raises(Death):
-        asyncio.run(life())
-    assert asyncio.run(life()) == "done"
+    with pytest.raises(Death), asyncio.Runner(loop_factory=Clockwork) as first:
+        first.run(life())
+    with asyncio.Runner(loop_factory=Clockwork) as second:
+        assert second.run(life()) == "done"
     assert world == ["last", "last"]
 
 
@@ -1403,3 +1404,57 @@ def test_who_waits_long_for_a_cancellation_says_so_before(make_runtime, caplog):
     *_, before, after = caplog.messages
     assert "60 s after it had begun. It waits at most as long" in before
     assert "nobody has cancelled hang within 62 s" in after
+
+
+def test_who_is_cut_off_while_it_waits_for_its_turn_is_cut_off_so_again(tmp_path):
+    """The step was under way when the run died; called again it waits for others, and its timeout comes first."""
+    effects, dies, load = [], "hang", 0.0
+
+    @step(compensate=None)
+    async def first() -> None:
+        effects.append("first")
+
+    @step(compensate=None)
+    async def hang() -> None:
+        effects.append("hang")
+        await asyncio.sleep(0.1)
+        if dies == "hang":
+            raise Death
+        await asyncio.get_running_loop().create_future()
+
+    @step(compensate=None)
+    async def other(name: str) -> None:
+        if dies == name:
+            raise Death
+        effects.append(name)
+
+    @saga(name="trip", key="k")
+    async def trip() -> str:
+        async def one() -> None:
+            await asyncio.sleep(load)
+            await first()
+
+        async def two() -> None:
+            await asyncio.sleep(0.05)
+            try:
+                async with asyncio.timeout(0.3):
+                    await hang()
+            except TimeoutError:
+                await other("instead")
+
+        await asyncio.gather(one(), two())
+        await other("last")
+        return "there"
+
+    def run() -> str:
+        with contextlib.closing(Clockwork()) as loop:
+            return loop.run_until_complete(trip.using(runtime=Runtime(tmp_path / "sagas.db"))())
+
+    with pytest.raises(Death):
+        run()
+    dies, load = "last", 0.7
+    with pytest.raises(Death):
+        run()
+    dies = ""
+    assert run() == "there"
+    assert effects == ["first", "hang", "instead", "last"]

@@ -87,7 +87,7 @@ def test_a_run_that_a_living_process_has_is_not_adopted(colour, make_runtime, ac
     assert owner.hold(row.lock)
     assert colour.call(trip.using(runtime=runtime), "a") == "A"
     assert [str(run.status) for run in runtime.runs()] == ["completed", "open"]
-    with pytest.raises(RunLockedError, match="is being run by process"):
+    with pytest.raises(RunLockedError, match=r"is being run by this process \(process \d+ on "):
         colour.call(trip.using(runtime=runtime, id=row.id), "a")
     owner.release(row.lock)
     assert world == ["a", "a"]

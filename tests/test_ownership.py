@@ -192,3 +192,10 @@ def test_a_store_whose_runs_have_ended_keeps_no_lock_file_open(tmp_path):
 
         assert trip(str(path))
         assert f"{path}-lock" not in open_files()
+
+
+def test_an_owner_on_another_host_is_not_this_process_whatever_its_number():
+    """Two containers each have a process 1."""
+    told = str(sagadsl.RunLockedError("trip/1", "elsewhere", os.getpid(), "2026-11-28"))
+    assert "this process" not in told
+    assert "using(steal=True)" in told

@@ -382,8 +382,68 @@ def test_a_ctrl_c_leaves_at_once_and_the_run_is_held_until_the_attempt_has_ended
     assert world == (["in", "in", "landed"] if fails else ["in", "landed"])
 
 
-def test_a_ctrl_c_before_the_thread_of_an_attempt_starts_holds_nothing(make_runtime, world, monkeypatch):
-    """The run is free at once, and the attempt is uncertain."""
+def test_a_run_that_an_interruption_left_to_a_thread_is_taken_by_force_alone(make_runtime, world):
+    """Without a key, too; the thread's late value is then nobody's."""
+    pressed = Pressed(world)
+
+    @step(compensate=None, timeout=60)
+    def slow() -> str:
+        return pressed()
+
+    @saga
+    def flow() -> str:
+        return slow()
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.using(runtime=make_runtime())()
+    with pytest.raises(RunLockedError, match=r"steal=True"):
+        flow.using(runtime=make_runtime())()
+    assert flow.using(runtime=make_runtime(), steal=True)() == "late"
+    pressed.land()
+    assert [run.status for run in make_runtime().runs()] == ["completed"]
+    assert world == ["in", "in", "landed", "landed"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_signal_handler_raises_beside_a_sync_attempt_comes_when_that_has_ended(make_runtime, world, fails):
+    """It does not reach the function in its thread: what that did is uncertain, or it failed by itself."""
+    raised = threading.Event()
+
+    def handler(*_: object) -> None:
+        raised.set()
+        raise ConnectionError("time is up")
+
+    @step(compensate=lambda: world.add("back"), timeout=60, retries=Retry(1, wait=0))
+    def slow() -> None:
+        world.add("in")
+        if not raised.is_set():
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+            assert raised.wait(30)
+        if fails:
+            raise OSError("no")
+        world.add("landed")
+
+    @saga(key="k")
+    def flow() -> None:
+        slow()
+        raise LookupError("sold out")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        outcome = flow.using(runtime=make_runtime()).outcome()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert isinstance(outcome.error, OSError if fails else LookupError)
+    assert world == (["in", "in"] if fails else ["in", "landed", "in", "landed", "back"])
+    (told,) = make_runtime().find("flow/k").steps
+    assert ([attempt.status for attempt in told.tried], told.status) == (
+        (["failed"], "failed") if fails else (["uncertain"], "compensated")
+    )
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ConnectionError])
+def test_what_comes_before_the_thread_of_an_attempt_starts_holds_nothing(make_runtime, world, monkeypatch, raised):
+    """After a Ctrl-C the run is free at once, and the attempt is uncertain; what a signal handler raises fails it."""
 
     @step(compensate=None, timeout=60)
     def act() -> None:
@@ -395,15 +455,15 @@ def test_a_ctrl_c_before_the_thread_of_an_attempt_starts_holds_nothing(make_runt
 
     class Pressed(threading.Thread):
         def start(self):
-            raise KeyboardInterrupt
+            raise raised
 
     with monkeypatch.context() as patch:
         patch.setattr("sagadsl._core.drive.Thread", Pressed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(raised):
             trip.using(runtime=make_runtime())()
     (run,) = make_runtime().runs()
-    assert run.is_interrupted
-    assert run.steps[0].uncertain
+    is_failure = raised is ConnectionError
+    assert (run.is_interrupted, run.is_live, run.steps[0].uncertain) == (not is_failure, False, not is_failure)
     trip.using(runtime=make_runtime())()
     assert world == ["act"]
 

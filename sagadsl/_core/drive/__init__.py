@@ -301,7 +301,7 @@ def call(effect: Call) -> Any:
         CURRENT.set(around)
 
 
-def call_within(effect: Call, timeout: float, deadline: float) -> Any:
+def call_within(effect: Call, timeout: float, deadline: float) -> Any:  # noqa: C901  # the whole of it, in one piece
     """Call the user's function in a daemon thread and wait until it has really ended.
 
     A function cannot be stopped from outside, and nothing may follow while it runs. So the timeout decides what a late
@@ -336,18 +336,26 @@ def call_within(effect: Call, timeout: float, deadline: float) -> Any:
     scope, run, flight = effect.slot.scope, effect.slot.run, object()
     is_over = Event()  # `Thread.join`, interrupted, takes a thread that runs for one that has ended
     thread = Thread(target=body, name=f"sagadsl {effect.slot.key}", daemon=True)
+    struck: Exception | None = None
     try:
         scope.flying.add(flight)
         thread.start()
         is_over.wait()
+    except Exception as raised:  # noqa: BLE001  # a signal handler's, which does not reach the function
+        struck = raised
+        if thread.ident is not None:  # nothing follows until that has ended
+            is_over.wait()
     except BaseException:  # a Ctrl-C takes the caller away at once
         note(left, True)  # noqa: FBT003
+        raise
+    finally:
         if thread.ident is None:  # it came before that could start
             scope.land(flight)
-        raise
-    value, error = ended[0]
+    value, error = ended[0] if ended else (None, struck)
     if error is not None:
         raise error
+    if struck is not None:
+        raise StepTimeout(effect.slot.key, timeout) from struck
     return value
 
 

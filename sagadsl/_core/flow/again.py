@@ -15,6 +15,7 @@ from math import inf
 
 from sagadsl._core.effects import Flow, Sleep
 from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope.cancelled import coming, counts
 from sagadsl.errors import Stop
 
 PATIENCE = (*[0.0] * 100, *[2**number / 1000 for number in range(10)])
@@ -31,6 +32,7 @@ def come_in(slot: Slot, *, is_async: bool) -> Flow[None]:
     if not is_async:
         scope.admit(slot)
         return
+    earlier = counts(scope)
     try:
         yield from give_way(run, lambda: scope.expected(slot) is not slot)
         scope.admit(slot)
@@ -40,6 +42,7 @@ def come_in(slot: Slot, *, is_async: bool) -> Flow[None]:
     except BaseException as error:
         scope.forgo(slot)
         if slot.seq and not slot.has_outcome and not isinstance(error, Stop):
+            slot.cancelled = coming(scope, earlier)
             run.cut.append((slot, error))  # an attempt on record that has no end gets this one
         raise
 

@@ -356,7 +356,9 @@ class Opening:
             is_leaving = (journal.name, row.id) in leaving
             held = hold(asked.tenure, journal, row)
             if held is None and is_leaving:
-                raise locked(journal, row)
+                if not asked.options.steal:
+                    raise locked(journal, row)
+                return Opened(self._take(asked, row))
             if held is None:
                 continue
             try:
