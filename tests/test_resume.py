@@ -252,6 +252,23 @@ def test_the_warning_says_why_a_call_is_not_that_run_and_what_to_type(make_runti
     assert line.startswith(f"{starts}, for its arguments differ: old is gone; new is new. {typed}A script")
 
 
+def test_of_a_block_the_warning_says_that_its_program_alone_goes_on_with_it(make_runtime, caplog):
+    """Its body stands there, and no command has it."""
+
+    @sagadsl.saga
+    def sell() -> None:
+        return None
+
+    runtime = make_runtime()
+    with contextlib.suppress(Cut), sagadsl.saga("nightly", key="k", runtime=runtime) as run:
+        run.step(len)("a")
+        raise Cut
+    caplog.clear()
+    sell.using(runtime=runtime)()
+    (line,) = caplog.messages[:1]
+    assert "another run of sell starts. Go on with that one: run the program again   Compensate it: " in line
+
+
 @pytest.mark.parametrize("damage", [False, True])
 def test_of_another_saga_the_warning_says_where_its_run_stands(make_runtime, caplog, damage):
     """It may be compensating, or not readable; neither keeps this one from being run."""

@@ -15,7 +15,7 @@ from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.tried import Tried
 from sagadsl._core.values import Cause, RunRow, Status, StepStatus, as_time
 from sagadsl._core.values.outlines import Outline
-from sagadsl.errors import CompensationError, Fault, JournalError, SagaError, to_type
+from sagadsl.errors import CompensationError, Fault, JournalError, SagaError, to_run_again, to_type
 
 if TYPE_CHECKING:
     from sagadsl._core.values.seen import AttemptInfo, StepInfo
@@ -236,7 +236,9 @@ def what_follows(slot: Slot) -> str:
     return "is tried again"
 
 
-def beside_line(row: RunRow, scope: Scope | None, saga: str, differing: dict[str, str], store: str) -> str:
+def beside_line(
+    row: RunRow, scope: Scope | None, saga: str, differing: dict[str, str], store: str, *, is_block: bool
+) -> str:
     """Return what to say of an unfinished run beside which another run of *saga* starts: one line.
 
     *scope* is `None` where it cannot be read. *differing* are the arguments for which a call of the same saga is not
@@ -250,7 +252,7 @@ def beside_line(row: RunRow, scope: Scope | None, saga: str, differing: dict[str
     line = f"{short_id(row.id)} of this program is {words}, and another run of {saga} starts"
     line += f", for its arguments differ: {'; '.join(differing.values())}. " if differing else ". "
     if status in {Status.OPEN, Status.PAUSED}:
-        line += f"Go on with that one: {to_type('resume', row.id, store)}   "
+        line += f"Go on with that one: {to_run_again() if is_block else to_type('resume', row.id, store)}   "
     return (
         f"{line}Compensate it: {to_type('compensate', row.id, store)}   A script that runs several sagas calls them "
         "from one parent saga, or gives each a key: then what is done is not done again."

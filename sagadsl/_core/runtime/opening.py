@@ -391,13 +391,15 @@ class Opening:
 
     def _beside(self, asked: Asked, row: RunRow) -> str:
         """Say of an unfinished run that a call begins another one beside it."""
-        scope, differing = None, {}
+        scope, differing, is_block = None, {}, False
         with contextlib.suppress(JournalError):  # what is wrong with that run is for whoever goes on with it
-            scope = self._load(None, row, asked.journal)
+            entries = asked.journal.entries(row.number)
+            scope = self._load(None, row, asked.journal, entries=entries)
             open_runs.discard(scope.run)
+            is_block = "block" in facts_of(entries[0].definition or "{}")
             if row.saga == asked.spec.name:
                 differing = differing_arguments(self._arguments(asked.journal, row)[0], asked.arguments, self.codec)
-        return beside_line(row, scope, asked.spec.name, differing, asked.journal.name)
+        return beside_line(row, scope, asked.spec.name, differing, asked.journal.name, is_block=is_block)
 
     def _new(self, asked: Asked, run_id: str, generation: int = 1) -> Opened:
         spec, now = asked.spec, self.clock()
