@@ -40,7 +40,11 @@ def watch(at: At, drivers: Drivers) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         for place, name, new in (
-            (SqliteJournal, "connect", functools.partial(sqlite3.connect, factory=connection_class(point))),
+            (
+                SqliteJournal,
+                "connect",
+                staticmethod(functools.partial(sqlite3.connect, factory=connection_class(point))),
+            ),
             (SqliteJournal, "log_file", log_file_class(point) if SqliteJournal.log_file is not None else None),
             (Locks, "hold", told_of(Locks.hold, "the lock is taken", point)),
             (Locks, "release", told_of(Locks.release, "the lock is let go", point)),
