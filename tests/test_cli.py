@@ -449,37 +449,113 @@ def test_a_module_is_a_target_too(killed):
     assert (ended.returncode, ended.stderr.endswith("t-2 completed\n")) == (0, True)
 
 
+RELATIVE = "from .places import CITY"
+EITHER_WAY = f"try:\n    {RELATIVE}\nexcept ImportError:\n    from places import CITY"
+
+
+def write_package(folder, name="trip.py", begin=RELATIVE):
+    """Write a package whose module imports its neighbour in one way or another; return that module."""
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "places.py").write_text("CITY = 'Lisbon'\n")
+    module = folder / name
+    module.write_text(SCRIPT.replace('"Lisbon"', "CITY").replace("import signal", f"import signal\n{begin}"))
+    return module
+
+
 @pytest.mark.parametrize(
-    ("file", "command", "target"),
+    ("file", "begin", "command", "target"),
     [
-        ("shop/trip.py", ("-m", "shop.trip"), "shop.trip:trip"),
-        ("shop/__main__.py", ("-m", "shop"), "shop.__main__:trip"),
-        ("shop/trip.py", ("shop/trip.py",), "shop/trip.py:trip"),
+        ("trip.py", RELATIVE, ("-m", "shop.trip"), "shop.trip:trip"),
+        ("trip.py", "from shop.places import CITY", ("-m", "shop.trip"), "shop.trip:trip"),
+        ("__main__.py", RELATIVE, ("-m", "shop"), "shop.__main__:trip"),
+        ("trip.py", "from places import CITY", ("shop/trip.py",), "shop/trip.py:trip"),
+        ("trip.py", EITHER_WAY, ("shop/trip.py",), "shop/trip.py:trip"),
     ],
 )
-def test_what_is_suggested_finds_a_file_in_its_package(tmp_path, file, command, target):
-    """It imports its neighbours there, unless it began as a script; the suggestion works, and so does the file."""
+def test_what_is_suggested_finds_a_file_in_its_package(tmp_path, file, begin, command, target):
+    """It imports its neighbours as it did when the run began; the suggestion works, and so does the file."""
     place = Place(tmp_path)
-    is_script = "-m" not in command
-    path = tmp_path / file
-    path.parent.mkdir(parents=True)
-    for folder in (path.parent, path.parent.parent):
-        if folder != tmp_path:
-            (folder / "__init__.py").touch()
-    (path.parent / "places.py").write_text("CITY = 'Lisbon'\n")
-    begin = "from places import CITY" if is_script else "from .places import CITY"
-    path.write_text(SCRIPT.replace('"Lisbon"', "CITY").replace("import signal", f"import signal\n{begin}"))
+    write_package(tmp_path / "shop", file, begin)
     env = ENV | {"SAGADSL_DB": str(tmp_path / "sagadsl.db")}
-    for number, asked in enumerate([target, f"{file}:trip"]):
+    for number, asked in enumerate([target, f"shop/{file}:trip"]):
         place.set("kill")
         assert place.python(*command, f"t-{number}", env=env).returncode == -signal.SIGKILL
         place.clear("kill")
         assert f"sagadsl resume t-{number} --target {target}\n" in place.sagadsl("show", f"t-{number}").stdout
         ended = place.sagadsl("resume", f"t-{number}", "--target", asked)
         assert (ended.returncode, ended.stderr.endswith(f"t-{number} completed\n")) == (0, True), ended.stderr
-    if not is_script:
-        ran = place.sagadsl("run", f"{file}:trip", "--arg", "city=Rome")
-        assert (ran.returncode, ran.stderr[-11:]) == (0, " completed\n")
+    ran = place.sagadsl("run", f"shop/{file}:trip", "--arg", "city=Rome")
+    assert (ran.returncode, ran.stderr[-11:]) == (0, " completed\n")
+
+
+def test_a_script_beside_an_init_file_is_still_one(tmp_path):
+    """It finds its neighbours, and what it recorded of its own classes; run as a target, it goes on as a script."""
+    place = Place(tmp_path)
+    write_package(tmp_path / "shop", begin="from places import CITY")
+    env = ENV | {"SAGADSL_DB": str(tmp_path / "sagadsl.db")}
+    as_script = ("shop/trip.py", "t-1")
+    as_target = ("-m", "sagadsl", "run", "shop/trip.py:trip", "--arg", "city=Lisbon", "--id", "t-1")
+    for first, second in [(as_script, as_target), (as_target, as_script)]:
+        place.set("kill")
+        assert place.python(*first, env=env).returncode == -signal.SIGKILL
+        place.clear("kill")
+        ended = place.python(*second, env=env)
+        assert ended.returncode == 0, ended.stderr
+        (tmp_path / "sagadsl.db").unlink()
+    assert (tmp_path / "world").read_text().split() == ["flight", "hotel", "hotel"] * 2
+
+
+@pytest.mark.parametrize("file", ["trip.py", "trip.v2.py"])
+def test_what_lies_beside_a_file_without_relative_imports_is_not_asked(tmp_path, file):
+    """Its folder may have the name of a module in use, an ``__init__.py`` that fails, and the file a name with dots."""
+    place = Place(tmp_path)
+    package = write_package(tmp_path / "odd" / "json", file, "from places import CITY").parent
+    (package / "__init__.py").write_text("raise RuntimeError('no settings')")
+    ran = place.sagadsl("run", f"odd/json/{file}:trip", "--arg", "city=Rome", "--id", "t-1")
+    assert (ran.returncode, ran.stderr) == (0, "t-1 completed\n")
+
+
+def test_of_two_packages_of_one_name_the_one_that_is_named_is_executed(tmp_path):
+    """With relative imports or without; a second one of that name is refused, before anything of it is executed."""
+    place = Place(tmp_path)
+    for name, begin in [("a", RELATIVE), ("b", RELATIVE), ("c", "from places import CITY")]:
+        module = write_package(tmp_path / name / "shop", begin=begin)
+        for file in (module, module.with_name("__init__.py")):
+            file.write_text(file.read_text() + f"\nprint('executed', {name!r})\n")
+    env = ENV | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "a"), ENV.get("PYTHONPATH", "")])}
+    for name, times in [("b", 2), ("c", 1)]:
+        ran = place.sagadsl("run", f"{name}/shop/trip.py:trip", "--arg", "city=Rome", env=env)
+        assert (ran.returncode, ran.stdout) == (0, f"executed {name}\n" * times + "7\n")
+    place.write("trip.py", SCRIPT)
+    place.kill("t-1")
+    place.write("pyproject.toml", '[tool.sagadsl]\ntargets = ["b/shop/trip.py:trip", "a/shop/trip.py:trip"]')
+    refused = place.sagadsl("resume", "t-1", env=env)
+    assert (refused.returncode, refused.stdout) == (2, "executed b\n" * 2)
+    assert "a/shop/__init__.py has the name of another module, shop (" in refused.stderr
+
+
+def test_a_file_whose_name_leads_to_another_one_is_refused_before_either_is_executed(tmp_path):
+    """A folder of its name hides it from its package; a package of a name in use is hidden whole."""
+    place = Place(tmp_path)
+    hidden = write_package(tmp_path / "shop")
+    for package in (hidden.with_suffix(""), tmp_path / "odd" / "json"):
+        write_package(package)
+        (package / "__init__.py").write_text("print('executed')")
+    for target, name in [("shop/trip.py:trip", "shop.trip"), ("odd/json/trip.py:trip", "json")]:
+        ran = place.sagadsl("run", target, "--arg", "city=Rome")
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert f" has the name of another module, {name} (" in ran.stderr
+        assert ran.stderr.endswith("): give one of them another name\n")
+
+
+@pytest.mark.parametrize("target", ["../trip.py", "link.py"])
+def test_a_file_is_found_in_its_package_from_wherever_it_is_named(tmp_path, target):
+    module = write_package(tmp_path / "shop")
+    place = Place(write_package(tmp_path / "shop" / "inner").parent)
+    (place.folder / "link.py").symlink_to(module)
+    ran = place.sagadsl("run", f"{target}:trip", "--arg", "city=Rome", "--id", "t-1")
+    assert (ran.returncode, ran.stderr) == (0, "t-1 completed\n")
 
 
 def test_a_package_is_a_target_by_its_init_file(killed):

@@ -1,14 +1,14 @@
 """The code that a run needs: a module or a file that the *user* names, on the command line or in ``pyproject.toml``.
 
 What a journal says of its program is shown as a suggestion and never imported. A file is loaded under its own name
-(``trip.py`` as ``trip``), so that what it recorded when it was run as a script is found again; one inside a package as
-the module that it is there (``shop/trip.py`` as ``shop.trip``), so that it can import its neighbours, unless the run
-that needs it was begun by the file as a script. While it is loaded no saga can begin, unless it brings a store of its
-own: a script that runs its saga when imported is told so, and does nothing.
+(``trip.py`` as ``trip``), so that what it recorded when it was run as a script is found again, or as the module that it
+is in its package: ``load_file`` tells when. While it is loaded no saga can begin, unless it brings a store of its own:
+a script that runs its saga when imported is told so, and does nothing.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -16,6 +16,7 @@ import shlex
 import sys
 import tomllib
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -72,15 +73,15 @@ def load_code(run: RunInfo, target: str | None, verb: str) -> Any:
     targets = [target] if target is not None else project_targets()
     if not targets:
         raise UsageError(_unnamed(run, verb))
-    sagas = [load(each, run.saga, script=_module_of(run)) for each in targets]
+    sagas = [load(each, run) for each in targets]
     meant = [saga for saga in sagas if saga is not None and saga._self_spec.name == run.saga]  # noqa: SLF001  # no public one
     return meant[0] if len(meant) == 1 else None
 
 
-def load(target: str, block: str | None = None, kinds: tuple[type, ...] = (Saga,), script: str = "") -> Any:
-    """Import a target's module and return its saga; a *block* is no name in it, so for that there is none to return.
+def load(target: str, run: RunInfo | None = None, kinds: tuple[type, ...] = (Saga,)) -> Any:
+    """Import a target's module and return its saga; if the *run* that needs it is a block, there is none to return.
 
-    What else is good is of one of the *kinds*. A file of the name *script* is loaded as one, package or not.
+    A block is no name in a module. What else is good is of one of the *kinds*.
 
     Raises:
         UsageError: It cannot be imported, or has no such saga.
@@ -91,7 +92,7 @@ def load(target: str, block: str | None = None, kinds: tuple[type, ...] = (Saga,
         raise UsageError(msg)
     sagadsl.configure(store=NoStore(where))
     try:
-        module = load_file(Path(where), script) if where.endswith(".py") else load_module(where)
+        module = load_file(Path(where), run) if where.endswith(".py") else load_module(where)
     except (SagaError, KeyboardInterrupt):
         raise
     except BaseException as error:  # whatever the user's module does, SystemExit included
@@ -102,7 +103,7 @@ def load(target: str, block: str | None = None, kinds: tuple[type, ...] = (Saga,
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    if not isinstance(found, kinds) and (found is not None or name != block):
+    if not isinstance(found, kinds) and (found is not None or run is None or name != run.saga):
         there = ", ".join(f"{where}:{each}" for each in sorted(sagas_in(module)))
         there = f"it has {there}" if there else "it has none"
         msg = f"{where} has no saga {name}; {there}"
@@ -119,36 +120,39 @@ def sagas_in(module: ModuleType) -> Iterator[str]:
             yield from (f"{name}.{each}" for each in vars(value) if isinstance(getattr(value, each, None), Saga))
 
 
-def load_module(name: str, folder: str = "") -> ModuleType:
-    """Import a module, one in the working directory too, or in another *folder*."""
-    folder = folder or os.getcwd()  # noqa: PTH109  # sys.path holds strings
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+def load_module(name: str) -> ModuleType:
+    """Import a module, one in the working directory too."""
+    if os.getcwd() not in sys.path:  # noqa: PTH109  # sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
     return importlib.import_module(name)
 
 
-def load_file(path: Path, script: str = "") -> ModuleType:
-    """Import a file: as the module that it is in its package, or else as ``python FILE`` would, but for its name.
+def load_file(path: Path, run: RunInfo | None = None) -> ModuleType:
+    """Import a file as ``python FILE`` would, but for its ``__name__``; or as ``python -m`` would, inside its package.
 
-    One of the name *script* is in no package.
+    An ``__init__.py`` beside a file does not tell how it is run: many a script lies in such a folder, imports its
+    neighbours by their own names, and has recorded its classes under its own. What tells is how it began the *run* that
+    needs it, if it did; else a relative import, which works in a package alone.
 
     Raises:
-        UsageError: There is no such file, or its name is that of a module that is in use.
+        UsageError: There is no such file, or its name leads to another one, which is not executed.
     """
     path = path.absolute()
     if not path.is_file():
         msg = f"there is no file {path}; {SHAPE}"
         raise UsageError(msg)
-    folder, name = (path.parent, path.stem) if path.stem == script else place_of(path)
+    name, file = path.stem, path.resolve()
+    folder, inside = place_of(file)
+    began_as = _module_of(run) if run is not None and Path(run.program).resolve() == file else ""
+    if folder != file.parent and name != began_as and (inside == began_as or imports_relatively(file)):
+        return load_inside(file, folder, inside)
     present = sys.modules.get(name)
-    if present is None and folder != path.parent:
-        present = load_module(name, str(folder))
     if present is not None:
         if getattr(present, "__file__", None) == str(path):
             return present
         msg = f"{path} has the name of a module that is in use, {name}: give the file another name"
         raise UsageError(msg)
-    sys.path.insert(0, str(folder))
+    sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         msg = f"{path} is no Python file; {SHAPE}"
@@ -165,9 +169,36 @@ def load_file(path: Path, script: str = "") -> ModuleType:
 def place_of(path: Path) -> tuple[Path, str]:
     """Return the folder from which a file is imported, and its name as a module there: with those of its packages."""
     folder, name = path.parent, path.stem
-    while (folder / "__init__.py").is_file() and folder.name.isidentifier():
+    while "." not in path.stem and (folder / "__init__.py").is_file() and folder.name.isidentifier():
         folder, name = folder.parent, f"{folder.name}.{name}"
     return folder, name.removesuffix(".__init__")
+
+
+def imports_relatively(path: Path) -> bool:
+    """Tell whether a file has a relative import somewhere. If it is no Python, its import is to say so."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # its import warns too
+            code = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return False
+    return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in ast.walk(code))
+
+
+def load_inside(path: Path, folder: Path, name: str) -> ModuleType:
+    """Import a file inside a package: by its *name* in a *folder*, after the packages around it.
+
+    Raises:
+        UsageError: Its name, or that of the outermost package, leads to another file.
+    """
+    sys.path.insert(0, str(folder))
+    package = name.partition(".")[0]
+    for each, file in ((package, folder / package / "__init__.py"), (name, path)):
+        spec = importlib.util.find_spec(each)  # imports the packages around, so the outermost is looked at first
+        found = spec.origin if spec else None
+        if found is None or Path(found).resolve() != file.resolve():
+            msg = f"{file} has the name of another module, {each} ({found}): give one of them another name"
+            raise UsageError(msg)
+    return importlib.import_module(name)
 
 
 def project_targets() -> list[str]:
