@@ -4,6 +4,7 @@ import asyncio
 import collections
 import dataclasses
 import enum
+import functools
 import importlib
 import json
 import math
@@ -747,15 +748,25 @@ async def counting():
     yield 1
 
 
+class Delayed:
+    def __await__(self):
+        return iter([])
+
+
 @pytest.mark.parametrize(
     ("make", "do"),
     [
         (lambda: asyncio.sleep(0), "await it. Where a def gave it, that hides an async function: put @step directly"),
+        (Delayed, "await it, in an `async def`"),
         (lambda: (x for x in ()), "make a list of it: list(...)"),
         (lambda: map(str, []), "make a list of it: list(...)"),
         (lambda: {}.values(), "make a list of it: list(...)"),
         (counting, "make a list of it: [each async for each in ...]"),
         (lambda: len, "give its name, as text; a parameter may also be annotated `Live[...]`"),
+        (lambda: cycle, "give its name, as text"),
+        (lambda: Codec().encode, "give its name, as text"),
+        (lambda: str.upper, "give its name, as text"),
+        (lambda: functools.cache(cycle), "give its name, as text"),
         (lambda: Frozen, "give its name, as text"),
         (cycle, "give plainer data"),
         (lambda: "x" * 100, "as `sagadsl.Artifact(path)` its content is checked when a run goes on"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import http.client
 import io
 import json
@@ -324,6 +325,61 @@ def test_an_attribute_of_an_exception_of_the_program_s_own_is_not_explained(runt
     with pytest.raises(AttributeError, match="no attribute 'stream'") as caught:
         flow()
     assert len(caught.value.__notes__) == 1
+
+
+class Away:
+    """As a proxy outside of its context is: it cannot even be asked what it is."""
+
+    number = 7
+
+    @property
+    def __class__(self):
+        raise RuntimeError("outside of its context")
+
+    def __getattr__(self, name):
+        raise AttributeError(name=name, obj=self)
+
+
+class Closed(Holder):
+    @property
+    def __dict__(self):
+        raise RuntimeError("closed")
+
+
+@pytest.mark.parametrize("holder", [Away, functools.partial(Closed, "a")])
+def test_what_lacks_an_attribute_is_not_asked_more_than_it_answers(colour, runtime, world, holder):
+    """The saga ends as its body did, whatever the object raises."""
+
+    @colour.step(compensate=lambda name: world.add(f"-{name}"))
+    def act(name: str) -> None:
+        world.add(name)
+
+    @colour.saga(runtime=runtime)
+    def flow():
+        yield act("a")
+        raise AttributeError(name="thing", obj=holder())
+
+    with pytest.raises(AttributeError) as caught:
+        colour.call(flow)
+    assert len(caught.value.__notes__) == 1  # of the run
+    assert world == ["a", "-a"]
+
+
+def test_a_result_that_cannot_even_be_asked_what_it_is_is_compensated_with_the_live_object(colour, runtime, world):
+    """Its type says enough to refuse it."""
+
+    @colour.step(compensate=lambda result: world.add(f"-{result.number}"))
+    def get():
+        world.add("get")
+        return Away()
+
+    @colour.saga(runtime=runtime)
+    def flow():
+        yield get()
+
+    with pytest.raises(sagadsl.NotStorableError, match="of type Away cannot be stored"):
+        colour.call(flow)
+    assert world == ["get", "-7"]
 
 
 def test_a_class_that_only_the_step_has_imported_is_asked_for_at_the_top_of_the_program(monkeypatch):

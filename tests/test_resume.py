@@ -1480,6 +1480,51 @@ def test_what_a_plain_compensation_gives_to_await_or_to_iterate_has_not_run(make
     assert make_runtime().runs()[0].status == "compensation_failed"
 
 
+async def counted():
+    yield 1
+
+
+class Raising:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+class Answering:
+    def __getattr__(self, name):
+        return self
+
+
+class Away:
+    @property
+    def __class__(self):
+        raise RuntimeError("away")
+
+
+@pytest.mark.parametrize(
+    "given", [Raising, Answering, Away, lambda: (n for n in [1]), lambda: (n async for n in counted())]
+)
+def test_what_a_compensation_that_has_run_gives_is_not_looked_at(colour, make_runtime, world, given):
+    """Nor called a second time for it: a lazy object may answer anything, and an expression is not its body."""
+
+    def release(name):
+        world.add(f"-{name}")
+        return given()
+
+    @colour.step(compensate=release)
+    def act(name: str) -> None:
+        world.add(name)
+
+    @colour.saga(runtime=make_runtime())
+    def trip():
+        yield act("a")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        colour.call(trip)
+    assert world == ["a", "-a"]
+    assert make_runtime().runs()[0].status == "compensated"
+
+
 def test_steps_in_threads_of_a_saga_settle_before_it_is_compensated(make_runtime, world):
     """And their entries never race."""
     runtime = make_runtime(asleep=asyncio.sleep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import types
 import warnings
 
 import pytest
@@ -428,9 +429,13 @@ def test_a_saga_that_forgot_to_await_is_not_completed(runtime, world):
     async def later() -> None:
         world.add("never")
 
+    @types.coroutine
+    def old_style():
+        yield world.add("never")
+
     @sagadsl.saga(runtime=runtime)
     async def inner():
-        return asyncio.ensure_future(asyncio.sleep(0))
+        return old_style()
 
     @sagadsl.saga(runtime=runtime)
     async def flow(nests: bool):
@@ -443,6 +448,35 @@ def test_a_saga_that_forgot_to_await_is_not_completed(runtime, world):
             asyncio.run(flow(nests))
     assert {run.status for run in runtime.runs()} == {"compensated"}
     assert world == []
+
+
+def test_a_saga_may_return_what_goes_on_by_itself(runtime, world, caplog):
+    """A task that it started runs whether or not somebody awaits it: a value that cannot be stored, as others are."""
+
+    @sagadsl.step(compensate=lambda name: world.add(f"-{name}"))
+    def act(name: str) -> None:
+        world.add(name)
+
+    async def later() -> str:
+        return "later"
+
+    @sagadsl.saga(runtime=runtime)
+    async def inner():
+        return asyncio.get_running_loop().create_future()
+
+    @sagadsl.saga(runtime=runtime)
+    async def flow():
+        act("a")
+        (await inner()).cancel()
+        return asyncio.create_task(later())
+
+    async def main() -> str:
+        return await (await flow())
+
+    assert asyncio.run(main()) == "later"
+    assert caplog.text.count("its value cannot be stored and is returned only once") == 2
+    assert [run.status for run in runtime.runs()] == ["completed"]
+    assert world == ["a"]
 
 
 def test_a_step_that_only_looks_like_a_def_is_no_success(runtime, world):

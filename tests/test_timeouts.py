@@ -529,13 +529,17 @@ def test_a_ctrl_c_during_a_compensation_with_a_timeout_leaves_the_run_compensati
     assert world == ["act", "in", "landed"]
 
 
+def late(world):
+    yield world.add("never")
+
+
 def test_a_late_generator_of_a_compensation_is_no_success(make_runtime, world):
     """Nothing of it has run; when the run goes on, that is said."""
     pressed = Pressed(world)
 
     def undo():
         pressed()
-        return (world.add(name) for name in ["never"])
+        return late(world)
 
     @step(compensate=Compensation(undo, timeout=60))
     def act() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, SimpleNamespace
@@ -64,14 +64,32 @@ def is_generator(function: Any) -> bool:
     return inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
 
 
+# What a function returned may answer anything, or raise, whatever it is asked; so its type is asked, as `await` does.
+
+
 def has_not_run(value: Any) -> bool:
-    """Tell whether what a function returned only runs once it is awaited, or iterated."""
-    return hasattr(value, "__await__") or isinstance(value, GeneratorType | AsyncGeneratorType)
+    """Tell whether what a function returned only runs once it is awaited, or iterated.
+
+    A generator expression is no such value: the function around it has run.
+    """
+    kind = type(value)
+    if kind is GeneratorType or kind is AsyncGeneratorType:
+        code = value.gi_code if kind is GeneratorType else value.ag_code
+        return bool(code.co_name != "<genexpr>")
+    return hasattr(kind, "__await__")
+
+
+def is_coroutine(value: Any) -> bool:
+    """Tell whether nothing at all of a value has run before it is awaited; a task, say, goes on by itself."""
+    kind = type(value)
+    if kind is GeneratorType:
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return hasattr(kind, "__await__") and issubclass(kind, Coroutine)
 
 
 def close(value: Any) -> None:
     """Close what a function returned if it is a coroutine that nobody will await, of which Python would warn."""
-    if isinstance(value, CoroutineType):
+    if type(value) is CoroutineType:
         value.close()
 
 

@@ -110,7 +110,7 @@ class Held:
 
 def is_asynchronous(made: Any) -> bool:
     """Tell whether only an ``async def`` can make a value of what a factory gave."""
-    return hasattr(type(made), "__aenter__") or hasattr(made, "__await__")
+    return hasattr(type(made), "__aenter__") or hasattr(type(made), "__await__")
 
 
 async def keep(manager: AbstractAsyncContextManager[T], entered: asyncio.Future[T]) -> None:

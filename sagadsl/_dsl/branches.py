@@ -151,7 +151,7 @@ def position(branches: tuple[Any, ...], limit: Any, *, is_async: bool) -> Scope 
         msg = f"{name}(limit=...) takes a whole number from 1 on, or None, not {limit!r}"
         raise UsageError(msg)
     for branch in branches:
-        if not callable(branch) and not (is_async and hasattr(branch, "__await__")):
+        if not callable(branch) and not (is_async and hasattr(type(branch), "__await__")):
             what = "coroutines, or callables that give one" if is_async else "callables without arguments"
             msg = f"{name}() takes {what}, not {branch!r:.80}: write `lambda: reserve(item)`, or reserve.map(items)"
             raise UsageError(msg)

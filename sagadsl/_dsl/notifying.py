@@ -22,7 +22,7 @@ from sagadsl._core.drive import awaited
 from sagadsl._core.drive.entries import write
 from sagadsl._core.flow import Ended, is_compensated
 from sagadsl._core.ownership import Tenure
-from sagadsl._core.parameters import code_of
+from sagadsl._core.parameters import close, code_of
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun, Scope
 from sagadsl._core.values import Kind, RunRow, Status
@@ -134,8 +134,8 @@ def plain_call(notify: Callable[[Any], Any], outcome: Any) -> None:
         UsageError: It gave something to await.
     """
     value = notify(outcome)
-    if hasattr(value, "__await__"):
-        getattr(value, "close", lambda: None)()
+    if hasattr(type(value), "__await__"):
+        close(value)
         msg = "notify gave an awaitable, which a saga that is a def cannot await: it has not run"
         raise UsageError(msg)
 

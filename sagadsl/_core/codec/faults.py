@@ -99,14 +99,16 @@ def without(missing: Iterable[str]) -> str:
 
 def explain(error: AttributeError) -> None:
     """Say of an attribute that is absent, if that is so, that it could not be recorded of an exception."""
-    holder, absent = error.obj, f"{error.name} ("
-    if isinstance(holder, BaseException) and any(absent in note for note in _notes_of_ours(holder)):
-        cls = type(holder).__name__
-        add_note(
-            error,
-            f"{cls}.{error.name} could not be recorded, and what a step raises reaches a saga as after a restart. "
-            f"Look at it in the step, or keep what you need of it: sagadsl.register({cls}, dump, load)",
-        )
+    with contextlib.suppress(Exception):  # whatever a foreign object does when it is looked at
+        holder: Any = error.obj
+        cls, absent = type(holder), f"{error.name} ("
+        if issubclass(cls, BaseException) and any(absent in note for note in _notes_of_ours(holder)):
+            add_note(
+                error,
+                f"{cls.__name__}.{error.name} could not be recorded, and what a step raises reaches a saga as after a "
+                "restart. Look at it in the step, or keep what you need of it: "
+                f"sagadsl.register({cls.__name__}, dump, load)",
+            )
 
 
 def _notes_of_ours(error: BaseException) -> list[str]:

@@ -12,12 +12,12 @@ import re
 import sys
 from collections.abc import Callable, MappingView
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from inspect import isroutine
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from types import AsyncGeneratorType
+from types import AsyncGeneratorType, BuiltinFunctionType, MethodType, MethodWrapperType
 from typing import Any
 
 from sagadsl._core.codec.artifacts import Artifact, load_artifact
+from sagadsl._core.parameters import is_coroutine
 from sagadsl.errors import NotStorableError
 
 PATHS = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath, type(Path()))}
@@ -60,15 +60,21 @@ class Unstorable(Exception):  # noqa: N818  # a fact on its way to NotStorableEr
 
 
 def instead_of(value: object) -> str:
-    """Return what to do where a value is of a type that can never be stored, and no `register` would help."""
+    """Return what to do where a value is of a type that can never be stored, and no `register` would help.
+
+    The type alone is asked: a lazy object may raise whatever it is asked itself.
+    """
     cls = type(value)
-    if hasattr(cls, "__await__"):
+    if is_coroutine(value):
         return AWAIT
-    if isinstance(value, AsyncGeneratorType):
+    if hasattr(cls, "__await__"):
+        return "await it, in an `async def`"
+    if cls is AsyncGeneratorType:
         return "make a list of it: [each async for each in ...]"
-    if isinstance(value, MappingView) or (cls.__module__ == "builtins" and hasattr(cls, "__next__")):
+    if issubclass(cls, MappingView) or (cls.__module__ == "builtins" and hasattr(cls, "__next__")):
         return "make a list of it: list(...)"
-    if isroutine(value) or isinstance(value, type):
+    is_function = hasattr(cls, "__get__") and not hasattr(cls, "__set__")  # in a class it would be a method
+    if is_function or issubclass(cls, type | MethodType | BuiltinFunctionType | MethodWrapperType):
         return "give its name, as text; a parameter may also be annotated `Live[...]`"
     return "give plainer data" if cls in FACTORIES.values() else ""
 

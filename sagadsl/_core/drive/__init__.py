@@ -383,7 +383,7 @@ async def acall(effect: Call) -> Any:
         CURRENT.set(effect)
         if effect.timeout is None:
             value = effect.function(*effect.args, **effect.kwargs)
-            return await value if hasattr(value, "__await__") else value  # as `awaited`, without its coroutine
+            return await value if hasattr(type(value), "__await__") else value  # as `awaited`, without its coroutine
         effect.deadline = time.monotonic() + effect.timeout
         try:
             async with asyncio.timeout(effect.timeout) as limit:
@@ -402,4 +402,4 @@ async def acall(effect: Call) -> Any:
 
 async def awaited(value: Any) -> Any:
     """Return *value*, awaited if it can be: the compensation of an async step may be a plain function."""
-    return await value if hasattr(value, "__await__") else value
+    return await value if hasattr(type(value), "__await__") else value

@@ -7,7 +7,7 @@ from typing import Any
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.codec.faults import explain
 from sagadsl._core.effects import Call, Failed, Flow, Sleep, Wait
-from sagadsl._core.parameters import close, function_name
+from sagadsl._core.parameters import close, function_name, is_coroutine
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.scope.waking import halt
 from sagadsl._core.values import Kind
@@ -32,7 +32,7 @@ def give_up(slot: Slot, kind: Kind, number: int | None, error: Exception) -> Flo
 def not_run(call: Call, value: Any) -> Flow[Failed]:
     """Record that a compensation has not run: it gave a generator, or to a ``def`` something to await."""
     what = "a generator, of which nothing has run: do not yield in it"
-    if hasattr(value, "__await__"):
+    if hasattr(type(value), "__await__"):
         what = "an awaitable where nobody can await it: make the step an async def too, or the compensation a def"
     close(value)
     error = UsageError(f"{function_name(call.body)}, the compensation of {call.slot.key}, gave {what}")
@@ -40,12 +40,12 @@ def not_run(call: Call, value: Any) -> Flow[Failed]:
 
 
 def failure(scope: Scope, value: Any, error: BaseException | None) -> BaseException | None:
-    """Return why a body has not come to its end: what it raised, or that it gave something to await."""
+    """Return why a body has not come to its end: what it raised, or that it gave a coroutine that has not run."""
     if error is not None:
         if isinstance(error, AttributeError):
             explain(error)
         return error
-    if not hasattr(type(value), "__await__"):  # asked of the type, for a lazy object may be anything but forthcoming
+    if not is_coroutine(value):
         return None
     close(value)
     name = scope.name

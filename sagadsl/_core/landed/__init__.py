@@ -333,7 +333,7 @@ async def arun(flow: Operations, adapter: Adapter) -> Any:
         answer = error = None
         try:
             answer = operation()
-            if hasattr(answer, "__await__"):
+            if hasattr(type(answer), "__await__"):
                 answer = await (to_the_end(answer) if operation in last else answer)
         except BaseException as raised:  # noqa: BLE001  # the flow decides
             error = raised
