@@ -537,7 +537,7 @@ def test_a_ctrl_c_while_branches_run_leaves_at_once(make_runtime, world, monkeyp
         patch.setattr(threading, "Semaphore", lambda n: Pressed(n))
         with pytest.raises(KeyboardInterrupt):
             trip.using(runtime=make_runtime())()
-    with pytest.raises(sagadsl.RunLockedError, match=r"which is this one.*Call again when that has ended"):
+    with pytest.raises(sagadsl.RunLockedError, match=r"by this process .*: call again when that has ended"):
         trip.using(runtime=make_runtime(), id=make_runtime().runs()[0].id)()
     with pytest.raises(sagadsl.RunLockedError):  # without an id it means the same run, and begins none beside it
         trip.using(runtime=make_runtime())()
