@@ -1458,3 +1458,71 @@ def test_who_is_cut_off_while_it_waits_for_its_turn_is_cut_off_so_again(tmp_path
     dies = ""
     assert run() == "there"
     assert effects == ["first", "hang", "instead", "last"]
+
+
+def test_what_was_cut_off_is_not_waited_for_in_a_run_that_has_stopped(make_runtime):
+    """Whatever the body did with the exception that told it so."""
+    dies = True
+
+    @step(compensate=None)
+    async def hang() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @step(compensate=None)
+    async def last() -> None:
+        raise Death
+
+    @step(compensate=None)
+    async def new() -> None:
+        raise AssertionError
+
+    @saga(name="trip", key="k")
+    async def trip() -> None:
+        if not dies:
+            with contextlib.suppress(BaseException):
+                await new()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SOON):
+                await hang()
+        await last()
+
+    with pytest.raises(Death):
+        asyncio.run(trip.using(runtime=make_runtime())())
+    dies = False
+    with pytest.raises(ReplayError):
+        asyncio.run(asyncio.wait_for(trip.using(runtime=make_runtime())(), 10))
+
+
+def test_who_is_cancelled_beside_the_body_gets_it_too_where_nobody_brings_it(tmp_path):
+    """The body's task swallowed it, so it does not reach the one that waits."""
+    dies = True
+
+    @step(compensate=None)
+    async def hang() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @step(compensate=None)
+    async def last() -> str:
+        if dies:
+            raise Death
+        return "there"
+
+    @saga(name="trip", key="k")
+    async def trip() -> str:
+        task = asyncio.ensure_future(hang())
+        if dies:
+            body = asyncio.current_task()
+            asyncio.get_running_loop().call_later(1, lambda: (body.cancel(), task.cancel()))
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        return await last()
+
+    def run() -> str:
+        with asyncio.Runner(loop_factory=Clockwork) as runner:
+            return runner.run(trip.using(runtime=Runtime(tmp_path / "sagas.db"))())
+
+    with pytest.raises(Death):
+        run()
+    dies = False
+    assert run() == "there"

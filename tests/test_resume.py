@@ -1865,3 +1865,24 @@ def test_what_is_compensating_is_not_resumed_with_the_child_that_paused(colour, 
     assert world == ["a", "paid", "-paid", "-paid", "-a"]
     journal = make_runtime().journal()
     assert "resumed" not in [entry.kind for entry in journal.entries(1)]
+
+
+def test_a_run_that_somebody_has_is_no_reason_to_warn(make_runtime, caplog):
+    """It is under way, as another call of this program is; nor is one that is another program's."""
+
+    @sagadsl.saga
+    def inner(number: int) -> int:
+        return number
+
+    @sagadsl.step(compensate=None)
+    def call_another() -> None:
+        seen.append(contextvars.Context().run(inner.using(runtime=make_runtime()), 2))
+
+    @sagadsl.saga
+    def outer() -> None:
+        call_another()
+
+    seen = []
+    outer.using(runtime=make_runtime())()
+    assert seen == [2]
+    assert [message for message in caplog.messages if "another run of" in message] == []
