@@ -1,10 +1,12 @@
 """A notebook in a real kernel: explore, fail, fix, go on; stop, kill, run the cells again."""
 
+import asyncio
 from itertools import pairwise
 
 import pytest
 from kernels import started
 
+import sagadsl
 from sagadsl.cli.program import program
 from sagadsl.notebook import parser
 
@@ -377,3 +379,27 @@ STOPPED = {
     "await in_a_block()": "CancelledError",
     "call_by_hand()": "KeyboardInterrupt",
 }
+
+
+def test_a_program_that_only_imports_the_kernels_package_is_woken_by_nobody():
+    """It may start kernels, as this one does; no stop button reaches it."""
+    import ipykernel.kernelapp
+
+    class Counting(asyncio.SelectorEventLoop):
+        asked = 0
+
+        def call_later(self, *args, **options):
+            self.asked += 1
+            return super().call_later(*args, **options)
+
+    @sagadsl.step
+    async def look() -> int:
+        return asyncio.get_running_loop().asked
+
+    @sagadsl.saga(store=":memory:")
+    async def flow() -> int:
+        return await look()
+
+    assert not ipykernel.kernelapp.IPKernelApp.initialized()
+    with asyncio.Runner(loop_factory=Counting) as runner:
+        assert runner.run(flow()) == 0

@@ -22,7 +22,7 @@ class HeedingStop:
 
     def __enter__(self) -> None:
         self._following: asyncio.TimerHandle | None = None
-        loop = _loop_of_kernel() if "ipykernel" in sys.modules else None
+        loop = _loop_of_kernel() if is_kernel() else None
         if loop is not None:
             self._wake(loop)
 
@@ -32,6 +32,12 @@ class HeedingStop:
     def __exit__(self, *_: object) -> None:
         if self._following is not None:
             self._following.cancel()
+
+
+def is_kernel() -> bool:
+    """Tell whether this process is a notebook's kernel; one that merely starts kernels imports their package too."""
+    app = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+    return app is not None and bool(app.initialized())
 
 
 def _loop_of_kernel() -> asyncio.AbstractEventLoop | None:
