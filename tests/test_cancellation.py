@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import json
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -604,7 +605,7 @@ EITHER = {
 def test_the_same_branch_is_taken_after_a_death_at_any_later_point(name, fails, monkeypatch):
     """And what the first process has on record is never entered again."""
     if "outside" in name:  # who came from there is not waited for long
-        monkeypatch.setattr(cancelled, "GRACE", 0.1)
+        monkeypatch.setattr(cancelled, "MARGIN", 0.1)
     body = CASES[name]
     journal, effects = MemoryJournal(), []
     whole = play(body, journal, effects, 0, fails)
@@ -1526,3 +1527,10 @@ def test_who_is_cancelled_beside_the_body_gets_it_too_where_nobody_brings_it(tmp
         run()
     dies = False
     assert run() == "there"
+
+
+@pytest.mark.parametrize("told", ['{"after":"soon"}', '{"after":1.0,"around":"me"}', '{"around":0}', '"then"'])
+def test_what_is_no_record_of_a_cancellation_is_refused(told):
+    """Nobody has written it, so nobody waits by it."""
+    with pytest.raises((TypeError, AttributeError)):
+        cancelled.Coming.of(json.loads(told))

@@ -12,6 +12,7 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.codec.compressed import legible_text
 from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope.outlined import outline_of
 from sagadsl._core.scope.tried import Tried
 from sagadsl._core.values import Cause, RunRow, Status, StepStatus, as_time
 from sagadsl._core.values.outlines import Outline
@@ -55,7 +56,7 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
     passed = pivot.key if pivot is not None and pivot.has_happened else None
     slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
     told = {slot: step_info(slot, codec) for slot in slots}
-    return in_outline(scope.outline(), codec) | {
+    return in_outline(outline_of(scope), codec) | {
         "saga": scope.name,
         "steps": tuple(told.values()),
         "pivot": passed,

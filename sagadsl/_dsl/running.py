@@ -210,7 +210,7 @@ def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | Non
 
 async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
     """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
-    scope.run.leaving += 1
+    scope.run.settling += 1
     try:
         if lacks(scope, error):
             await asupply(scope, calling.runtime.provided)
@@ -232,7 +232,7 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
                 await shielded(asettled(scope, is_in_thread))  # it cannot be cut off: its outcome is recorded first
         return raised
     finally:
-        scope.run.leaving -= 1
+        scope.run.settling -= 1
     return ended
 
 

@@ -25,7 +25,7 @@ from sagadsl._core.drive.entries import obey, write
 from sagadsl._core.effects import Call, Flow, Gather, Raise, Sleep, Together, Wait
 from sagadsl._core.parameters import has_not_run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
-from sagadsl._core.scope.cancelled import GRACE, LONG, cancellations
+from sagadsl._core.scope.cancelled import LONG, MARGIN, cancellations
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, StepTimeout, Stop
 
@@ -271,7 +271,7 @@ async def await_cancellation(effect: Wait) -> None:
     body = slot.child if came.around is None else [*slot.scope.chain()][came.around]
     if body is not None and body.task is not None:
         body.task.cancel()
-        await asyncio.sleep(GRACE)  # it takes this one with it
+        await asyncio.sleep(MARGIN)  # it takes this one with it
     asyncio.current_task().cancel()  # type: ignore[union-attr]  # a coroutine runs in one
     await asyncio.sleep(0)
 

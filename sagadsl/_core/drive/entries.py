@@ -13,6 +13,7 @@ from typing import Any
 from sagadsl._core.journal import Letter, Overtaken, Taken, Unread
 from sagadsl._core.journal.together import Ticket
 from sagadsl._core.scope import OpenRun, Scope
+from sagadsl._core.scope.outlined import outline_with
 from sagadsl._core.values import Cause, Entry, Kind, Status
 from sagadsl.errors import JournalError, RunCancelledError, RunLockedError, RunLostError, Stop
 
@@ -61,7 +62,7 @@ def all_at_once(run: OpenRun, entry: Entry) -> dict[str, Any]:
     finished = ends[-1] if ends else None
     outline = None
     if not entry.step and entry.kind in LAST_WORDS:
-        outline = entry.of.outline_with(entry, run.log.seq + len(entries)).text()
+        outline = outline_with(entry.of, entry, run.log.seq + len(entries)).text()
     return {
         "entries": entries,
         "full": entry.kind in run.full or run.is_new,

@@ -9,8 +9,6 @@ import json
 import sys
 from asyncio import CancelledError
 
-from attrs import asdict
-
 from sagadsl._core.codec import first_frame, user_frames
 from sagadsl._core.effects import Call, Flow, Gather
 from sagadsl._core.flow.compensation import Ended
@@ -106,7 +104,7 @@ def survive(scope: Scope) -> Flow[None]:
     for slot, error in ours:
         told = json.loads(run.codec.encode_fault(error)[0])
         if slot.cancelled is not None and isinstance(error, CancelledError):
-            told["cancelled"] = asdict(slot.cancelled)
+            told["cancelled"] = vars(slot.cancelled)
         text = json.dumps(told, separators=(",", ":"))
         if slot.child is None and (slot.done or not slot.has_outcome):
             yield slot.entry(K.CANCELLED, slot.attempts, text)

@@ -24,6 +24,7 @@ from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.opening import CODEC, TERMINAL, Opening, open_runs
 from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope.outlined import outline_of
 from sagadsl._core.settings import (
     NO_OPTIONS,
     Options,
@@ -294,7 +295,7 @@ class Runtime(Opening):
         open_runs.discard(scope.run)
         is_live = journal.is_held(row.lock)
         with legible(journal, row.id):
-            told = scope.outline(entries[-1].seq)
+            told = outline_of(scope, entries[-1].seq)
             facts = describe(scope, self.codec) | self._facts_of(row, told)
             facts["kept"] = kept_in(entries[0])
             told_of_saga = facts_of(entries[0].definition or "{}")

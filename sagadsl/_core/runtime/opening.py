@@ -43,6 +43,7 @@ from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import obey_first, queue
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.scope.outlined import outline_of
 from sagadsl._core.session import SESSION
 from sagadsl._core.settings import (
     DURABILITY,
@@ -422,7 +423,7 @@ class Opening:
             run, opening = scope.run, scope.run.opening
             assert opening is not None  # noqa: S101  # a run has entries, or is being opened
             with legible(run.journal, run.id):
-                facts = describe(scope, self.codec) | self._facts_of(run.row, scope.outline())
+                facts = describe(scope, self.codec) | self._facts_of(run.row, outline_of(scope))
                 facts["kept"] = kept_in(opening)
                 arguments = stored_arguments(opening.arguments, self.codec)
                 attach(run, watchers, RunInfo(**facts, arguments=arguments, is_live=True))

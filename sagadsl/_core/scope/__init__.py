@@ -4,7 +4,7 @@ A `Slot` is one call of a step. Its state is a fold over its entries: `Slot.appl
 for one just written, so what is live and what is replayed cannot differ. Slots in the order of their intents are the
 compensation stack; slots not yet called again are the `Past` (``past``), and which of them a call is, is fixed when it
 is called, so timing never matters. What all scopes of a run share is its `OpenRun` (``open_run``); when it must stop,
-bodies that wait for a task of their own are woken (``waking``).
+bodies that wait for a task of their own are woken (``waking``). What a list shows of it is made in ``outlined``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sagadsl._core.scope.past import Past, keys_of
 from sagadsl._core.scope.tried import Tried
 from sagadsl._core.state import OWNED, SCOPES, STEPS
 from sagadsl._core.values import Cause, Entry, Kind, Status, StepStatus
-from sagadsl._core.values.outlines import Outline, process_of
+from sagadsl._core.values.outlines import process_of
 from sagadsl.errors import NotStorableError, ReplayError
 
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
@@ -190,8 +190,7 @@ class Slot:
     def cut_off(self, entry: Entry) -> None:
         """Take in that it was cut off by an interruption which the body survived."""
         told = json.loads(entry.result or "{}")
-        came = told.pop("cancelled", None)
-        self.cut, self.cancelled = True, None if came is None else Coming(**came)
+        self.cut, self.cancelled = True, Coming.of(told.pop("cancelled", None))
         self.fault = json.dumps(told)
 
     def entry(self, kind: Kind, attempt: int | None = None, result: str | None = None) -> Entry:
@@ -379,30 +378,6 @@ class Scope:
             slot.let_stand = slot.let_stand or slot.seq in told["accept"]
         for slot in self.slots if kind is Kind.PAUSED and "to" in told else ():
             slot.forgotten = slot.forgotten or slot.place > told["to"]
-
-    def outline(self, seq: int = 0) -> Outline:
-        """Return how it stands after entry *seq*, with the calls inside it."""
-        calls = [slot.status for each in self.tree() for slot in each.slots if slot.child is None]
-        return Outline(
-            seq,
-            begun=len(calls),
-            done=calls.count(StepStatus.DONE),
-            status=self.status or "",
-            started=self.started,
-            ended=self.ended if self.status and self.status.is_terminal else 0,
-            owner=self.owner,
-            cause=self.cause,
-            fault=self.fault,
-            notified=self.notified,
-            notify_fault=self.notify_fault,
-        )
-
-    def outline_with(self, entry: Entry, seq: int) -> Outline:
-        """Return how it will stand after a last word that is about to be written."""
-        after = object.__new__(Scope)
-        after.__dict__ |= self.__dict__  # as `copy.copy` does, in a tenth of the time
-        after.apply(entry)
-        return after.outline(seq)
 
     def land(self, flight: Any) -> None:
         """Take note, and tell those around that wait, that something is no longer under way."""

@@ -21,18 +21,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from attrs import frozen
+from sagadsl._core.facts import Facts
 
 Counts = dict["asyncio.Task[Any]", int]
 """How often tasks were cancelled, the innermost first."""
-GRACE = 2.0
+MARGIN = 2.0
 """Seconds for which a cancellation is waited for beyond the time that it took at first."""
 LONG = 10.0
 """Seconds of waiting that are said beforehand."""
 
 
-@frozen
-class Coming:
+class Coming(Facts):
     """When a cancellation came, *after* so many seconds of its process, and to whom.
 
     *around* counts outwards: 0 is the task of the body that called what was cut off, `None` the one in which it ran.
@@ -41,10 +40,24 @@ class Coming:
     after: float
     around: int | None = None
 
+    @classmethod
+    def of(cls, told: Any) -> Coming | None:
+        """Return what is on record of one.
+
+        Raises:
+            TypeError: It is none.
+        """
+        if told is None:
+            return None
+        came = cls(**told)
+        if type(came.after) is not float or not isinstance(came.around, int | None):
+            raise TypeError(told)
+        return came
+
     @property
     def patience(self) -> float:
         """How many seconds it is waited for when the body runs again."""
-        return self.after + GRACE
+        return self.after + MARGIN
 
 
 def cancellations() -> int:

@@ -34,7 +34,7 @@ class OpenRun(Generic[S]):
     where it is only looked at; *company* is whom its tasks write with. *opening* is its first entry. *watched* are
     those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends. *do* is the flow
     that has a call made: here, in place, or by whoever answers ``Do``. *began* is when the body did, by the clock of
-    its event loop. *leaving* counts the sagas being settled in tasks, *waking* looks after bodies that must end
+    its event loop. *settling* counts the sagas being settled in tasks, *waking* looks after bodies that must end
     (``waking``).
     """
 
@@ -70,7 +70,7 @@ class OpenRun(Generic[S]):
         self.ahead: OrderedDict[S, None] = OrderedDict()
         self.thread, self.began = 0, inf
         self.company: Any = None
-        self.leaving = 0
+        self.settling = 0
         self.waking: Any = None
         self.guard = RLock()
 

@@ -105,7 +105,7 @@ class Waking:
     def is_busy(self) -> bool:
         """Tell whether something of the run is under way, or may be called again before it is compensated."""
         run = self.root.run
-        if run.leaving or self.root.flies():
+        if run.settling or self.root.flies():
             return True
         return bool(run.stop is None and run.ahead and self.loop.time() < self.since + PATIENCE)
 
