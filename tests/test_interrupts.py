@@ -48,6 +48,27 @@ class Pressed:
                 raise self.raised
 
 
+class Places:
+    """Every place in turn if SAGADSL_SWEEP=all, else every seventh, from one that the seed gives; it says which."""
+
+    def __init__(self):
+        self.wanted = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample
+
+    def __iter__(self):
+        stride = 1 if self.wanted == "all" else 7
+        return count(random.Random(self.wanted).randrange(stride) + 1, stride)  # noqa: S311
+
+    def __str__(self):
+        return f"SAGADSL_SWEEP={self.wanted}"
+
+
+@pytest.fixture
+def places(monkeypatch):
+    """Give the places; what comes where Python itself cleans up is not said of each."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    return Places()
+
+
 @pytest.fixture
 def trip(colour, runtime, world):
     """Give a saga of two steps, of which the second fails if it is told to, and the runs of its store."""
@@ -76,17 +97,11 @@ def held(runtime):
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_ctrl_c_at_any_place_leaves_nothing_behind(trip, colour, runtime, monkeypatch, fails):
-    """No run stays held, no scope current; called again in the same process it comes to its end.
-
-    At each place if SAGADSL_SWEEP=all, else at every seventh, from one that the seed gives.
-    """
-    wanted = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
-    stride = 1 if wanted == "all" else 7
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # one that comes where Python itself cleans up
+def test_a_ctrl_c_at_any_place_leaves_nothing_behind(trip, colour, runtime, places, fails):
+    """No run stays held, no scope current; called again in the same process it comes to its end."""
     colour.call(trip, 0, False)  # the file is made
     wrong = []
-    for number in count(random.Random(wanted).randrange(stride) + 1, stride):  # noqa: S311
+    for number in places:
         pressed, ended = Pressed(number), None
         with contextlib.suppress(KeyboardInterrupt), pressed:
             ended = colour.call(trip.outcome, number, fails)
@@ -106,25 +121,21 @@ def test_a_ctrl_c_at_any_place_leaves_nothing_behind(trip, colour, runtime, monk
         if status != ("compensated" if fails else "completed"):
             wrong.append((number, pressed.where, status, ended))
     assert number > 300
-    assert wrong == [], f"SAGADSL_SWEEP={wanted}\n" + "\n".join(map(str, wrong))
+    assert wrong == [], f"{places}\n" + "\n".join(map(str, wrong))
 
 
-@pytest.mark.parametrize(
-    "colour", [False], indirect=True, ids=["sync"]
-)  # in a loop asyncio loses it where a callback runs
+@pytest.mark.parametrize("colour", [False], indirect=True, ids=["sync"])
 def test_what_a_signal_handler_raises_at_any_place_neither_hangs_nor_leaves_anything(
-    trip, colour, runtime, world, monkeypatch
+    trip, colour, runtime, world, places
 ):
     """It may fail a step, stop the run, or come out: the run is compensated, or goes on when it is called again.
 
-    Where it comes in a step's call it is taken for what the step raised, also as that has just returned.
+    Where it comes in a step's call it is taken for what the step raised, also as that has just returned. In an event
+    loop it may come in a callback of asyncio's, which logs it and goes on.
     """
-    wanted = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
-    stride = 1 if wanted == "all" else 7
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     colour.call(trip, 0, False)
     wrong, statuses = [], set()
-    for number in count(random.Random(wanted).randrange(stride) + 1, stride):  # noqa: S311
+    for number in places:
         pressed, before = Pressed(number, TimeLimit), len(world.effects)
         with contextlib.suppress(TimeLimit, sagadsl.SagaError), pressed:
             colour.call(trip, number, False)
@@ -146,7 +157,7 @@ def test_what_a_signal_handler_raises_at_any_place_neither_hangs_nor_leaves_anyt
             wrong.append((number, pressed.where, run.status, first, effects))
         statuses.add(str(run.status))
     assert number > 300
-    assert wrong == [], f"SAGADSL_SWEEP={wanted}\n" + "\n".join(map(str, wrong))
+    assert wrong == [], f"{places}\n" + "\n".join(map(str, wrong))
     assert statuses == {"completed", "compensated"}
 
 
@@ -187,7 +198,7 @@ def test_a_real_ctrl_c_around_a_commit_leaves_what_the_file_says(make_runtime, w
                 is_on.set()
                 value = trip(number)
                 late = time.monotonic() + 10
-                while time.monotonic() < late:  # it comes now, where nothing of ours runs, or Python has lost it
+                while time.monotonic() < late:  # it comes now, where nothing of ours runs, or came in a callback of gc
                     pass
             except KeyboardInterrupt:
                 interrupted += value is None
