@@ -3,8 +3,8 @@
 Who cancelled a task, Python does not tell. A timeout, a group, the body's own ``task.cancel()`` will do so each time; a
 step that is not entered again will not, nor will somebody outside. What the task makes of it tells no more: it may go
 on inside of the timeout, or take back what came from outside. So all are treated alike. What was cut off waits where it
-is called again. Who is still there to cancel it does so within the time that its first process had lived until then,
-for what is on record takes none. Once that has passed, and a little more, it is brought to the task that was cancelled
+is called again. Who is still there to cancel it does so within the time that the run had been under way until then, for
+what is on record takes none. Once that has passed, and a little more, it is brought to the task that was cancelled
 the first time. So the body sees the same, and nothing waits for ever.
 
 A task counts how often it was cancelled. Of those whose count rose meanwhile, the step's own and those that run the
@@ -32,7 +32,7 @@ LONG = 10.0
 
 
 class Coming(Facts):
-    """When a cancellation came, *after* so many seconds of its process, and to whom.
+    """When a cancellation came, *after* so many seconds of the run in that process, and to whom.
 
     *around* counts outwards: 0 is the task of the body that called what was cut off, `None` the one in which it ran.
     """
