@@ -1494,8 +1494,9 @@ def test_what_was_cut_off_is_not_waited_for_in_a_run_that_has_stopped(make_runti
         asyncio.run(asyncio.wait_for(trip.using(runtime=make_runtime())(), 10))
 
 
-def test_who_is_cancelled_beside_the_body_gets_it_too_where_nobody_brings_it(tmp_path):
-    """The body's task swallowed it, so it does not reach the one that waits."""
+@pytest.mark.parametrize("body", ["is cancelled beside it", "is not cancelled"])
+def test_a_task_that_was_cancelled_for_itself_gets_that_again_where_nobody_brings_it(body, tmp_path):
+    """The body's task swallowed it, or has not got it: it does not reach the one that waits."""
     dies = True
 
     @step(compensate=None)
@@ -1512,8 +1513,9 @@ def test_who_is_cancelled_beside_the_body_gets_it_too_where_nobody_brings_it(tmp
     async def trip() -> str:
         task = asyncio.ensure_future(hang())
         if dies:
-            body = asyncio.current_task()
-            asyncio.get_running_loop().call_later(1, lambda: (body.cancel(), task.cancel()))
+            both = [asyncio.current_task(), task]
+            cancelled = both if body == "is cancelled beside it" else [task]
+            asyncio.get_running_loop().call_later(1, lambda: [each.cancel() for each in cancelled])
         while not task.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
