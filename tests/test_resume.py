@@ -582,6 +582,25 @@ def test_another_step_where_one_is_recorded_is_refused(edited, act, cut, world, 
     assert make_runtime().runs()[0].is_interrupted
 
 
+def test_a_saga_where_a_step_is_recorded_is_refused(edited, colour, act, cut, world):
+    """It is no other than a step that comes there."""
+
+    @colour.saga
+    def child():
+        yield act("b")
+
+    def before():
+        yield act("a")
+        yield cut()
+
+    def after():
+        yield child()
+
+    with pytest.raises(ReplayError, match="child is called where act is recorded"):
+        edited(before, after)
+    assert world == ["a", "cut1"]
+
+
 def test_other_arguments_where_some_are_recorded_are_refused(edited, act, cut, world):
     """A body that computes something else would otherwise get an answer to another question."""
 
