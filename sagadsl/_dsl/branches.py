@@ -17,11 +17,10 @@ from typing import Any, TypeVar
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.drive import awaited
 from sagadsl._core.effects import Call
-from sagadsl._core.flow import descend, settle_branch
+from sagadsl._core.flow import child_scope, descend, settle_branch
 from sagadsl._core.parameters import Parameters
 from sagadsl._core.scope import CURRENT, Scope
-from sagadsl._core.scope.waking import halt
-from sagadsl.errors import ReplayError, Stop, UsageError
+from sagadsl.errors import Stop, UsageError
 
 T = TypeVar("T")
 Ending = tuple[Any, BaseException | None]
@@ -47,7 +46,7 @@ def parallel(*branches: Callable[[], T], limit: int | None = None) -> list[T]:
     drive = here.run.drivers[0]
     outer, scopes = opened(here, len(branches), SYNC)
     for scope in (outer, *scopes):
-        drive(descend(scope.slot))  # type: ignore[arg-type]  # the scope of a branch has one
+        drive(descend(scope))
 
     def body(scope: Scope, branch: Callable[[], T]) -> tuple[Context, Callable[[], T]]:
         def run() -> T:
@@ -107,7 +106,7 @@ async def in_scopes(here: Scope, branches: tuple[Any, ...], limit: int | None) -
     drive = here.run.drivers[1]
     outer, scopes = opened(here, len(branches), ASYNC)
     for scope in (outer, *scopes):
-        await drive(descend(scope.slot))  # type: ignore[arg-type]  # as above
+        await drive(descend(scope))
 
     async def body(scope: Scope, branch: Any) -> Any:
         try:
@@ -170,19 +169,8 @@ def position(branches: tuple[Any, ...], limit: Any, *, is_async: bool) -> Scope 
 
 def opened(here: Scope, count: int, spec: SagaSpec) -> tuple[Scope, list[Scope]]:
     """Return the scope that holds the branches, and theirs: as recorded, or new."""
-
-    def inside(parent: Scope, name: str, arguments: str) -> Scope:
-        slot = parent.call(name, spec.definition, arguments, None)
-        if slot.seq and slot.child is None:
-            reason = f"{name} was a step"
-            raise halt(parent, ReplayError(parent.run.id, parent.path, (slot.local_key,), (name,), reason))
-        if slot.child is None:
-            slot.child = Scope(parent.run, spec, name, slot.key, parent, slot)
-        slot.child.spec = spec
-        return slot.child
-
-    outer = inside(here, "parallel", f'{{"branches":{count}}}')
-    return outer, [inside(outer, str(number), "{}") for number in range(1, count + 1)]
+    outer = child_scope(here, spec, "parallel", f'{{"branches":{count}}}')
+    return outer, [child_scope(outer, spec, str(number), "{}") for number in range(1, count + 1)]
 
 
 def context_of(scope: Scope) -> Context:

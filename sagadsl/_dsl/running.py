@@ -18,13 +18,13 @@ from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.drive import asettled, is_in_thread
 from sagadsl._core.facts import Facts
-from sagadsl._core.flow import PRESSED, Ended, descend, settle
+from sagadsl._core.flow import PRESSED, Ended, child_scope, descend, settle
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.runtime import Opened, Runtime, default_runtime
-from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.scope import CURRENT, OpenRun, Scope
 from sagadsl._core.scope.cancelled import coming, counts
-from sagadsl._core.scope.waking import came_out, halt, met
+from sagadsl._core.scope.waking import came_out, met
 from sagadsl._core.settings import Options
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Status
@@ -32,15 +32,7 @@ from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.notifying import telling_of_earlier, telling_of_end
 from sagadsl._dsl.rules import afollow, follow
 from sagadsl._dsl.steps import is_async_body, misplaced
-from sagadsl.errors import (
-    CompensationError,
-    ReplayError,
-    RunCancelledError,
-    Stop,
-    UsageError,
-    to_run_again,
-    to_type,
-)
+from sagadsl.errors import CompensationError, RunCancelledError, Stop, UsageError, to_run_again, to_type
 
 log = logging.getLogger("sagadsl")
 
@@ -102,11 +94,11 @@ def run_saga(spec: SagaSpec, options: Options, target: tuple[Any, Any], args: An
     stored, live = spec.parameters.split(spec.parameters.bind(args if instance is None else (instance, *args), kwargs))
     body = functools.partial(wrapped, *args, **kwargs)
     calling = Calling(spec, options, runtime_of(spec, options), body, finish, Tenure())
-    slot = child_of(here, spec, stored, live, options) if isinstance(here, Scope) else None
+    child = child_of(here, spec, stored, live, options) if isinstance(here, Scope) else None
     opens = functools.partial(calling.open, stored)
     if not spec.is_async:
-        return run_root(opens, calling) if slot is None else run_child(slot, calling)
-    made: Any = arun_root(opens, calling) if slot is None else arun_child(slot, calling)
+        return run_root(opens, calling) if child is None else run_child(child, calling)
+    made: Any = arun_root(opens, calling) if child is None else arun_child(child, calling)
     made.__qualname__ = spec.name  # as for steps
     return made
 
@@ -305,42 +297,36 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
 
 def child_of(
     parent: Scope, spec: SagaSpec, stored: dict[str, Any], live: dict[str, Any] | None, options: Options
-) -> Slot:
-    """Return the slot of a child saga, with its scope."""
-    run = parent.run
+) -> Scope:
+    """Return the scope of a child saga, which is called with these arguments.
+
+    Raises:
+        UsageError: The call has an id.
+        NotStorableError: An argument cannot be stored.
+        Stop: A step is on record there.
+    """
     if options.id is not None:
         msg = f"{spec.name}: a saga inside {parent.name} is part of its run and has no id of its own; use key="
         raise UsageError(msg)
     try:
-        text = run.codec.encode(stored)
+        text = parent.run.codec.encode(stored)
     except Unstorable as why:
         raise why.error(spec.name, "argument") from None
     key = spec.key if options.key is None else literal(options.key)
-    slot = parent.call(spec.name, spec.definition, text, None if key is None else key_of(key, stored, spec.name))
-    if slot.seq and slot.child is None:
-        raise halt(parent, ReplayError(run.id, parent.path, (slot.local_key,), (spec.name,), f"{spec.name} was a step"))
-    slot.live = live
-    if slot.child is None:
-        slot.child = Scope(run, spec, spec.name, slot.key, parent, slot)
-    slot.child.spec = spec
-    return slot
+    return child_scope(parent, spec, spec.name, text, None if key is None else key_of(key, stored, spec.name), live)
 
 
-def run_child(slot: Slot, calling: Calling) -> Any:
+def run_child(child: Scope, calling: Calling) -> Any:
     """Run a child saga, in a ``def``."""
     __tracebackhide__ = True
-    child = slot.child
-    assert child is not None  # noqa: S101  # `child_of` made it
-    slot.run.drivers[0](descend(slot))
+    child.run.drivers[0](descend(child))
     came = (None, None) if child.has_failed else enter(child, calling.body)
-    return calling.finish(calling.runtime, slot.run, leave(child, calling, *came))
+    return calling.finish(calling.runtime, child.run, leave(child, calling, *came))
 
 
-async def arun_child(slot: Slot, calling: Calling) -> Any:
+async def arun_child(child: Scope, calling: Calling) -> Any:
     """Run a child saga, in an ``async def``."""
     __tracebackhide__ = True
-    child = slot.child
-    assert child is not None  # noqa: S101  # `child_of` made it
-    await slot.run.drivers[1](descend(slot))
+    await child.run.drivers[1](descend(child))
     came = (None, None) if child.has_failed else await aenter(child, calling.body)
-    return calling.finish(calling.runtime, slot.run, await aleave(child, calling, *came))
+    return calling.finish(calling.runtime, child.run, await aleave(child, calling, *came))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sagadsl._core.definition import PIVOT
+from sagadsl._core.definition import PIVOT, SagaSpec
 from sagadsl._core.effects import Call, Done, Failed, Flow, Raise
 from sagadsl._core.flow.again import come_in
 from sagadsl._core.flow.record import cut_off, interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
-from sagadsl._core.scope import Slot
+from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.cancelled import coming, counts
-from sagadsl._core.scope.waking import met
+from sagadsl._core.scope.waking import halt, met
 from sagadsl._core.values import Kind
-from sagadsl.errors import (
-    Stop,
-)
+from sagadsl.errors import ReplayError, Stop
 
 K = Kind
 
@@ -72,12 +70,35 @@ def replay(slot: Slot) -> Flow[Any]:
     return Raise(again)
 
 
-def descend(slot: Slot) -> Flow[Raise | None]:
+def child_scope(
+    parent: Scope,
+    spec: SagaSpec,
+    name: str,
+    arguments: str,
+    key: str | None = None,
+    live: dict[str, Any] | None = None,
+) -> Scope:
+    """Return the scope of a call of a child saga, or of a branch: the recorded one that it is, or a new one.
+
+    Raises:
+        Stop: A step is on record there.
+    """
+    slot = parent.call(name, spec.definition, arguments, key)
+    if slot.seq and slot.child is None:
+        raise halt(parent, ReplayError(parent.run.id, parent.path, (slot.local_key,), (name,), f"{name} was a step"))
+    slot.live = live
+    if slot.child is None:
+        slot.child = Scope(parent.run, spec, name, slot.key, parent, slot)
+    slot.child.spec = spec
+    return slot.child
+
+
+def descend(child: Scope) -> Flow[Raise | None]:
     """Enter a child saga: one that is on record runs its body again over the record, so that what it calls is bound."""
-    run = slot.run
+    run, slot, spec = child.run, child.slot, child.spec
+    assert slot is not None  # noqa: S101  # `child_scope` made it
     try:
         if slot.scope.past is not None:
-            spec = None if slot.child is None else slot.child.spec
             yield from come_in(slot, is_async=spec is not None and spec.is_async)
         if slot.seq:
             return None

@@ -35,7 +35,7 @@ class Body:
         __tracebackhide__ = True
         scope = self._begin(is_async=False)
         if scope.slot is not None:
-            scope.run.drivers[0](descend(scope.slot))
+            scope.run.drivers[0](descend(scope))
             if scope.has_failed:  # on record: raised again, and the body need not run
                 self._come_out(scope, running.leave(scope, self._held.calling, None, None), None)
         self._stand_in(scope)
@@ -55,7 +55,7 @@ class Body:
         __tracebackhide__ = True
         scope = self._begin(is_async=True)
         if scope.slot is not None:
-            await scope.run.drivers[1](descend(scope.slot))
+            await scope.run.drivers[1](descend(scope))
             if scope.has_failed:  # as above
                 self._come_out(scope, await running.aleave(scope, self._held.calling, None, None), None)
         running.begin(scope)
@@ -106,9 +106,7 @@ class Body:
         if held.scope is not None:
             msg = f"{held.spec.name} was begun outside of {here.name}: inside it a block takes a run of its own"
             raise UsageError(msg)
-        slot = running.child_of(here, held.spec, {}, None, held.options)
-        assert slot.child is not None  # noqa: S101  # `child_of` made it
-        return slot.child
+        return running.child_of(here, held.spec, {}, None, held.options)
 
     def _stand_in(self, scope: Scope) -> None:
         """Make the scope of the block the current position."""
