@@ -13,7 +13,7 @@ from sagadsl import report
 HOUSE = Path(sagadsl.__file__).parent
 
 FLOORS = {
-    "errors": 0, "_core.facts": 0, "_core.later": 0, "_core.digests": 0,
+    "errors": 0, "_core.facts": 0, "_core.later": 0, "_core.digests": 0, "_core.awaiting": 0,
     "_core.values": 1, "_core.retry": 1, "_core.schema": 1, "_core.parameters": 1, "_core.session": 1,
     "_core.figures": 1,
     "_core.state": 2, "_core.codec": 2, "_core.effects": 2, "_core.journal": 2, "_core.definition": 2,

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
+from sagadsl._core.awaiting import awaited
 from sagadsl._core.definition import SagaSpec
-from sagadsl._core.drive import awaited
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import child_scope, descend, settle_branch
 from sagadsl._core.parameters import Parameters

@@ -11,6 +11,8 @@ import asyncio
 import sys
 import threading
 
+from sagadsl._core.awaiting import running_loop
+
 INTERVAL = 0.25
 """Seconds between two wakings."""
 
@@ -22,7 +24,8 @@ class HeedingStop:
 
     def __enter__(self) -> None:
         self._following: asyncio.TimerHandle | None = None
-        loop = _loop_of_kernel() if is_kernel() else None
+        is_signalled = threading.current_thread() is threading.main_thread()
+        loop = running_loop() if is_signalled and is_kernel() else None
         if loop is not None:
             self._wake(loop)
 
@@ -38,13 +41,3 @@ def is_kernel() -> bool:
     """Tell whether this process is a notebook's kernel; one that merely starts kernels imports their package too."""
     app = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
     return app is not None and bool(app.initialized())
-
-
-def _loop_of_kernel() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs here, if this is the thread that signals reach."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

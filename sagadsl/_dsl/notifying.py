@@ -16,9 +16,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sagadsl._core.awaiting import awaited
 from sagadsl._core.codec import Codec, user_frames
 from sagadsl._core.definition import SagaSpec
-from sagadsl._core.drive import awaited
 from sagadsl._core.drive.entries import write
 from sagadsl._core.flow import Ended, is_compensated
 from sagadsl._core.ownership import Tenure

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from sagadsl._core.awaiting import running_loop
 from sagadsl._core.definition import SagaSpec, as_seconds
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime import Runtime
@@ -70,7 +71,7 @@ def resume_all(sagas: Any = None, every: float | timedelta | None = None) -> Any
     chosen, seconds = checked_request(sagas, every)
     if seconds is not None:
         return Resuming(chosen, seconds)
-    if is_in_loop():
+    if running_loop() is not None:
         msg = "resume_all() would block the event loop: await sagadsl.aio.resume_all(), or give every="
         raise UsageError(msg)
     return tuple(resumed(chosen, say))
@@ -145,15 +146,6 @@ def checked_sagas(sagas: Any) -> list[Any] | None:
             msg = f"resume_all() takes functions decorated with @saga, not {each!r}"
             raise UsageError(msg)
     return chosen
-
-
-def is_in_loop() -> bool:
-    """Tell whether an event loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def say(run: str, error: BaseException) -> None:
@@ -258,7 +250,7 @@ def ends_the_caller(error: BaseException) -> bool:
     """Tell whether an interruption is for whoever resumes: a Ctrl-C, the cancellation of the task it is done in."""
     if isinstance(error, KeyboardInterrupt):
         return threading.current_thread() is threading.main_thread()
-    return isinstance(error, asyncio.CancelledError) and is_in_loop() and cancellations() > 0
+    return isinstance(error, asyncio.CancelledError) and cancellations() > 0
 
 
 class Resuming:

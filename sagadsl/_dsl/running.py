@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sagadsl._core import threads
+from sagadsl._core.awaiting import to_the_end
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.drive import asettled, is_in_thread
@@ -210,7 +211,7 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
         compensates = scope.status is Status.COMPENSATING and not isinstance(error, PRESSED)
         compensates = (compensates or isinstance(error, Exception | Stop)) and not scope.left
         work = scope.run.drivers[1](flow)
-        ended: Ended = await (shielded(work) if compensates else work)
+        ended: Ended = await (to_the_end(work) if compensates else work)
     except Stop as stop:
         if is_cancelled(scope, stop):
             return await aleave(scope, calling, None, stop)
@@ -221,7 +222,7 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
         interrupted(scope, raised)
         if scope.parent is None and isinstance(raised, asyncio.CancelledError) and is_in_thread(scope):
             with contextlib.suppress(asyncio.CancelledError):
-                await shielded(asettled(scope, is_in_thread))  # it cannot be cut off: its outcome is recorded first
+                await to_the_end(asettled(scope, is_in_thread))  # it cannot be cut off: its outcome is recorded first
         return raised
     finally:
         scope.run.settling -= 1
@@ -236,22 +237,6 @@ def is_cancelled(scope: Scope, stop: Stop) -> bool:
 def lacks(scope: Scope, error: BaseException | None) -> bool:
     """Tell whether something may be owed that the body did not bind: it ran only as far as the record goes."""
     return scope.status is Status.COMPENSATING and scope.run.stop is None and not isinstance(error, PRESSED)
-
-
-async def shielded(work: Awaitable[Any]) -> Any:
-    """Await *work* to its end, whoever is cancelled meanwhile, and only then let the cancellation through."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except BaseException:  # noqa: BLE001  # the task's own: its result tells
-            break
-    if cancelled is not None and not task.cancelled() and task.exception() is None:
-        raise cancelled
-    return task.result()
 
 
 def stopped(scope: Scope, stop: Stop) -> BaseException:

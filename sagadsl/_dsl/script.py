@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from sagadsl._core.drive import awaited
+from sagadsl._core.awaiting import awaited
 from sagadsl._core.values.outcomes import Compensated, CompensationFailed, Completed, Suspended
 from sagadsl.errors import SagaError, UsageError, to_type
 

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from threading import Event, Thread, current_thread
 from typing import Any
 
+from sagadsl._core.awaiting import awaited
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.drive.company import awrite
 from sagadsl._core.drive.entries import obey, write
@@ -398,8 +399,3 @@ async def acall(effect: Call) -> Any:
     finally:
         if CURRENT.get() is effect:  # what a closed loop leaves is collected somewhere else, where this is not set
             CURRENT.set(around)
-
-
-async def awaited(value: Any) -> Any:
-    """Return *value*, awaited if it can be: the compensation of an async step may be a plain function."""
-    return await value if hasattr(type(value), "__await__") else value

@@ -17,11 +17,11 @@ beside this one hold an adapter for each.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Protocol
 
+from sagadsl._core.awaiting import to_the_end
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Raise
 from sagadsl._core.landed import marker
@@ -344,17 +344,3 @@ def ended(value: Any) -> Any:
     if type(value) is Raise:
         raise value.error
     return value
-
-
-async def to_the_end(work: Any) -> Any:
-    """Await *work* whoever is cancelled meanwhile, and only then let the cancellation through."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None and task.exception() is None:
-        raise cancelled
-    return task.result()

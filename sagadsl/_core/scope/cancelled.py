@@ -62,7 +62,7 @@ class Coming(Facts):
 
 def cancellations() -> int:
     """Count those of the current task; 0 where there is none, as where something is collected after its loop."""
-    try:
+    try:  # not `current_task` of `awaiting`: an async step asks twice, and a frame costs
         task = asyncio.current_task()
     except RuntimeError:
         return 0

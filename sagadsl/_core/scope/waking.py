@@ -20,6 +20,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Final
 
+from sagadsl._core.awaiting import current_task
 from sagadsl._core.facts import Facts
 from sagadsl._core.scope import GOING_ON, Scope
 from sagadsl._core.scope.open_run import CLOSED
@@ -204,14 +205,6 @@ def place_of(task: asyncio.Task[Any]) -> Any:
     while (inner := getattr(at, "cr_await", None)) is not None:
         at = inner
     return at
-
-
-def current_task() -> asyncio.Task[Any] | None:
-    """Return the current task; `None` where no loop runs."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 def ended_by(task: asyncio.Task[Any]) -> bool:

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
+from sagadsl._core.awaiting import to_the_end
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended
 from sagadsl._core.later import Later
@@ -75,7 +76,7 @@ def _compensated(held: Held, run: stored.Run) -> stored.Run:
 async def _acompensated(held: Held, work: Awaitable[stored.Run]) -> stored.Run:
     """Await compensation to its end, whoever is cancelled meanwhile."""
     try:
-        return _compensated(held, await running.shielded(work))
+        return _compensated(held, await to_the_end(work))
     except BaseException:
         held.let_go()
         raise
