@@ -54,7 +54,7 @@ def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
 
     pivot = scope.pivot()
     passed = pivot.key if pivot is not None and pivot.has_happened else None
-    slots = sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
+    slots = scope.calls()
     told = {slot: step_info(slot, codec) for slot in slots}
     return in_outline(outline_of(scope), codec) | {
         "saga": scope.name,
@@ -202,7 +202,7 @@ def resuming_line(scope: Scope, now: int) -> str:
     """Return what to say of a run that goes on at *now*, in microseconds since 1970."""
     from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
 
-    slots = [slot for each in scope.tree() for slot in each.slots if slot.child is None and not slot.forgotten]
+    slots = [slot for slot in scope.calls() if slot.child is None and not slot.forgotten]
     ages = age(
         max(0, now - max([scope.started, *(slot.ended or slot.entered or slot.started for slot in slots)])) / 1e6
     )

@@ -61,7 +61,7 @@ def compensate_from_memory():
 
     def remembering(run, entries):
         scope = restore(run, entries)
-        restored.extend(slot for each in scope.tree() for slot in each.slots)
+        restored.extend(scope.calls())
         return scope
 
     opening.restore = remembering

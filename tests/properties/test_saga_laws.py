@@ -501,7 +501,7 @@ def test_each_prefix_of_a_journal_folds(program, is_async, paces, moments):
         run = runtime._open_run(None, world.journal.runs()[0], world.journal, Log(1, length), Options())
         root = restore(run, entries[:length])
         assert root.status in Status
-        assert all(slot.child or slot.status in StepStatus for scope in root.tree() for slot in scope.slots)
+        assert all(slot.child or slot.status in StepStatus for slot in root.calls())
         assert [slot.seq for slot in root.owed()] == sorted((slot.seq for slot in root.owed()), reverse=True)
 
 
@@ -638,7 +638,7 @@ def test_the_judge_refuses_identity_by_occurrence_alone(monkeypatch):
 
 def test_the_judge_refuses_compensation_in_the_order_of_completion(monkeypatch):
     def by_end(self: Scope) -> list[Slot]:
-        slots = [slot for scope in self.tree() for slot in scope.slots if slot.is_owed]
+        slots = [slot for slot in self.calls() if slot.is_owed]
         return sorted(slots, key=lambda slot: -slot.ended)
 
     monkeypatch.setattr(Scope, "owed", by_end)

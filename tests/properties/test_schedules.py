@@ -491,7 +491,7 @@ def test_the_judge_catches_an_order_of_outcomes(monkeypatch):
     assert not caught(program)
 
     def owed(scope):
-        slots = [slot for each in scope.tree() for slot in each.slots if slot.is_owed]
+        slots = [slot for slot in scope.calls() if slot.is_owed]
         return sorted(slots, key=lambda slot: -slot.outcome)
 
     monkeypatch.setattr(Scope, "owed", owed)

@@ -129,8 +129,7 @@ def obey(scope: Scope) -> None:
     Raises:
         Stop: It is cancelled.
     """
-    *_, root = scope.chain()
-    run = root.run
+    root, run = scope.root, scope.run
     with run.guard:  # of several branches that are told, one acts
         try:
             unread = [letter for letter in run.journal.letters(run.row.number) if letter.seq is None]

@@ -82,10 +82,11 @@ def go_back(scope: Scope) -> Flow[None]:
         Stop: Always; a person decides when it goes on.
     """
     run, until = scope.run, scope.until
-    slots = [(slot, each) for each in scope.tree() for slot in each.slots]
-    key = next((slot.key for slot, _ in slots if slot.place == until), "a step")
+    calls = scope.calls()
+    key = next((slot.key for slot in calls if slot.place == until), "a step")
     told = f'{{"cause":"{Cause.REQUEST}","to":{until}}}'
-    reaching = {outer for slot, each in slots if slot.place > until and not slot.forgotten for outer in each.chain()}
+    beyond = [slot for slot in calls if slot.place > until and not slot.forgotten]
+    reaching = {outer for slot in beyond for outer in slot.scope.chain()}
     for each in reversed(list(scope.tree())):
         if each.seq > until:
             if each.status is not Status.COMPENSATED:
@@ -203,5 +204,4 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
 
 
 def standing_in(scope: Scope) -> tuple[str, ...]:
-    slots = [slot for each in scope.tree() for slot in each.slots if slot.is_standing]
-    return tuple(slot.key for slot in sorted(slots, key=lambda slot: slot.seq))
+    return tuple(slot.key for slot in scope.calls() if slot.is_standing)

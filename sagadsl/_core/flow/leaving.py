@@ -155,8 +155,8 @@ def ask_the_pivot(scope: Scope) -> Flow[None]:
     Raises:
         Stop: The effect is there: the run only goes forward, and stays as it was.
     """
-    *_, root = scope.chain()
-    pending, pivot = scope.run.pending, root.pivot()
+    root, pending = scope.root, scope.run.pending
+    pivot = root.pivot()
     if pivot is None or not pending or pending[-1].kind is not K.COMPENSATING:
         return
     if any(slot.status is StepStatus.COMPENSATION_FAILED for slot in root.owed()):
@@ -179,10 +179,9 @@ def leave_to_a_person(scope: Scope, times: int) -> Flow[None]:
     Raises:
         Stop: Always.
     """
-    slots = [slot for each in scope.tree() for slot in each.slots]
     owed = scope.owed() if scope.status is Status.COMPENSATING else []
     under_way = {StepStatus.COMPENSATING} if owed else {StepStatus.ENTERED, StepStatus.RETRYING}
-    at = next((slot for slot in reversed(slots) if slot.status in under_way), owed[0] if owed else None)
+    at = next((slot for slot in reversed(scope.calls()) if slot.status in under_way), owed[0] if owed else None)
     where = f" at {at.key}" if at is not None else ""
     error = InterruptedError(f"interrupted {times} times{where} without getting any further")
     if at is not None and owed:

@@ -50,11 +50,10 @@ def refuse_beside_others(slot: Slot) -> None:
     Raises:
         UsageError: Other calls of the run are under way.
     """
-    *_, root = slot.scope.chain()
     if any(each.is_branch for each in slot.scope.chain()):
         msg = f"{slot.key} is a PIVOT in a parallel branch: call it where nothing else runs"
         raise UsageError(msg)
-    others = [call.slot.key for each in root.tree() for call in each.flying if isinstance(call, Call)]
+    others = [call.slot.key for each in slot.scope.root.tree() for call in each.flying if isinstance(call, Call)]
     if others:
         msg = f"{slot.key} is a PIVOT and starts beside {', '.join(sorted(others))}: call it where nothing else runs"
         raise UsageError(msg)
@@ -131,8 +130,8 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     for each in scope.chain():
         yield each.entry(K.PAUSED, result=f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
         again = [each.seq]  # seen from around it, the child is what failed
-    *_, root = scope.chain()
-    reason, pivot = str(fault), root.pivot()
+    root, reason = scope.root, str(fault)
+    pivot = root.pivot()
     if pivot is not None:
         reason += f"; {pivot.key} is {'' if pivot.has_happened else 'perhaps '}past, from where nothing is compensated"
         if pivot.unkept:

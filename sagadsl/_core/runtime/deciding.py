@@ -152,7 +152,7 @@ def is_to_compensate(scope: Scope, request: Request) -> bool:
         raise RunConflictError(run.id, "is compensated as a whole: there is no step to which it could go back")
     if scope.status is Status.PAUSED and request.to is not None:
         until = place_of(scope, request.to)
-        return any(slot.place > until and not slot.forgotten for slot in slots_of(scope))
+        return any(slot.place > until and not slot.forgotten for slot in scope.calls())
     return scope.status is not Status.COMPENSATED
 
 
@@ -194,7 +194,7 @@ def undone_by_nobody(scope: Scope, until: int, *, begun: bool) -> dict[Slot, str
     """
     now = scope.run.clock()
     found = {}
-    for slot in slots_of(scope):
+    for slot in scope.calls():
         if slot.place <= until or slot.let_stand or slot.forgotten:
             continue
         if slot.is_standing and not begun:
@@ -210,11 +210,6 @@ GOING_BACK = frozenset(
 UNDONE_IN_PART = frozenset({Status.COMPENSATING, Status.COMPENSATION_FAILED})
 
 
-def slots_of(scope: Scope) -> list[Slot]:
-    """Return every call of a run, children included, in the order in which they began."""
-    return sorted((slot for each in scope.tree() for slot in each.slots), key=lambda slot: slot.seq)
-
-
 def place_of(scope: Scope, step: str | None) -> int:
     """Return the place among the intents after which everything is compensated to get back to a step; 0: everything.
 
@@ -223,10 +218,10 @@ def place_of(scope: Scope, step: str | None) -> int:
     """
     if step is None:
         return 0
-    calls = [slot for slot in slots_of(scope) if counts(slot)]
+    calls = [slot for slot in scope.calls() if counts(slot)]
     ended = [slot for slot in calls if (slot.child.completed if slot.child else slot.done)]
     slot = step_named(scope, step, [each for each in ended if each.status not in GOING_BACK], "to")
-    until = max([slot.place, *(each.place for each in (slots_of(slot.child) if slot.child else ()))])
+    until = max([slot.place, *(each.place for each in (slot.child.calls() if slot.child else ()))])
     undone = [each.key for each in calls if each.place <= until and each.status in GOING_BACK]
     undone += [each.path for each in scope.tree() if 1 < each.seq <= until and each.status in UNDONE_IN_PART]
     if undone:
@@ -248,7 +243,7 @@ def step_named(scope: Scope, name: str, among: Iterable[Slot], option: str) -> S
         RunConflictError: None is, or several.
     """
     keys = {slot.key: slot for slot in among}
-    if any(slot.key == name for slot in slots_of(scope)):
+    if any(slot.key == name for slot in scope.calls()):
         fitting = [key for key in keys if key == name]
     else:
         fitting = [key for key in keys if key.endswith(f"/{name}") or keys[key].name == name]

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from sagadsl._core.codec import Codec
 from sagadsl._core.describe import step_info
-from sagadsl._core.runtime.deciding import Request, decide, is_to_compensate, slots_of
+from sagadsl._core.runtime.deciding import Request, decide, is_to_compensate
 from sagadsl._core.scope import Scope
 from sagadsl._core.values.seen import StepInfo
 
@@ -56,7 +56,7 @@ def rehearse(scope: Scope, request: Request, codec: Codec) -> DryRun:
     if not is_to_compensate(scope, request):
         return DryRun(**told)
     undecided = decide(scope, request)
-    beyond = [slot for slot in slots_of(scope) if slot.place > scope.until and not slot.forgotten]
+    beyond = [slot for slot in scope.calls() if slot.place > scope.until and not slot.forgotten]
     lapsed = [slot for slot in beyond if 0 < slot.lapses < scope.run.clock() and (slot.is_owed or slot.let_stand)]
     return DryRun(
         **told,

@@ -34,8 +34,6 @@ ENTERED, OPEN = StepStatus.ENTERED, Status.OPEN
 """A member read off its enum costs as much as a call of a function; these are read for every entry."""
 
 ENDS = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.LEFT})
-SAYS_NOTHING = frozenset({Kind.TAKEN, Kind.REFUSED})
-"""What is said of a run and changes nothing about it."""
 GOING_ON = frozenset({Status.OPEN, Status.COMPLETED})
 SETTLED = frozenset({StepStatus.COMPENSATED, StepStatus.SKIPPED})
 CUT_OFF = frozenset({INTENT, BACK_INTENT, Kind.COMPENSATION_ERROR})
@@ -157,7 +155,8 @@ class Slot:
         self._tell(before, self.fault, self.ended if self.fault is not None else 0)
         if self.fault is not None:
             self.entered_again, self.fault, self.cut = entry.seq, None, False
-        self.again, self.lost, self.entered, self.ended = False, False, entry.at, 0
+        self.entered, self.ended = entry.at, 0
+        self.again = self.lost = False
 
     def _tell(self, status: StepStatus, fault: str | None, ended: int) -> None:
         self.tried = [] if self.tried is None else self.tried
@@ -347,36 +346,43 @@ class Scope:
         self.owner = process_of(entry.result) if entry.kind in OWNED and entry.result else self.owner
         if self.slot is not None and entry.kind in ENDS:
             self.slot.outcome = entry.seq
-        if entry.kind is Kind.OPENED:
-            self.seq, self.started = entry.seq, entry.at
-        elif entry.kind is Kind.COMPLETED:
-            self.completed, self.result, self.ended = True, entry.result, entry.at
-        elif entry.kind is Kind.LEFT:
-            assert self.slot is not None  # noqa: S101  # only a child is left
-            self.left = True
-            self.slot.cut_off(entry)
-        elif entry.kind is Kind.RESUMED:
-            self.cause = self.fault = self.result = None
-            self.completed = False
-        elif entry.kind is Kind.NOTIFIED:
-            self.notified, self.notify_fault = entry.at, None
-        elif entry.kind is Kind.NOTIFY_ERROR:
-            self.notify_fault = entry.result
-        elif entry.kind not in SAYS_NOTHING:
-            self.notified, self.notify_fault = 0, None
-            told = json.loads(entry.result or "{}")
-            self.cause = Cause(told["cause"]) if "cause" in told else self.cause
-            self.paused_by, self.ended = tuple(told.get("again", ())), entry.at
-            if "fault" in told and entry.kind is not Kind.COMPENSATION_FAILED:  # that one tells of a compensation
-                self.fault = json.dumps(told["fault"])
-            self.decide(entry.kind, told)
+        match entry.kind:
+            case Kind.OPENED:
+                self.seq, self.started = entry.seq, entry.at
+            case Kind.COMPLETED:
+                self.completed, self.result, self.ended = True, entry.result, entry.at
+            case Kind.LEFT:
+                assert self.slot is not None  # noqa: S101  # only a child is left
+                self.left = True
+                self.slot.cut_off(entry)
+            case Kind.RESUMED:
+                self.completed, self.result = False, None
+                self.cause = self.fault = None
+            case Kind.NOTIFIED:
+                self.notified, self.notify_fault = entry.at, None
+            case Kind.NOTIFY_ERROR:
+                self.notify_fault = entry.result
+            case Kind.TAKEN | Kind.REFUSED:
+                pass  # it is said of a run, and changes nothing about it
+            case _:
+                self._turn(entry)
 
-    def decide(self, kind: Kind, told: dict[str, Any]) -> None:
-        """Take in what a person decided: how far back the run is compensated, what may stand, what counts no more."""
-        self.until = 0 if kind is Kind.PAUSED else int(told.get("to", self.until))
-        for slot in (slot for each in self.tree() for slot in each.slots) if "accept" in told else ():
+    def _turn(self, entry: Entry) -> None:
+        """Take in that it pauses, compensates or is compensated: why, and what a person decided about it.
+
+        That is how far back the run is compensated, what may stand, and what counts no more.
+        """
+        told = json.loads(entry.result or "{}")
+        is_paused = entry.kind is Kind.PAUSED
+        self.ended, self.notified, self.notify_fault = entry.at, 0, None
+        self.cause = Cause(told["cause"]) if "cause" in told else self.cause
+        if "fault" in told and entry.kind is not Kind.COMPENSATION_FAILED:  # that one tells of a compensation
+            self.fault = json.dumps(told["fault"])
+        self.paused_by = tuple(told.get("again", ()))
+        self.until = 0 if is_paused else int(told.get("to", self.until))
+        for slot in self.calls() if "accept" in told else ():
             slot.let_stand = slot.let_stand or slot.seq in told["accept"]
-        for slot in self.slots if kind is Kind.PAUSED and "to" in told else ():
+        for slot in self.slots if is_paused and "to" in told else ():
             slot.forgotten = slot.forgotten or slot.place > told["to"]
 
     def land(self, flight: Any) -> None:
@@ -446,6 +452,12 @@ class Scope:
             yield scope
             scope = scope.parent
 
+    @property
+    def root(self) -> Scope:
+        """The scope of the whole run."""
+        *_, root = self.chain()
+        return root
+
     def tree(self) -> Iterator[Scope]:
         """Yield this scope and those inside it, in the order in which they were opened."""
         yield self
@@ -453,35 +465,38 @@ class Scope:
             if slot.child is not None:
                 yield from slot.child.tree()
 
+    def calls(self) -> list[Slot]:
+        """Return the calls in this scope and those inside it, in the order in which they began."""
+        return sorted((slot for scope in self.tree() for slot in scope.slots), key=BY_SEQ)
+
     def flies(self) -> bool:
         """Tell whether an attempt is under way in this scope or those inside it."""
         return any(each.flying for each in self.tree())
 
     def pivot(self) -> Slot | None:
         """Return the point of no return that is passed, in this scope or those inside it; else one that may be."""
-        pivots = [slot for scope in self.tree() for slot in scope.slots if slot.is_past_pivot]
+        pivots = [slot for slot in self.calls() if slot.is_past_pivot]
         return min(pivots, key=lambda slot: not slot.has_happened, default=None)
 
     @property
     def only_goes_forward(self) -> bool:
         """The run around it has passed a point of no return."""
-        *_, root = self.chain()
-        pivot = root.pivot()
+        pivot = self.root.pivot()
         return pivot is not None and pivot.has_happened
 
     def owed(self) -> list[Slot]:
         """Return the calls to be compensated, in this scope and those inside it: reverse order of their intents."""
-        slots = [slot for scope in self.tree() for slot in scope.slots if slot.is_owed and slot.place > self.until]
+        slots = [slot for slot in self.calls() if slot.is_owed and slot.place > self.until]
         return sorted(slots, key=lambda slot: -slot.place)
 
     def compensated(self) -> tuple[str, ...]:
         """Return the keys of the calls that were compensated, in this scope and those inside it, in that order."""
-        slots = [s for scope in self.tree() for s in scope.slots if s.status is StepStatus.COMPENSATED]
+        slots = [slot for slot in self.calls() if slot.status is StepStatus.COMPENSATED]
         return tuple(slot.key for slot in sorted(slots, key=lambda slot: slot.compensated))
 
     def skipped(self) -> tuple[str, ...]:
         """Return the keys of the calls whose compensation a person gave up."""
-        return tuple(s.key for scope in self.tree() for s in scope.slots if s.status is StepStatus.SKIPPED)
+        return tuple(slot.key for slot in self.calls() if slot.status is StepStatus.SKIPPED)
 
     # -- identity ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from sagadsl._core.values.outlines import Outline
 
 def outline_of(scope: Scope, seq: int = 0) -> Outline:
     """Return how it stands after entry *seq*, with the calls inside it."""
-    calls = [slot.status for each in scope.tree() for slot in each.slots if slot.child is None]
+    calls = [slot.status for slot in scope.calls() if slot.child is None]
     return Outline(
         seq,
         begun=len(calls),

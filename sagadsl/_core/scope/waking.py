@@ -138,8 +138,7 @@ def must_end(scope: Scope) -> bool:
 
 def met(scope: Scope) -> None:
     """Take note that a call of a scope met the stop, in the current task or thread, which is told of it now."""
-    run, here = scope.run, current_task()
-    *_, root = scope.chain()
+    run, root, here = scope.run, scope.root, current_task()
     tasks = {each.task for each in scope.chain() if must_end(each)}
     if not tasks:
         goes_on = run.stop is None and root.status in GOING_ON  # what came too late is missing, and nobody else says so
