@@ -115,6 +115,10 @@ class Options(Facts):
     rerun: bool = False
     runtime: Any = None
 
+    def run_of(self, saga: str) -> str | None:
+        """Return the id of the run that is meant, of a saga with this name; `None`: they do not say."""
+        return self.id if self.id is not None or self.key is None else f"{saga}/{self.key}"
+
 
 NO_OPTIONS = Options()
 

@@ -205,7 +205,7 @@ def module_level() -> list[Any]:
 def is_due(run: Run, made: SagaFunction, runtime: Runtime) -> bool:
     """Tell whether a run is to be gone on with: interrupted, of this very saga, and the saga allows it."""
     spec, options = made._self_spec, made._self_options  # noqa: SLF001  # as wrapt names them
-    allowed = (options.resume or spec.resume or runtime.resume) != "never"
+    allowed = runtime.chosen("resume", options, spec) != "never"
     return allowed and run.is_interrupted and run._module == spec.module  # noqa: SLF001  # of our own
 
 

@@ -63,8 +63,7 @@ class Calling(Facts):
 
     def pauses(self, scope: Scope) -> bool:
         """Tell whether a failure is for a person to decide."""
-        own = scope.spec.on_failure if scope.spec else None
-        return (self.options.on_failure or own or self.runtime.on_failure) == "pause"
+        return bool(self.runtime.chosen("on_failure", self.options, scope.spec) == "pause")
 
     def open(self, stored: dict[str, Any]) -> Opened:
         """Open a run; one that an earlier process left stuck has ended like others."""

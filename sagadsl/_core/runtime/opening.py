@@ -224,6 +224,10 @@ class Opening:
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
+    def chosen(self, setting: str, options: Options, spec: SagaSpec | None) -> Any:
+        """Return what a call says, else its saga, else this runtime: its *resume*, *on_failure* or *durability*."""
+        return getattr(options, setting) or getattr(spec, setting, None) or getattr(self, setting)
+
     def open(self, spec: SagaSpec, stored: dict[str, Any], options: Options, tenure: Tenure | None = None) -> Opened:
         """Say what a call of a saga means, outside of any other saga; what it holds is held in the name of *tenure*.
 
@@ -234,26 +238,24 @@ class Opening:
             arguments = self.codec.encode(stored)
         except Unstorable as why:
             raise why.error(spec.name, "argument") from None
-        journal = self.journal(options.store if options.store is not None else spec.store)
-        asked = Asked(spec, options, journal, arguments, self.codec.identity(arguments), tenure or Tenure())
+        asked = Asked(spec, options, self.journal(), arguments, self.codec.identity(arguments), tenure or Tenure())
         return self._open(asked, self._id(spec, stored, options))
 
     def _open(self, asked: Asked, run_id: str | None) -> Opened:
         spec = asked.spec
         if run_id is not None:
             return self._open_named(asked, run_id)
-        if self._resumes(asked) == "arguments":
+        if self.chosen("resume", asked.options, spec) == "arguments":
             opened = self._adopt(asked)
             if opened is not None:
                 return opened
         return self._new(asked, f"{spec.name}/{os.urandom(6).hex()}")
 
     def _id(self, spec: SagaSpec, stored: dict[str, Any], options: Options) -> str | None:
-        if options.id is not None:
-            return options.id
-        if options.key is not None:
-            return f"{spec.name}/{options.key}"
-        return None if spec.key is None else f"{spec.name}/{key_of(spec.key, stored, spec.name)}"
+        named = options.run_of(spec.name)
+        if named is not None or spec.key is None:
+            return named
+        return f"{spec.name}/{key_of(spec.key, stored, spec.name)}"
 
     def _open_named(self, asked: Asked, run_id: str) -> Opened:
         rows = asked.journal.runs(id=run_id)
@@ -265,15 +267,12 @@ class Opening:
             raise RunConflictError(run_id, reason)
         if row.arguments_digest != asked.digest:
             raise self._other_arguments(row, asked)
-        if row.finished is None and self._resumes(asked) == "never" and not asked.options.steal:
+        options = asked.options
+        if row.finished is None and not options.steal and self.chosen("resume", options, asked.spec) == "never":
             raise RunConflictError(
                 run_id, "is unfinished, and resume='never' forbids a call to go on with it; resume it"
             )
         return self._reopen(asked, row)
-
-    def _resumes(self, asked: Asked) -> str:
-        """Return what a call says of going on, else its saga, else this runtime."""
-        return asked.options.resume or asked.spec.resume or self.resume
 
     def _reopen(self, asked: Asked, row: RunRow) -> Opened:
         """Say what a call means whose run exists."""
@@ -429,7 +428,6 @@ class Opening:
                 attach(run, watchers, RunInfo(**facts, arguments=arguments, is_live=True))
 
     def _open_run(self, spec: SagaSpec | None, row: RunRow, journal: Journal, at: Log, options: Options) -> OpenRun:
-        level = options.durability or (spec.durability if spec else None) or self.durability
         run = OpenRun(
             row=row,
             journal=journal,
@@ -441,7 +439,7 @@ class Opening:
             do=self.do,
             step_of=registry.step_of,
             redefined=registry.redefined,
-            full=DURABILITY[level],
+            full=DURABILITY[self.chosen("durability", options, spec)],
             observers=self.observers,
             notifies=spec is not None and spec.notify is not None,
         )

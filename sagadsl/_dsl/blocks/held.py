@@ -58,11 +58,7 @@ class Held:
     @property
     def known_id(self) -> str | None:
         """The run's id, where it does not depend on what is in the store."""
-        if self.last is not None:
-            return self.last.run.id
-        if self.options.id is None and self.options.key is not None:
-            return f"{self.spec.name}/{self.options.key}"
-        return self.options.id
+        return self.options.run_of(self.spec.name) if self.last is None else self.last.run.id
 
     def found(self) -> Scope:
         """Return the scope of the run as the handle has it, or last had it; one that it never had is opened."""
