@@ -83,7 +83,7 @@ class Runtime(Opening):
         read_only: Look only: a file is never made, changed or migrated.
 
     Raises:
-        UsageError: An option is unknown.
+        UsageError: A setting cannot have this value.
     """
 
     def reopen(

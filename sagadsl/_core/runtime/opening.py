@@ -34,7 +34,7 @@ from sagadsl._core.drive.entries import tell
 from sagadsl._core.flow import Ended, in_place
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Journal, Log, Overtaken
-from sagadsl._core.observers import Draw, Observer, attach, detach, kept_in, sorted_out
+from sagadsl._core.observers import Draw, Observer, Watcher, attach, detach, kept_in, sorted_out
 from sagadsl._core.observers.events import Events
 from sagadsl._core.observers.progress import Progress
 from sagadsl._core.ownership import Tenure, claim, hold, locked, owner
@@ -96,6 +96,16 @@ class Settings(TypedDict, total=False):
 class Opening:
     """The half of a `Runtime` that opens runs: its store, its rules, its clock."""
 
+    durability: str
+    resume: str
+    on_failure: str
+    codec: Codec
+    observers: tuple[Callable[[Entry], None], ...]
+    _store: Any
+    _keeper: Any
+    _watchers: tuple[Watcher, ...]
+    _progress: Progress
+
     def __init__(
         self,
         store: Any = None,
@@ -115,21 +125,16 @@ class Opening:
         provide: Mapping[Any, Any] | None = None,
         read_only: bool = False,
     ) -> None:
-        self._store = checked_store(store)
-        self.durability = checked_choice("durability", durability, is_last=True)
-        self.resume = checked_choice("resume", resume, is_last=True)
-        self.on_failure = checked_choice("on_failure", on_failure, is_last=True)
         for name, function in {"clock": clock, "sleep": sleep, "asleep": asleep, "jitter": jitter}.items():
             if function is not None and not callable(function):
                 msg = f"{name}= takes a function, not {function!r:.80}"
                 raise UsageError(msg)
-        self.clock = clock
-        self._keeper = self._keeper_of(keep)
-        self.jitter = jitter
-        self.observers, self._watchers = sorted_out(observers)
-        self._progress = Progress(checked_progress(progress))
+        self.clock, self.jitter = clock, jitter
         self._plain_codec = codec or CODEC
-        self.codec = self._codec_of(compress_above)
+        self._settle(
+            store=store, durability=durability, resume=resume, on_failure=on_failure,
+            keep=keep, compress_above=compress_above, observers=observers, progress=progress,
+        )  # fmt: skip
         self.provided = PROVIDED if provide is None else Provided(provide)
         self._read_only = checked_flag("read_only", read_only)
         drivers = Drivers(sleep, asleep)
@@ -148,27 +153,31 @@ class Opening:
         Raises:
             UsageError: A setting or its value is unknown; then none of them is changed.
         """
+        self._settle(**settings)
+        if settings.get("store") == ":memory:":
+            self._journals.pop(":memory:", None)
+
+    def _settle(self, **settings: Any) -> None:
+        """Check settings, and take them on together."""
         changes: dict[str, Any] = {}
         for name, value in settings.items():
-            if name == "store":
-                changes["_store"] = checked_store(value)
-            elif name in {"durability", "resume", "on_failure"}:
-                changes[name] = checked_choice(name, value, is_last=True)
-            elif name == "keep":
-                changes["_keeper"] = self._keeper_of(value)
-            elif name == "compress_above":
-                changes["codec"] = self._codec_of(value)
-            elif name == "observers":
-                changes["observers"], changes["_watchers"] = sorted_out(settings["observers"])
-            elif name == "progress":
-                changes["_progress"] = Progress(checked_progress(value))
-            else:
-                known = "store, durability, resume, on_failure, keep, compress_above, observers and progress"
-                msg = f"configure() has no setting {name!r}; it takes {known}"
-                raise UsageError(msg)
+            match name:
+                case "store":
+                    changes["_store"] = checked_store(value)
+                case "durability" | "resume" | "on_failure":
+                    changes[name] = checked_choice(name, value, is_last=True)
+                case "keep":
+                    changes["_keeper"] = self._keeper_of(value)
+                case "compress_above":
+                    changes["codec"] = self._codec_of(value)
+                case "observers":
+                    changes["observers"], changes["_watchers"] = sorted_out(value)
+                case "progress":
+                    changes["_progress"] = Progress(checked_progress(value))
+                case _:
+                    msg = f"configure() has no setting {name!r}; it takes {', '.join(Settings.__annotations__)}"
+                    raise UsageError(msg)
         self.__dict__.update(changes)
-        if changes.get("_store") == ":memory:":
-            self._journals.pop(":memory:", None)
 
     def _keeper_of(self, keep: Any) -> Keeper | None:
         """Return who forgets what is not kept, if anybody."""
