@@ -3,6 +3,11 @@
 A face: it decides nothing. Without it, too, a run, a list, a stack or a graph that stands last in a cell shows itself;
 a saga can be called or awaited, stopped and gone on with. What this adds is for exploring: a failure pauses its run, so
 that the cell is mended, run again, and goes on at the failed step.
+
+A step or a compensation that a cell has defined anew is used, and what ran before is marked. After the stop button the
+same cell goes on as soon as what still runs in a thread has ended; until then it is a `RunLockedError`. While a
+blocking step of an *awaited* saga runs, the kernel hears the button only when that step ends. Notebooks in one folder
+are one program: where two have a saga of one name, a key keeps their runs apart.
 """
 
 from __future__ import annotations

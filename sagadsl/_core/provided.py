@@ -185,7 +185,7 @@ class Provided:
         Providing a type again replaces its factory.
 
         Args:
-            cls: A class, or a `typing.NewType`.
+            cls: A class, or a `typing.NewType`, as where two connections of one class are told apart.
             factory: Called without arguments; gives the value, a (possibly asynchronous) context manager, or an
                 awaitable.
 

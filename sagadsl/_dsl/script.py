@@ -24,9 +24,9 @@ def terminated(*_: object) -> NoReturn:
 def main(saga: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
     """Run *saga* with these arguments as this process's whole work, and exit.
 
-    SIGTERM and Ctrl-C leave the run resumable. The exit code is 0 done, 1 unexpected, 2 usage, 3 failed and
-    compensated, 4 locked by another live process, 5 store unreadable, 6 compensation failed, paused or waiting,
-    7 journal and script differ, 130 and 143 interrupted.
+    The last line says how it ended. SIGTERM and Ctrl-C leave the run resumable. The exit code is 0 done, 1 unexpected,
+    2 usage, 3 failed and compensated, 4 locked by another live process, 5 store unreadable, 6 compensation failed,
+    paused or waiting, 7 journal and script differ, 130 and 143 interrupted.
     """
     if not hasattr(saga, "outcome"):
         msg = f"main() takes a function decorated with @saga, and its arguments, not {saga!r:.80}"

@@ -148,7 +148,8 @@ def step(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         live: Names of parameters that are passed as they are and never stored.
         transaction: The live parameter that holds a SQLite, psycopg or SQLAlchemy connection or session. The effect and
             a row in table ``sagadsl_landed`` of that database commit together: exactly once. The body neither commits
-            nor rolls back. A compensation that takes the parameter is treated likewise.
+            nor rolls back, and SQLAlchemy's isolation level is not AUTOCOMMIT. A compensation that takes the parameter
+            is treated likewise. Rows of runs that have ended may be deleted.
         stands: Asked when a recorded result would come back: ``stands(note, **arguments)``, with what the step gave to
             ``current().note()`` and its stored arguments. `True` lets it come back, and the step is not entered. After
             `False` it is called anew, as a further call; the old one stays on record with what is owed for it.

@@ -169,13 +169,15 @@ class LLM:
         Args:
             returns: The class of the answer: attrs, a dataclass, a TypedDict, pydantic; omitted, it is text.
             options: Over those of the `LLM`. A ``seed`` is chosen and recorded where none is given.
-            repair: How often an answer of another shape goes back to the model with the complaint.
+            repair: How often an answer of another shape goes back to the model with the complaint. One that was cut at
+                ``num_predict`` is asked for once more with twice as much, whatever this says.
             compensate: As for `sagadsl.step`; by default `archive`.
             retries: Extra attempts after a `TransportError`, or whatever the body raises.
             timeouts: Over those of the `LLM`.
             on_change: What follows where model, prompt, options or schema are others than those on record: ``"keep"``
-                the answer and warn, ``"rerun"`` the call, or ``"fail"``. The body is called to know. It is not where
-                it awaits something or has live arguments; then its prompt counts as unchanged.
+                the answer and warn, ``"rerun"`` the call (steps that take its result need a *key* then), or
+                ``"fail"``. The body is called to know. It is not where it awaits something or has live arguments; then
+                its prompt counts as unchanged.
             key: As for `sagadsl.step`, as are *name*, *title* and *live*.
 
         Raises:

@@ -178,12 +178,12 @@ def test_never_more_than_the_limit_at_once(counter, make_runtime):
 def test_the_step_of_the_readme_asks(tmp_path, counter):
     """Word for word, but for the model."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (source,) = re.findall(r"^```python\n(# plan\.py\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    script = tmp_path / "plan.py"
+    (source,) = re.findall(r"^```python\n(# study\.py\n.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    script = tmp_path / "study.py"
     script.write_text(source.replace("llama3.2", CHAT) + '\nprint(study("cats"))\n')
     env = os.environ | {"PYTHONPATH": str(ROOT), "OLLAMA_HOST": counter.url}
     done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("Plan(question=")
+    assert done.stdout.startswith("Outline(question=")
 
 
 # -- kills ------------------------------------------------------------------------------------------------------------

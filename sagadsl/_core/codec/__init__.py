@@ -217,6 +217,10 @@ class Codec:
     def register(self, cls: type, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
         """Store values of exactly *cls* as ``dump(value)`` and read them with ``load``.
 
+        For an exception class this keeps what is otherwise lost when a step raises it: attributes that cannot be stored
+        (a note names them), or the class itself, if it cannot be made without its ``__init__``, as pydantic's
+        ``ValidationError``.
+
         Raises:
             UsageError: These are not a class and two functions, or JSON has a form for the class.
         """

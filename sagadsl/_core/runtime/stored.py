@@ -82,7 +82,9 @@ class Run(ShownRun):
     ) -> Any:
         """Compensate what the run owes, or carry on doing so; return the run as it then is, or an awaitable of it.
 
-        A completed run is compensated later in the same way. Once more, it changes nothing.
+        A completed run is compensated later in the same way. Once more, it changes nothing. Where the run's saga cannot
+        be run here, the functions are found by their names at the top of imported modules, never in the standard
+        library's; one that is missing stops it before anything is done.
 
         Args:
             to: A step, by its key: only what came after it is compensated, and the run is left paused there. Resumed,
