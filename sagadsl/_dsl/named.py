@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 from uuid import UUID
 
+from sagadsl._core.definition import SagaSpec
 from sagadsl._core.parameters import annotations_of, plain_function
 from sagadsl._core.runtime import Runtime
 from sagadsl.errors import UsageError
@@ -25,13 +26,14 @@ WRITTEN = (Decimal, UUID, Path)
 """Types that are made from their text, which JSON has no word for."""
 
 
-def outcome_by_names(made: Any, runtime: Runtime, given: Mapping[str, Any], *, is_text: bool) -> Any:
-    """Call a saga with arguments by name, as texts or as JSON values; return its outcome, or an awaitable of it.
+def outcome_by_names(
+    spec: SagaSpec, outcome: Callable[..., Any], runtime: Runtime, given: Mapping[str, Any], *, is_text: bool
+) -> Any:
+    """Call the *outcome* of a saga with arguments by name, as texts or as JSON values; it may have to be awaited.
 
     Raises:
         UsageError: One is missing, unknown, or not what its annotation says; or a live one is not provided.
     """
-    spec = made._self_spec  # noqa: SLF001  # our own, as wrapt names it
     parameters, annotations = spec.parameters, annotations_of(plain_function(spec.function))
     kinds = {name: parameter.kind for name, parameter in parameters.signature.parameters.items()}
     left_out = parameters.defaults | {name: EMPTY[kind] for name, kind in kinds.items() if kind in EMPTY}
@@ -49,7 +51,7 @@ def outcome_by_names(made: Any, runtime: Runtime, given: Mapping[str, Any], *, i
 
     def call(provided: dict[str, Any]) -> Any:
         args, kwargs = parameters.spread(left_out | values | provided)
-        return made.outcome(*args, **kwargs)
+        return outcome(*args, **kwargs)
 
     async def acall() -> Any:
         return await call(await runtime.provided.atake(sources))

@@ -18,8 +18,7 @@ from sagadsl._core.runtime import Opened, Runtime
 from sagadsl._core.runtime.deciding import Request
 from sagadsl._core.settings import Options
 from sagadsl._dsl.notifying import then_tell
-from sagadsl._dsl.outcomes import as_call, as_compensated
-from sagadsl._dsl.running import Calling, arun_root, run_root
+from sagadsl._dsl.running import Calling, Finish, arun_root, run_root
 from sagadsl.errors import UsageError
 
 Bind = Callable[[dict[str, Any]], Callable[[], Any]]
@@ -33,6 +32,8 @@ def reopen(
     target: tuple[Any, Any],
     run_id: str,
     request: Request | None,
+    *,
+    finish: Finish,
 ) -> Any:
     """Run the body of a stored run (*target*: function and instance) to go on with it or, on *request*, compensate it.
 
@@ -68,7 +69,7 @@ def reopen(
         args, kwargs = parameters.spread(values)
         return functools.partial(plain_function(wrapped), *args, **kwargs)
 
-    calling = Calling(spec, options, runtime, wrapped, as_call if request is None else as_compensated, Tenure())
+    calling = Calling(spec, options, runtime, wrapped, finish, Tenure())
     return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
 
 

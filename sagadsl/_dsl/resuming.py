@@ -20,12 +20,14 @@ from sagadsl._core.registry import registry
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import CURRENT
 from sagadsl._core.scope.cancelled import cancellations
+from sagadsl._core.settings import Options
 from sagadsl._core.values import RunRow
-from sagadsl._dsl.decorated import spec_of, whole
+from sagadsl._dsl.decorated import spec_of
 from sagadsl._dsl.notifying import telling_again
-from sagadsl._dsl.outcomes import as_outcome, outcome
+from sagadsl._dsl.outcomes import as_outcome
 from sagadsl._dsl.rules import Rules, afollow, follow
-from sagadsl._dsl.sagas import Saga, SagaFunction
+from sagadsl._dsl.running import runtime_of
+from sagadsl._dsl.sagas import Saga, parts_of
 from sagadsl.errors import RunLockedError, UsageError
 
 if TYPE_CHECKING:
@@ -183,8 +185,8 @@ async def aresumed(sagas: list[Any] | None, tell: Tell) -> Outcomes:
 def unfinished(sagas: list[Any] | None, tell: Tell) -> Iterator[Going]:
     """Yield whose end is to be told, and what is perhaps to be gone on with, saga by saga, the oldest run first."""
     for saga in module_level() if sagas is None else sagas:
-        made: SagaFunction = whole(saga)
-        spec, runtime = made._self_spec, made._runtime()  # noqa: SLF001  # of our own
+        spec, options = parts_of(saga)
+        runtime = runtime_of(spec, options)
         try:
             ended = runtime.journal().runs(saga=spec.name, untold=True) if spec.notify is not None else []
             rows = runtime.journal().runs(saga=spec.name, unfinished=True)
@@ -202,37 +204,30 @@ def module_level() -> list[Any]:
     return [made for made in list(registry.sagas.values()) if "<locals>" not in made.__qualname__]
 
 
-def is_due(run: Run, made: SagaFunction, runtime: Runtime) -> bool:
+def is_due(run: Run, spec: SagaSpec, options: Options, runtime: Runtime) -> bool:
     """Tell whether a run is to be gone on with: interrupted, of this very saga, and the saga allows it."""
-    spec, options = made._self_spec, made._self_options  # noqa: SLF001  # as wrapt names them
     allowed = runtime.chosen("resume", options, spec) != "never"
-    return allowed and run.is_interrupted and run._module == spec.module  # noqa: SLF001  # of our own
+    return allowed and run.is_interrupted and run._module == spec.module  # noqa: SLF001  # users see its name alone
 
 
 def go_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Going:
     """Go on with a run if it is due; return how it ended. Whatever comes up is said, but for an end of the caller."""
-    made: SagaFunction = whole(saga)
+    spec, options = parts_of(saga)
+    ended: Outcome[Any] | None = None
     try:
-        if not is_due(runtime.find(run_id), made, runtime):
-            return None
-        stopped = runtime.hold_back(run_id, ENOUGH)
-        if stopped is not None:
-            held: Outcome[Any] = as_outcome(runtime, None, stopped)
-            return held
-        from sagadsl._core.values.outcomes import Completed  # noqa: PLC0415  # when somebody asks
-
-        value = yield lambda: saga.resume(run_id), made._self_spec.is_async  # noqa: SLF001  # as above
-        return Completed(value, run=runtime.find(run_id))
-    except RunLockedError:  # somebody was faster
-        return None
+        if is_due(runtime.find(run_id), spec, options, runtime):
+            stopped = runtime.hold_back(run_id, ENOUGH)
+            if stopped is None:
+                ended = yield lambda: saga.reopen(run_id, finish=as_outcome), spec.is_async
+            else:
+                ended = as_outcome(runtime, None, stopped)
+    except RunLockedError:
+        pass  # somebody was faster
     except BaseException as error:
         if ends_the_caller(error):
             raise
-        try:
-            return outcome(error)
-        except UsageError:
-            tell(run_id, error)
-            return None
+        tell(run_id, error)
+    return ended
 
 
 def tell_on(spec: SagaSpec, runtime: Runtime, row: RunRow, tell: Tell) -> Going:

@@ -34,7 +34,7 @@ from sagadsl._dsl.decorated import Bound, Decorated, whole
 from sagadsl._dsl.drawn import Drawn
 from sagadsl._dsl.notifying import checked_notify
 from sagadsl._dsl.options import checked_function, checked_options, default_name, default_title, identified
-from sagadsl._dsl.outcomes import as_call, as_outcome
+from sagadsl._dsl.outcomes import as_call, as_compensated, as_outcome
 from sagadsl._dsl.reopening import reopen
 from sagadsl._dsl.running import Finish, run_saga, runtime_of
 
@@ -120,14 +120,31 @@ class Verbs(Drawn):
     def resume(self: Any, run_id: str) -> Any:
         """Go on with a stored run."""
         __tracebackhide__ = True
-        return whole(self).reopened(self.plain, self._bound_to, run_id, None)
+        return self.reopen(run_id)
 
     def compensate(self: Any, run_id: str, *, dry_run: bool = False, **asked: Unpack[Asking]) -> Any:
         """Compensate what a stored run owes, or carry on doing so, with this saga as its body; return the run."""
         __tracebackhide__ = True
         if dry_run:
-            return whole(self)._runtime().rehearse(run_id, Request(**asked))  # noqa: SLF001  # our own
-        return whole(self).reopened(self.plain, self._bound_to, run_id, Request(**asked))
+            return runtime_of(*parts_of(self)).rehearse(run_id, Request(**asked))
+        return self.reopen(run_id, Request(**asked))
+
+    def reopen(
+        self: Any,
+        run_id: str,
+        request: Request | None = None,
+        runtime: Runtime | None = None,
+        finish: Finish | None = None,
+    ) -> Any:
+        """Run the body of a stored run over its record, to go on or, on *request*, to be compensated.
+
+        It is looked for where *runtime* keeps its runs, by default this saga. *finish* says what comes out.
+        """
+        __tracebackhide__ = True
+        spec, options = parts_of(self)
+        runtime = runtime or runtime_of(spec, options)
+        finish = finish or (as_call if request is None else as_compensated)
+        return reopen(spec, options, runtime, (self.plain, self._bound_to), run_id, request, finish=finish)
 
 
 class BoundSaga(Verbs, Bound):
@@ -153,10 +170,6 @@ class SagaFunction(Verbs, Decorated):
         __tracebackhide__ = True
         return self.run(wrapped, instance, args, kwargs, as_call)
 
-    def _runtime(self) -> Runtime:
-        """Return the runtime of its calls, at its store."""
-        return runtime_of(self._self_spec, self._self_options)
-
     def run(self, wrapped: Any, instance: Any, args: Any, kwargs: Any, finish: Finish) -> Any:
         """Run the saga, and let *finish* say what comes out."""
         __tracebackhide__ = True
@@ -166,7 +179,8 @@ class SagaFunction(Verbs, Decorated):
         """Run the saga with arguments as a command line has them; see `named`."""
         from sagadsl._dsl.named import outcome_by_names  # noqa: PLC0415  # on first use
 
-        return outcome_by_names(self, self._runtime(), given, is_text=is_text)
+        spec, options = parts_of(self)
+        return outcome_by_names(spec, self.outcome, runtime_of(spec, options), given, is_text=is_text)
 
     def using(self, **options: Any) -> SagaFunction:
         """Return the same saga with other settings."""
@@ -174,15 +188,11 @@ class SagaFunction(Verbs, Decorated):
         checked_options(f"{spec.name}.using()", options, USING)
         return SagaFunction(self.__wrapped__, spec, identified(spec.name, self._self_options.changed(**options)))
 
-    def reopened(self, wrapped: Any, instance: Any, run_id: str, request: Request | None) -> Any:
-        """Run *wrapped* as the body of a stored run over its record, in the store of this saga."""
-        __tracebackhide__ = True
-        return reopen(self._self_spec, self._self_options, self._runtime(), (wrapped, instance), run_id, request)
 
-    def reopen(self, run_id: str, runtime: Runtime, request: Request | None) -> Any:
-        """Run the body of a stored run over its record."""
-        __tracebackhide__ = True
-        return reopen(self._self_spec, self._self_options, runtime, (self.__wrapped__, None), run_id, request)
+def parts_of(saga: Any) -> tuple[SagaSpec, Options]:
+    """Return what a saga is, and the options of its calls."""
+    made = whole(saga)
+    return made._self_spec, made._self_options  # noqa: SLF001  # what is not named so, wrapt keeps on the function
 
 
 OPTIONS = frozenset(

@@ -68,7 +68,7 @@ class Run(ShownRun):
             UsageError: The program has not imported the saga, or does not provide a live argument of it.
         """
         __tracebackhide__ = True
-        return self._saga(needed=True).reopen(self.id, self._runtime.at(self._journal), None)
+        return self._saga(needed=True).reopen(self.id, None, self._runtime.at(self._journal))
 
     def compensate(
         self,
@@ -108,7 +108,7 @@ class Run(ShownRun):
             return runtime.rehearse(self.id, request)
         saga = self._saga(needed=False)
         if saga is not None:
-            return saga.reopen(self.id, runtime, request)
+            return saga.reopen(self.id, request, runtime)
         return runtime.compensate_without_body(self.id, request)
 
     def cancel(self) -> Run:
