@@ -59,5 +59,12 @@ def whole(made: Any) -> Any:
 
 def spec_of(given: Any) -> StepSpec | SagaSpec | None:
     """Return the definition of a step or saga, `None` of anything else."""
-    made = whole(given)
-    return made._self_spec if isinstance(made, Decorated) else None  # noqa: SLF001  # named as wrapt wants it
+    return spec_inside(given) if isinstance(given, Bound | Decorated) else None
+
+
+def spec_inside(found: Any) -> StepSpec | SagaSpec | None:
+    """Return the definition of a step or saga, also of one inside a wrapper of the user's own that wrapt has made."""
+    if isinstance(found, wrapt.BoundFunctionWrapper):
+        found = found._self_parent  # noqa: SLF001  # as above
+    spec = getattr(found, "_self_spec", None) if isinstance(found, wrapt.FunctionWrapper) else None
+    return spec if isinstance(spec, StepSpec | SagaSpec) else None

@@ -13,7 +13,7 @@ from sagadsl._core.parameters import is_generator, plain_function
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.settings import Options, checked_choice, checked_flag, checked_store, checked_text
-from sagadsl._dsl.decorated import spec_of
+from sagadsl._dsl.decorated import spec_inside, spec_of
 from sagadsl.errors import UsageError
 
 
@@ -86,7 +86,8 @@ def checked_function(target: Any, what: str) -> Any:
         UsageError: It is a step or saga already, a lambda, a generator, a class, or no function at all.
     """
     function = plain_function(target)
-    if isinstance(spec := getattr(function, "_self_spec", None), StepSpec | SagaSpec):
+    spec = spec_inside(function)
+    if spec is not None:
         kind = "step" if isinstance(spec, StepSpec) else "saga"
         msg = f"@{what}: {spec.name} is a {kind} already"
         raise UsageError(msg)

@@ -12,9 +12,10 @@ from typing import Any
 
 import wrapt
 
-from sagadsl._core.definition import SagaSpec, StepSpec
+from sagadsl._core.definition import StepSpec
 from sagadsl._core.parameters import plain_function
 from sagadsl._dsl.branches import aparallel, parallel
+from sagadsl._dsl.decorated import spec_inside
 from sagadsl.report.body import Known, of_code
 from sagadsl.report.graph import Graph, call_of
 
@@ -30,14 +31,6 @@ def saga_graph(saga: Any) -> Graph:
 def saga_known(saga: Any, spec: Any, owner: type | None) -> Known:
     """Return what is known of a saga, a method of *owner*."""
     return Known(name=spec.name, is_saga=True, **code_of(plain_function(inspect.unwrap(saga.plain)), owner))
-
-
-def spec_inside(found: Any) -> StepSpec | SagaSpec | None:
-    """Return what a step or saga is, also one inside a wrapper of the user's own; `None` of anything else."""
-    if isinstance(found, wrapt.BoundFunctionWrapper):
-        found = found._self_parent  # noqa: SLF001  # as wrapt names it
-    spec = getattr(found, "_self_spec", None) if isinstance(found, wrapt.FunctionWrapper) else None
-    return spec if isinstance(spec, StepSpec | SagaSpec) else None
 
 
 def code_of(function: Any, owner: type | None = None) -> dict[str, Any]:

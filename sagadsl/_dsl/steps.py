@@ -21,7 +21,7 @@ from sagadsl._core.scope import CURRENT, Scope, Slot
 from sagadsl._core.scope.waking import halt
 from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
-from sagadsl._dsl.decorated import Bound, Decorated, whole
+from sagadsl._dsl.decorated import Bound, Decorated, spec_of
 from sagadsl._dsl.options import checked_options, refuse_duplicate
 from sagadsl._dsl.step_options import OPTIONS, USING, Compensate, respecified, specified
 from sagadsl.errors import UsageError
@@ -80,7 +80,7 @@ class Verbs:
         if not isinstance(items, Iterable):
             msg = f"{self.__qualname__}.map() takes a list of what it is called with, one by one, not {items!r:.80}"
             raise UsageError(msg)
-        spec: StepSpec = whole(self)._self_spec  # noqa: SLF001  # named as wrapt wants it
+        spec: Any = spec_of(self)
         calls = [functools.partial(self, item) for item in items]
         return (aparallel if spec.is_async else parallel)(*calls, limit=limit)
 
