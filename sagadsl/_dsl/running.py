@@ -187,7 +187,7 @@ def begin(scope: Scope) -> None:
 def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | None) -> Ended | BaseException:
     """Settle a saga; return how it ended, or why its run stopped."""
     try:
-        if lacks(scope, error):
+        if owes(scope, error) and scope.run.stop is None:  # the body ran only as far as the record goes
             supply(scope, calling.runtime.provided)
         flow = settle(scope, value, error, calling.pauses(scope))
         ended: Ended = scope.run.drivers[0](flow)
@@ -204,13 +204,11 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
     """Settle a saga; compensation is shielded from cancellation, which is let through when it has ended."""
     scope.run.settling += 1
     try:
-        if lacks(scope, error):
+        if owes(scope, error) and scope.run.stop is None:  # as above
             await asupply(scope, calling.runtime.provided)
-        flow = settle(scope, value, error, calling.pauses(scope))
-        compensates = scope.status is Status.COMPENSATING and not isinstance(error, PRESSED)
-        compensates = (compensates or isinstance(error, Exception | Stop)) and not scope.left
-        work = scope.run.drivers[1](flow)
-        ended: Ended = await (to_the_end(work) if compensates else work)
+        is_shielded = not scope.left and (owes(scope, error) or isinstance(error, Exception | Stop))
+        work = scope.run.drivers[1](settle(scope, value, error, calling.pauses(scope)))
+        ended: Ended = await (to_the_end(work) if is_shielded else work)
     except Stop as stop:
         if is_cancelled(scope, stop):
             return await aleave(scope, calling, None, stop)
@@ -233,9 +231,9 @@ def is_cancelled(scope: Scope, stop: Stop) -> bool:
     return scope.parent is None and isinstance(stop.reason, RunCancelledError) and scope.run.stop is None
 
 
-def lacks(scope: Scope, error: BaseException | None) -> bool:
-    """Tell whether something may be owed that the body did not bind: it ran only as far as the record goes."""
-    return scope.status is Status.COMPENSATING and scope.run.stop is None and not isinstance(error, PRESSED)
+def owes(scope: Scope, error: BaseException | None) -> bool:
+    """Tell whether a saga compensates already, and nobody pressed a key: then what it owes follows."""
+    return scope.status is Status.COMPENSATING and not isinstance(error, PRESSED)
 
 
 def stopped(scope: Scope, stop: Stop) -> BaseException:
