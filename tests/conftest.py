@@ -111,10 +111,7 @@ class Colour:
                     error = raised
 
         chosen = abody if self.is_async else body
-        if not self.is_async:
-            del chosen.__wrapped__  # a generator to `inspect`, which a body is not
-        else:
-            del chosen.__wrapped__
+        del chosen.__wrapped__  # a generator to `inspect`, which a body is not
         chosen.__signature__ = inspect.signature(function)
         return chosen
 

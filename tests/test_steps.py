@@ -36,9 +36,11 @@ def test_outside_a_saga_a_step_is_the_plain_function(world):
 
     thing = object()
     assert look(thing) is thing
-    assert seen[0].run_id is None
-    assert seen[0].run is None
-    assert seen[0].idempotency_key != (look(thing), seen[1].idempotency_key)[1]
+    assert look(thing) is thing
+    first, second = seen
+    assert first.run_id is None
+    assert first.run is None
+    assert first.idempotency_key != second.idempotency_key
 
 
 def test_a_decorated_function_keeps_name_signature_and_docstring():
