@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,16 @@ import pytest
 
 import sagadsl
 from sagadsl._dsl import unended
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # SIGKILL loses nothing there either, and a sync costs nothing
+ROOM = 2**31
+
+
+def pytest_configure() -> None:
+    """Have all that is temporary in memory, if there is some and nobody says where else (``TMPDIR``)."""
+    there = Path(SHARED_MEMORY)
+    if "TMPDIR" not in os.environ and there.is_dir() and shutil.disk_usage(there).free > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = SHARED_MEMORY  # of child processes, and of this one
 
 
 class World:

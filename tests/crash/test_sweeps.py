@@ -20,11 +20,10 @@ WANTED = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa
 IS_WHOLE = WANTED == "all"
 DICE = random.Random(WANTED)  # noqa: S311
 PROGRAMS = ("sync", "coloured", "nested", "caught", "retried", "late", "probed", "gathered", "tasked")
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # SIGKILL loses nothing there either, and a sync costs nothing
 
 
 class Runners:
-    """As many runners as processors, in a folder without the cost of a disk if there is one."""
+    """As many runners as processors."""
 
     def __init__(self, folder, runner="sweep_runner.py"):
         self.folder, self.idle, self.counted = folder, SimpleQueue(), {}
@@ -68,16 +67,9 @@ class Runners:
 
 @pytest.fixture(scope="module")
 def runners(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sweeps")
-    if SHARED_MEMORY.is_dir():
-        import tempfile
-
-        folder = tempfile.TemporaryDirectory(dir=SHARED_MEMORY)
-    runners = Runners(Path(getattr(folder, "name", folder)) if SHARED_MEMORY.is_dir() else folder)
+    runners = Runners(tmp_path_factory.mktemp("sweeps"))
     yield runners
     runners.close()
-    if SHARED_MEMORY.is_dir():
-        folder.cleanup()
 
 
 def once(runners, **told):
