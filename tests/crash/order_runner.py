@@ -8,12 +8,9 @@ import json
 import os
 import signal
 import sys
-import traceback
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-
-import sqlite_utils  # noqa: F401  # a new journal needs it, and it takes a quarter of a second
 
 import sagadsl
 from sagadsl._core.journal.sqlite import SqliteJournal
@@ -21,6 +18,7 @@ from sagadsl._core.values import Kind
 from sagadsl.examples.order import payments
 from sagadsl.examples.order.saga import place_order
 from sagadsl.examples.order.stage import stage
+from tests.crash import forks
 
 
 class Knife:
@@ -67,9 +65,9 @@ def play(told):
     folder = Path(told["folder"])
     stage.folder, stage.fail = folder, told.get("fail")
     stage.kill = tuple(told["kill"]) if "kill" in told else None
-    journal = (Forgetful if told.get("mutant") else Knife)(
-        SqliteJournal(folder / "sagadsl.db"), *told.get("cut", (0, ""))
-    )
+    if not (path := folder / "sagadsl.db").exists():
+        path.write_bytes(forks.EMPTY)
+    journal = (Forgetful if told.get("mutant") else Knife)(SqliteJournal(path), *told.get("cut", (0, "")))
     sagadsl.configure(store=journal)
     if not told.get("compensate"):
         place_order.outcome("o-1", "lamp", 2, Decimal(1500))
@@ -81,25 +79,7 @@ def play(told):
     payments.close()
 
 
-def fork(told):
-    """Play in a child process; return how it ended, negative for a signal."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        out = os.open(Path(told["folder"]) / "out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        play(told)
-        code = 0
-    except BaseException:  # whatever it is, the folder's `out` tells
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 for line in sys.stdin:
-    sys.stdout.write(f"{fork(json.loads(line))}\n")
+    told = json.loads(line)
+    sys.stdout.write(f"{forks.waited(forks.forked(Path(told['folder']), play, told))}\n")
     sys.stdout.flush()

@@ -20,10 +20,7 @@ from contextlib import closing, contextmanager
 from itertools import count, groupby
 from pathlib import Path
 
-import sqlite_utils  # noqa: F401  # a new journal needs it, and it takes a quarter of a second
-
 import sagadsl
-from sagadsl import report  # noqa: F401  # so that no child imports it
 from sagadsl._core.codec import Codec
 from sagadsl._core.flow import again
 from sagadsl._core.journal.locks import Locks
@@ -33,6 +30,7 @@ from sagadsl._core.points import watch
 from sagadsl._core.runtime import default_runtime, opening
 from sagadsl._core.scope import Scope
 from sagadsl._core.values import Kind
+from tests.crash import forks
 from tests.crash.early import hasty
 from tests.crash.sweep_programs import PROGRAMS, WIDE, stage
 
@@ -162,31 +160,23 @@ def play(case, folder, verb, cut, sign):
     (folder / "passed").write_text(json.dumps(passed))
 
 
-def start(case, folder, verb, cut=0, sign=signal.SIGKILL):
-    """Play in a child process; return its id."""
-    child = os.fork()
-    if child:
-        return child
+def play_or_be_locked(case, folder, *told):
+    """Play; who is told that somebody else owns the run says so."""
     try:
-        out = os.open(folder / "out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        play(case, folder, verb, cut, sign)
-        code = 0
+        play(case, folder, *told)
     except sagadsl.RunLockedError as error:
         (folder / "locked").write_text(json.dumps([error.host, error.pid, error.since]))
-        code = 4
-    except BaseException:  # whatever it is, the folder's `out` tells
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        return 4
+
+
+def start(case, folder, verb, cut=0, sign=signal.SIGKILL):
+    """Play in a child process; return its id."""
+    return forks.forked(folder, play_or_be_locked, case, folder, verb, cut, sign)
 
 
 def ended(*told, **options):
     """Play in a child process to its end; return how it ended, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(start(*told, **options), 0)[1])
+    return forks.waited(start(*told, **options))
 
 
 def passed(case, folder, verb):
@@ -205,25 +195,8 @@ def new_folder(case):
         folder = Path(name) / "world"
         folder.mkdir()
         if not case.get("new"):
-            (folder / "sagas.db").write_bytes(EMPTY)
+            (folder / "sagas.db").write_bytes(forks.EMPTY)
         yield folder
-
-
-def empty():
-    """Return the bytes of a journal that no run is in yet; a process of its own makes it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sagas.db"
-        child = os.fork()
-        if not child:
-            journal = SqliteJournal(path)
-            journal._first_execute("select 1")
-            journal.close()
-            os._exit(0)
-        os.waitpid(child, 0)
-        return path.read_bytes()
-
-
-EMPTY = empty()
 
 
 def case_of(case):
@@ -260,7 +233,7 @@ def stopped_of(case):
         told = json.loads((folder / "locked").read_text()) if code == 4 else None
         is_untouched = world_of(folder) == before
         os.kill(child, signal.SIGCONT)
-        last = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        last = forks.waited(child)
         complaints = judge(case, folder, 0)
         if code != 4 or told[1] != child or not told[0] or not told[2]:
             complaints.append(f"the second process ended with {code} and was told {told}, not of {child}")

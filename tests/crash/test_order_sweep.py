@@ -42,7 +42,8 @@ class Runners:
     def __init__(self, folder):
         self.folder, self.numbers, self.idle = folder, count(), SimpleQueue()
         command = [sys.executable, str(Path(__file__).with_name("order_runner.py"))]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1, "env": environment}
         self.processes = [subprocess.Popen(command, **pipes) for _ in range(os.cpu_count() or 1)]
         for process in self.processes:
             self.idle.put(process)

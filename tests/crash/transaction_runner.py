@@ -8,22 +8,18 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import sqlite_utils  # noqa: F401  # a new journal needs it
-
 import sagadsl
 from sagadsl import Live
 from sagadsl._core import landed
 from sagadsl._core.journal.sqlite import SqliteJournal
-from sagadsl._core.landed.psycopg import Psycopg  # noqa: F401  # so that no child imports it
-from sagadsl._core.landed.sqlalchemy import Sqlalchemy  # noqa: F401
 from tests import databases
 from tests.conftest import Colour
+from tests.crash import forks
 
 
 class Fate:
@@ -128,7 +124,9 @@ def saga_of(database, told, fate):
 def play(told):
     """Call the saga, unless a process before has ended it; leave the number of points of each sort in the folder."""
     folder, fate = Path(told["folder"]), Fate(told.get("cut", ()))
-    sagadsl.configure(store=Journal(SqliteJournal(folder / "sagadsl.db"), fate))
+    if not (path := folder / "sagadsl.db").exists():
+        path.write_bytes(forks.EMPTY)
+    sagadsl.configure(store=Journal(SqliteJournal(path), fate))
     made = landed.made
     landed.made = lambda room, connection: Adapter(made(room, connection), fate)
     database = databases.made(told["kind"], folder / "shop.db", told["place"])
@@ -138,25 +136,7 @@ def play(told):
     (folder / "points").write_text(json.dumps(fate.counts))
 
 
-def fork(told):
-    """Play in a child process; return how it ended, negative for a signal."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        out = os.open(Path(told["folder"]) / "out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        play(told)
-        code = 0
-    except BaseException:  # whatever it is, the folder's `out` tells
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 for line in sys.stdin:
-    sys.stdout.write(f"{fork(json.loads(line))}\n")
+    told = json.loads(line)
+    sys.stdout.write(f"{forks.waited(forks.forked(Path(told['folder']), play, told))}\n")
     sys.stdout.flush()
