@@ -78,7 +78,7 @@ else:
         if name not in _LATER:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        from importlib import import_module  # noqa: PLC0415  # no name of the front door
+        from importlib import import_module  # no name of the front door
 
         found = globals()[name] = getattr(import_module(_LATER[name]), name)
         return found

@@ -63,7 +63,7 @@ def to_type(verb: str, run: str, store: str = "", accept: Sequence[str] = ()) ->
 
 def quoted(word: str) -> str:
     """Return a word as a shell takes it."""
-    from shlex import quote  # noqa: PLC0415  # when something is said to people
+    from shlex import quote
 
     return quote(word)
 
@@ -313,7 +313,7 @@ class RunLockedError(SagaError):
     since: str = ""
 
     def __str__(self) -> str:
-        from socket import gethostname  # noqa: PLC0415  # when something is said to people
+        from socket import gethostname
 
         owner = f"process {self.pid} on {self.host} since {self.since}" if self.pid else ""
         if self.pid == os.getpid() and self.host == gethostname():

@@ -113,7 +113,7 @@ class Frame:
                 self._draw()
 
     def _draw(self) -> None:
-        from IPython.display import display  # noqa: PLC0415  # where this is called it is there
+        from IPython.display import display
 
         if self._timer is not None:
             self._timer.cancel()
@@ -148,7 +148,7 @@ class Magic:
             Exception: What the saga raised.
         """
         __tracebackhide__ = True
-        from IPython.core.error import UsageError as Refused  # noqa: PLC0415  # where this is called it is there
+        from IPython.core.error import UsageError as Refused
 
         try:
             asked = vars(self._parser.parse_args(words(line)))

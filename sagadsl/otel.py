@@ -46,7 +46,7 @@ class OpenTelemetry:
 
     def __init__(self, *, tracer_provider: Any = None, meter_provider: Any = None) -> None:
         try:
-            from opentelemetry import metrics, trace  # noqa: PLC0415  # an extra
+            from opentelemetry import metrics, trace
         except ImportError as error:
             msg = "tracing needs OpenTelemetry's API, which comes with: pip install 'sagadsl[otel]'"
             raise ImportError(msg) from error
@@ -64,7 +64,7 @@ class Traced:
     """The observer of one run: its spans that are open. *kept* is the context of its trace, for the journal."""
 
     def __init__(self, telemetry: OpenTelemetry, run: RunInfo) -> None:
-        from opentelemetry import propagate, trace  # noqa: PLC0415  # an extra
+        from opentelemetry import propagate, trace
 
         self._telemetry, self._saga = telemetry, run.saga
         self._guard = threading.Lock()  # steps may be called from several threads
@@ -138,7 +138,7 @@ class Traced:
             self._end((STEP, key), entry, str(kind))
 
     def _compensation(self, entry: Entry) -> None:
-        from opentelemetry import trace  # noqa: PLC0415  # an extra
+        from opentelemetry import trace
 
         key = entry.step
         place = (COMPENSATION, key)
@@ -158,7 +158,7 @@ class Traced:
         return {"sagadsl.step.name": self._names.get(entry.step, entry.step), "sagadsl.step.key": entry.step}
 
     def _start(self, name: str, entry: Entry, attributes: dict[str, Any], links: list[Any] | None = None) -> Any:
-        from opentelemetry import trace  # noqa: PLC0415  # an extra
+        from opentelemetry import trace
 
         around = trace.set_span_in_context(self._scopes.get(entry.scope, self._root))
         return self._telemetry.tracer.start_span(name, around, attributes=self._common | attributes, links=links)
@@ -177,7 +177,7 @@ class Traced:
 
     def _fail(self, span: Any, entry: Entry) -> None:
         """Mark a span as failed, if the entry tells of an exception, which is recorded if no span has it yet."""
-        from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415  # an extra
+        from opentelemetry.trace import Status, StatusCode
 
         told = json.loads(entry.result) if entry.result and entry.kind is not K.DONE else None
         fault = told.get("fault", told) if isinstance(told, dict) and entry.kind is not K.COMPLETED else {}

@@ -50,7 +50,7 @@ class legible:  # noqa: N801  # read as a word: with legible(...)
 
 def describe(scope: Scope, codec: Codec) -> dict[str, Any]:
     """Return what is to be said of a scope and the calls in it."""
-    from sagadsl._core.shown import Stack  # noqa: PLC0415  # when somebody looks
+    from sagadsl._core.shown import Stack
 
     pivot = scope.pivot()
     passed = pivot.key if pivot is not None and pivot.has_happened else None
@@ -86,7 +86,7 @@ def in_outline(told: Outline, codec: Codec) -> dict[str, Any]:
 
 def step_info(slot: Slot, codec: Codec) -> StepInfo:
     """Return what is to be said of one call."""
-    from sagadsl._core.values.seen import StepInfo  # noqa: PLC0415  # when somebody looks
+    from sagadsl._core.values.seen import StepInfo
 
     child = slot.child
     _, begun, over = slot.compensating
@@ -123,7 +123,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
 
 def attempt_info(number: int, tried: Tried, codec: Codec) -> AttemptInfo:
     """Return what is to be said of one attempt that another one followed."""
-    from sagadsl._core.values.seen import AttemptInfo  # noqa: PLC0415  # when somebody looks
+    from sagadsl._core.values.seen import AttemptInfo
 
     return AttemptInfo(
         number=number,
@@ -200,7 +200,7 @@ AGAIN = frozenset({StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDE
 
 def resuming_line(scope: Scope, now: int) -> str:
     """Return what to say of a run that goes on at *now*, in microseconds since 1970."""
-    from sagadsl.report import age, short_id  # noqa: PLC0415  # on first use
+    from sagadsl.report import age, short_id
 
     slots = [slot for slot in scope.calls() if slot.child is None and not slot.forgotten]
     ages = age(
@@ -245,8 +245,8 @@ def beside_line(
     *scope* is `None` where it cannot be read. *differing* are the arguments for which a call of the same saga is not
     that run's.
     """
-    from sagadsl._core.values.seen import RunInfo  # noqa: PLC0415  # on first use
-    from sagadsl.report import short_id, status_words  # noqa: PLC0415  # on first use
+    from sagadsl._core.values.seen import RunInfo
+    from sagadsl.report import short_id, status_words
 
     status = None if scope is None else scope.status
     words = "unfinished" if status is None else status_words(RunInfo(id=row.id, saga=row.saga, status=status))

@@ -200,7 +200,7 @@ MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (first,)
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring a new or older file to this version, in one transaction."""
-    from sqlite_utils import Database, Migrations  # noqa: PLC0415  # a quarter of a second, and only for old or new files
+    from sqlite_utils import Database, Migrations  # a quarter of a second, and only for old or new files
 
     migrations = Migrations("sagadsl")
     for number, migration in enumerate(MIGRATIONS, 1):

@@ -49,7 +49,7 @@ def _digest(function: FunctionType) -> str | None:
         return None
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return None
-    from hashlib import sha256  # noqa: PLC0415  # with OpenSSL behind it, a millisecond of every import
+    from hashlib import sha256  # with OpenSSL behind it, a millisecond of every import
 
     node.decorator_list = []  # they say how it is called, not what it does
     return sha256(ast.unparse(node).encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -45,18 +45,18 @@ class ShownRun(RunInfo):
         Raises:
             UsageError: There is no such format.
         """
-        from sagadsl.report import run_report  # noqa: PLC0415  # on first use
+        from sagadsl.report import run_report
 
         return run_report(self, format, options=elsewhere(self._journal.name), zone=local_now().tzinfo or UTC)
 
     def graph(self) -> graphs.Graph:
         """Return what the run has called and how that stands: a `Graph` to be looked at, or saved."""
-        from sagadsl.report import of_run  # noqa: PLC0415  # on first use
+        from sagadsl.report import of_run
 
         return of_run(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
-        from sagadsl.report import run_html, run_text  # noqa: PLC0415  # on first use
+        from sagadsl.report import run_html, run_text
 
         zone = local_now().tzinfo or UTC
         options = elsewhere(self._journal.name)
@@ -67,7 +67,7 @@ class Runs(list[Any]):
     """Runs, which a notebook shows as a table."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
-        from sagadsl.report import runs_html, runs_text  # noqa: PLC0415  # on first use
+        from sagadsl.report import runs_html, runs_text
 
         return bundle(runs_text(self, local_now()) if self else "no runs", runs_html(self))
 
@@ -78,6 +78,6 @@ class Stack(tuple[StepInfo, ...]):
     __slots__ = ()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
-        from sagadsl.report import stack_html, stack_text  # noqa: PLC0415  # on first use
+        from sagadsl.report import stack_html, stack_text
 
         return bundle(stack_text(self), stack_html(self))

@@ -19,7 +19,7 @@ class Drawn:
 
     def graph(self) -> graphs.Graph:
         """Return what the saga's body calls, as its code has it."""
-        from sagadsl._dsl.reading import saga_graph  # noqa: PLC0415  # on first use
+        from sagadsl._dsl.reading import saga_graph
 
         return saga_graph(self)
 

@@ -93,7 +93,7 @@ def value_as(value: Any, annotation: Any, name: str) -> Any:
 
 @functools.cache
 def _converter() -> Any:
-    from cattrs.preconf.json import make_converter  # noqa: PLC0415  # on first use
+    from cattrs.preconf.json import make_converter
 
     converter = make_converter()
     for each in WRITTEN:

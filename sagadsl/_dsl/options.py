@@ -51,7 +51,7 @@ def checked_options(what: str, given: dict[str, Any], known: Iterable[str]) -> N
     names = sorted(known)
     for name, value in given.items():
         if name not in names:
-            import difflib  # noqa: PLC0415  # for mistakes only
+            import difflib
 
             near = difflib.get_close_matches(name, names, 1)
             guess = f"did you mean {near[0]}?" if near else f"it takes {', '.join(names)}"

@@ -261,7 +261,7 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
         run.halt(error)
     has_ended = scope.status is not None and scope.status.is_terminal  # it came while the end was put on record
     if scope.parent is None and not run.is_new and not has_ended:
-        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+        from sagadsl.report import short_id
 
         shown, store = short_id(run.id), run.journal.name
         key = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)

@@ -94,7 +94,7 @@ def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         UsageError: An option is unknown or cannot work, on the decorator's line.
     """
     if isinstance(function, str):
-        from sagadsl._dsl import blocks  # noqa: PLC0415  # on first use
+        from sagadsl._dsl import blocks
 
         frame = sys._getframe(1)  # noqa: SLF001  # a block's program is that of the line it stands on
         return blocks.begin(function, options, frame.f_globals.get("__name__", "__main__"), frame.f_code.co_filename)

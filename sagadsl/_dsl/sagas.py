@@ -177,7 +177,7 @@ class SagaFunction(Verbs, Decorated):
 
     def outcome_by_names(self, given: Mapping[str, Any], *, is_text: bool) -> Any:
         """Run the saga with arguments as a command line has them; see `named`."""
-        from sagadsl._dsl.named import outcome_by_names  # noqa: PLC0415  # on first use
+        from sagadsl._dsl.named import outcome_by_names
 
         spec, options = parts_of(self)
         return outcome_by_names(spec, self.outcome, runtime_of(spec, options), given, is_text=is_text)

@@ -175,7 +175,7 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
     compensation = attrs.evolve(compensation, function=function)
     module = module_name(getattr(function, "__module__", None) or "")
     if module == "sagadsl._dsl.archive":
-        from sagadsl._dsl.archive import refuse_nothing_to_move  # noqa: PLC0415  # who has it has imported it
+        from sagadsl._dsl.archive import refuse_nothing_to_move  # who has it has imported it
 
         refuse_nothing_to_move(function, spec.name, spec.parameters.annotations.get("return", Any))
     changes = {"compensation": compensation, "compensation_module": module, "receiver": receiver}

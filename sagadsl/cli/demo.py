@@ -12,7 +12,7 @@ import click
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> int | None:
     """Run an example: an order that is killed, resumed, and compensated."""
-    from sagadsl.examples import order  # noqa: PLC0415  # other verbs need no examples
+    from sagadsl.examples import order
 
     code: int | None = order.main(list(arguments))
     return code

@@ -100,7 +100,7 @@ def drawn_graph(name: str) -> Graph:
     except (RunConflictError, JournalError):
         if ":" not in name:
             raise
-    from sagadsl.plan import Plan  # noqa: PLC0415  # other verbs need none
+    from sagadsl.plan import Plan
 
     drawn: Graph = load(name, kinds=(Saga, Plan)).graph()
     return drawn

@@ -45,7 +45,7 @@ class InOrder(click.Group):
 
 def _tell_version(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001  # click's signature
     if value:
-        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # slow, and rarely asked for
+        from importlib.metadata import PackageNotFoundError, version  # slow, and rarely asked for
 
         try:
             click.echo(f"sagadsl {version('sagadsl')}")

@@ -127,7 +127,7 @@ class Ollama:
         """Return what an exception of the client's means to a step, `None` of one that is not the client's."""
         if isinstance(error, SagaError) or not isinstance(error, Exception):
             return None
-        import httpx  # noqa: PLC0415  # the client's own
+        import httpx
 
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
             reason = f"no server answers at {self.server}; start it with: {self._typed('ollama serve')}"
@@ -252,7 +252,7 @@ def _address(host: str) -> tuple[str, dict[str, str]]:
 
 def _library() -> Any:
     try:
-        import ollama  # noqa: PLC0415  # an extra's
+        import ollama
     except ImportError as error:
         msg = "an Ollama model needs its client, which comes with: pip install 'sagadsl[llm]'"
         raise UsageError(msg) from error
@@ -262,14 +262,14 @@ def _library() -> Any:
 @functools.cache
 def _certificates() -> Any:
     """Return what servers are trusted by; made once, for it takes longer than a call to one nearby."""
-    import httpx  # noqa: PLC0415
+    import httpx
 
     return httpx.create_ssl_context()
 
 
 def _client(made: Any, model: Ollama, timeouts: Timeouts) -> Any:
     """Return a client for one call. Once the headers are there, what follows is waited for as between two tokens."""
-    import httpx  # noqa: PLC0415
+    import httpx
 
     total = timeouts.total
     first, between = (_shorter(each, total) for each in (timeouts.first, timeouts.between))

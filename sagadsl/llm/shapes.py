@@ -51,7 +51,7 @@ def shape_of(returns: Any) -> Shape:
     if hasattr(returns, "__pydantic_validator__"):  # a model of its, or a dataclass
         return _by_pydantic(returns)
     try:
-        import msgspec  # noqa: PLC0415  # an extra's
+        import msgspec
     except ImportError as error:
         msg = "returns= needs msgspec, which comes with: pip install 'sagadsl[llm]'"
         raise UsageError(msg) from error
@@ -67,7 +67,7 @@ def shape_of(returns: Any) -> Shape:
 
 
 def _by_pydantic(returns: Any) -> Shape:
-    import pydantic  # noqa: PLC0415  # the program uses it
+    import pydantic
 
     adapter: Any = pydantic.TypeAdapter(returns)
     return Shape(adapter.json_schema(), _reader(adapter.validate_json))

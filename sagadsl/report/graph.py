@@ -28,7 +28,7 @@ class Graph(Drawing):
 
     def __str__(self) -> str:
         """Give the graph as text: what is called, indented by what it belongs to, with what compensates it."""
-        from sagadsl.report.notation import text  # noqa: PLC0415  # on first use, as the other formats
+        from sagadsl.report.notation import text
 
         return text(self)
 
@@ -36,19 +36,19 @@ class Graph(Drawing):
 
     def svg(self) -> str:
         """Return a picture as SVG, light and dark, without script or anything that is fetched."""
-        from sagadsl.report.svg import svg  # noqa: PLC0415
+        from sagadsl.report.svg import svg
 
         return svg(self)
 
     def mermaid(self) -> str:
         """Return a Mermaid flowchart: what GitHub and JupyterLab draw from a code block of that language."""
-        from sagadsl.report.notation import mermaid  # noqa: PLC0415
+        from sagadsl.report.notation import mermaid
 
         return mermaid(self)
 
     def dot(self) -> str:
         """Return a graph for Graphviz."""
-        from sagadsl.report.notation import dot  # noqa: PLC0415
+        from sagadsl.report.notation import dot
 
         return dot(self)
 

@@ -434,7 +434,7 @@ class Codec:
         if load is not None:
             return load(fields)
         if tag == "$zlib":
-            from sagadsl._core.codec.compressed import unpacked  # noqa: PLC0415  # few ask for it
+            from sagadsl._core.codec.compressed import unpacked
 
             return self.decode(unpacked(fields[tag], self.limit))
         if tag == "$fault":
@@ -526,7 +526,7 @@ def _bare(value: Any) -> Any:
 
 @cache
 def _cattrs() -> Any:
-    import cattrs  # noqa: PLC0415  # a seventh of this package's import time, for collections that few define
+    import cattrs  # a seventh of this package's import time, for collections that few define
 
     return cattrs.Converter()
 

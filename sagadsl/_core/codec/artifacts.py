@@ -69,7 +69,7 @@ def _fill(artifact: Artifact, size: int, digest: str) -> None:
 
 def measured(path: Path) -> tuple[int, str]:
     """Return the size and digest of a file, read in pieces."""
-    from hashlib import blake2b, file_digest  # noqa: PLC0415  # with OpenSSL behind it, a millisecond of every import
+    from hashlib import blake2b, file_digest  # with OpenSSL behind it, a millisecond of every import
 
     with path.open("rb") as file:
         digest = file_digest(file, lambda: blake2b(digest_size=32)).hexdigest()

@@ -185,21 +185,21 @@ def unzoned(moment: Any, fields: dict[str, Any]) -> Any:
 
 def load_zone(key: str) -> Any:
     """Rebuild a named zone."""
-    from zoneinfo import ZoneInfo  # noqa: PLC0415  # as `LATE_LEAVES`
+    from zoneinfo import ZoneInfo  # as `LATE_LEAVES`
 
     return ZoneInfo(key)
 
 
 def load_decimal(text: str) -> Any:
     """Rebuild a decimal number."""
-    from decimal import Decimal  # noqa: PLC0415  # as `LATE_LEAVES`
+    from decimal import Decimal  # as `LATE_LEAVES`
 
     return Decimal(text)
 
 
 def load_uuid(text: str) -> Any:
     """Rebuild a UUID."""
-    from uuid import UUID  # noqa: PLC0415  # as `LATE_LEAVES`
+    from uuid import UUID  # as `LATE_LEAVES`
 
     return UUID(text)
 

@@ -61,7 +61,7 @@ def ask(probing: Call) -> Flow[Any]:
     doubt, about earlier attempts too, and is returned as its kind; whoever cannot tell leaves it *uncertain*. A probe
     that raises cannot tell; one that answers something else is a mistake.
     """
-    from sagadsl._core.values.answers import Landed, NotLanded, Unknown  # noqa: PLC0415  # few programs have a probe
+    from sagadsl._core.values.answers import Landed, NotLanded, Unknown
 
     slot = probing.slot
     number = probing.attempt = slot.attempts

@@ -136,7 +136,7 @@ def _lock_file(path: Path) -> int | None:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         else:  # pragma: no cover  # Windows
-            import msvcrt  # noqa: PLC0415  # exists there alone
+            import msvcrt  # exists there alone
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     except OSError:

@@ -97,14 +97,14 @@ def adapter_of(connection: Any, call: Call) -> Adapter:
 def made(room: str, connection: Any) -> Adapter:
     """Make an adapter; its room is entered on first use, for it imports what the program then has imported."""
     if room == "sqlite":
-        from sagadsl._core.landed.sqlite import Sqlite  # noqa: PLC0415
+        from sagadsl._core.landed.sqlite import Sqlite
 
         return Sqlite(connection)
     if room == "psycopg":
-        from sagadsl._core.landed.psycopg import adapted  # noqa: PLC0415
+        from sagadsl._core.landed.psycopg import adapted
 
         return adapted(connection)
-    from sagadsl._core.landed.sqlalchemy import adapted as adapted_sqlalchemy  # noqa: PLC0415
+    from sagadsl._core.landed.sqlalchemy import adapted as adapted_sqlalchemy
 
     return adapted_sqlalchemy(connection)
 
@@ -168,7 +168,7 @@ class Transaction:
 
     def look(self, adapter: Adapter) -> Operations:
         """Answer as a probe, without entering anything; what is under way is waited for, as for an attempt."""
-        from sagadsl._core.values.answers import Landed, NotLanded, Unknown  # noqa: PLC0415  # as in `ask`
+        from sagadsl._core.values.answers import Landed, NotLanded, Unknown
 
         try:
             text = yield from claimed(adapter, self.key, self.call)

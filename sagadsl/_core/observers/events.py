@@ -46,7 +46,7 @@ class Logged:
     """The observer that logs what happens to one run."""
 
     def __init__(self, run: RunInfo) -> None:
-        from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+        from sagadsl.report import short_id
 
         self._shown, self._saga = short_id(run.id), run.saga
 
@@ -59,7 +59,7 @@ class Logged:
             level = logging.DEBUG
         if not log.isEnabledFor(level):
             return
-        from sagadsl.report import printable  # noqa: PLC0415  # on first use
+        from sagadsl.report import printable
 
         fault = fault_in(entry) if kind in BAD else None
         text = f"{entry.step or self._saga} {kind.replace('_', ' ')}"

@@ -27,7 +27,7 @@ class Progress:
 
     def watch(self, run: RunInfo, /) -> Following:
         """Return the observer of a run."""
-        from sagadsl._core.observers.lines import SCREEN, Drawn, Following, Lines  # noqa: PLC0415  # only where it shows
+        from sagadsl._core.observers.lines import SCREEN, Drawn, Following, Lines
 
         if callable(self._mode):
             return Following(run, Drawn(self._mode))

@@ -333,7 +333,7 @@ class Runtime(Opening):
         Raises:
             UsageError: Neither *older_than* nor *keep* says how far to go.
         """
-        from sagadsl._core.upkeep.pruning import checked_keep, checked_status, prune  # noqa: PLC0415  # on first use
+        from sagadsl._core.upkeep.pruning import checked_keep, checked_status, prune
 
         if isinstance(older_than, str):
             msg = f"prune(older_than=...) takes seconds or a timedelta, such as timedelta(days=30), not {older_than!r}"
@@ -354,7 +354,7 @@ class Runtime(Opening):
             UsageError: *saga* is no name, or *since* no time with a time zone.
             JournalError: The store cannot be read.
         """
-        from sagadsl._core.upkeep.counting import counted  # noqa: PLC0415  # on first use
+        from sagadsl._core.upkeep.counting import counted
 
         checked_of(saga, since, "stats")
         return counted(self.journal(), saga, since)

@@ -131,7 +131,7 @@ def request_compensation(scope: Scope, request: Request, by_names: Provided | No
         raise RunConflictError(run.id, f"was left as it is: {what_stands(scope, undecided)}")
     if by_names is not None:
         need_functions(scope, by_names)
-    from sagadsl.report import short_id  # noqa: PLC0415  # on first use
+    from sagadsl.report import short_id
 
     owed = ", ".join(slot.key for slot in scope.owed()) or "nothing is owed"
     log.warning("compensating %s: %s", short_id(run.id), owed, extra={"run": run.id})
@@ -255,7 +255,7 @@ def step_named(scope: Scope, name: str, among: Iterable[Slot], option: str) -> S
 
 def person() -> str:
     """Say who decides: who is logged in, and where."""
-    import getpass  # noqa: PLC0415  # on first use
+    import getpass
 
     try:
         name = getpass.getuser()

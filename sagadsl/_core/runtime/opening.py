@@ -183,7 +183,7 @@ class Opening:
         """Return who forgets what is not kept, if anybody."""
         if keep is None:
             return None
-        from sagadsl._core.upkeep.pruning import Keeper, checked_keep  # noqa: PLC0415  # on first use
+        from sagadsl._core.upkeep.pruning import Keeper, checked_keep
 
         return Keeper(checked_keep(keep), self.clock)
 
@@ -192,7 +192,7 @@ class Opening:
         above = checked_size("compress_above", compress_above)
         if above is None:
             return self._plain_codec
-        from sagadsl._core.codec.compressing import Compressing  # noqa: PLC0415  # few ask for it
+        from sagadsl._core.codec.compressing import Compressing
 
         return Compressing(self._plain_codec, above)
 
@@ -220,12 +220,12 @@ class Opening:
         return journal
 
     def _memory(self) -> Journal:
-        from sagadsl._core.journal.memory import MemoryJournal  # noqa: PLC0415  # on first use
+        from sagadsl._core.journal.memory import MemoryJournal
 
         return MemoryJournal()
 
     def _file(self, path: Path) -> Journal:
-        from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # two milliseconds of every import
+        from sagadsl._core.journal.sqlite import SqliteJournal  # two milliseconds of every import
 
         if not self._read_only and not path.exists() and path.parent.is_dir():
             log.info("journal %s is new", path)
@@ -426,7 +426,7 @@ class Opening:
         """Have those asked who look at runs one by one: this process opens this one, or goes on with it."""
         watchers = [*(each for each in (EVENTS, self._progress) if each.looks()), *self._watchers]
         if watchers:
-            from sagadsl._core.values.seen import RunInfo  # noqa: PLC0415  # when somebody looks
+            from sagadsl._core.values.seen import RunInfo
 
             run, opening = scope.run, scope.run.opening
             assert opening is not None  # noqa: S101  # a run has entries, or is being opened

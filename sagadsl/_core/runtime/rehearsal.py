@@ -31,7 +31,7 @@ class DryRun:
 
     def __repr__(self) -> str:
         """Give a line for each step, in order."""
-        from sagadsl.report import printable, short_id  # noqa: PLC0415  # on first use
+        from sagadsl.report import printable, short_id
 
         back = f" back to {self.to}" if self.to is not None else ""
         lines = [f"compensating {short_id(self.run)}{back} calls{', in this order:' if self.steps else ' nothing'}"]

@@ -46,7 +46,7 @@ class Upkeep:
         Raises:
             JournalError: One of them is damaged.
         """
-        from sagadsl._core.upkeep.copying import exported  # noqa: PLC0415  # on first use
+        from sagadsl._core.upkeep.copying import exported
 
         return exported(self._journal, ids)
 
@@ -57,7 +57,7 @@ class Upkeep:
             JournalError: What *source* says is no export, or is damaged; nothing was written.
             RunConflictError: A run of that id is there that is another one; nothing was written.
         """
-        from sagadsl._core.upkeep.copying import imported  # noqa: PLC0415  # on first use
+        from sagadsl._core.upkeep.copying import imported
 
         return imported(self._journal, documents, source, self._whole)
 
@@ -68,7 +68,7 @@ class Upkeep:
             UsageError: The journal is in memory, or *target* exists.
             JournalError: It cannot be read, or the copy not be written.
         """
-        from sagadsl._core.upkeep.copying import backed_up  # noqa: PLC0415  # on first use
+        from sagadsl._core.upkeep.copying import backed_up
 
         backed_up(self._file(), Path(target))
 
@@ -78,7 +78,7 @@ class Upkeep:
         Raises:
             UsageError: The journal is in memory.
         """
-        from sagadsl._core.upkeep.examining import examined  # noqa: PLC0415  # on first use
+        from sagadsl._core.upkeep.examining import examined
 
         return examined(self._file(), self._whole)
 
@@ -91,7 +91,7 @@ class Upkeep:
         return int(self._file().connection().execute("pragma data_version").fetchone()[0])
 
     def _file(self) -> SqliteJournal:
-        from sagadsl._core.journal.sqlite import SqliteJournal  # noqa: PLC0415  # on first use
+        from sagadsl._core.journal.sqlite import SqliteJournal
 
         if not isinstance(self._journal, SqliteJournal):
             msg = f"{self._journal.name} is no file: name one with store="
