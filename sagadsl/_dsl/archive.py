@@ -29,9 +29,9 @@ def archive(folder: str | os.PathLike[str]) -> Callable[[Any], None]:
     """Return a compensation that moves each `Artifact` of the step's result into *folder*: ``compensate=archive("x")``.
 
     A relative folder is beside the file. It is made when it is needed; a name that is taken there gets a number. A step
-    that was cut off has no result, so nothing is moved. A file that is not there any more is content to be so; one that
-    is no longer what the step made is left, and the compensation fails: a person decides. So it does over a result that
-    names files and has no `Artifact`, for nothing tells what is the step's own: return ``Artifact(path)``.
+    that was cut off has no result, so nothing is moved. A file that is gone is logged, and is no error. A file that has
+    changed since the step made it is left, and the compensation fails: a person decides. It also fails over a result
+    that names files and has no `Artifact`, for nothing tells which are the step's own: return ``Artifact(path)``.
 
     Raises:
         UsageError: It is no path, or would be the file's own folder.
@@ -56,7 +56,7 @@ def archive(folder: str | os.PathLike[str]) -> Callable[[Any], None]:
 
 
 def refuse_nothing_to_move(function: Any, step: str, annotation: Any) -> None:
-    """Refuse, on the decorator's line, the archive of a *step* whose results it can move nothing of.
+    """Refuse, on the decorator's line, to archive for a *step* that returns no artifact.
 
     Raises:
         UsageError: By its annotation the step returns paths or text and no `Artifact`; or `archive` is not called.
@@ -78,7 +78,7 @@ def types_in(annotation: Any) -> list[Any]:
 
 
 def refuse_bare_paths(result: Any) -> None:
-    """Refuse a result of which nothing could be moved although it names a file: by a path, or a text that leads to one.
+    """Refuse a result without an artifact that names a file, by a path or a text.
 
     Raises:
         UsageError: It does.
@@ -112,7 +112,7 @@ def put(artifact: Artifact, folder: Path) -> None:
 
 
 def names(folder: Path, name: str) -> Iterator[Path]:
-    """Yield the names that a file can have in a folder and that are taken."""
+    """Yield those of the names that a file can have in a folder that are taken, until one is free."""
     number = 1
     while os.path.lexists(target := numbered(folder, name, number)):
         yield target

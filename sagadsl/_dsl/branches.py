@@ -128,7 +128,7 @@ async def in_scopes(here: Scope, branches: tuple[Any, ...], limit: int | None) -
 
 
 def branch_spec(*, is_async: bool) -> SagaSpec:
-    """Return what stands for the saga of a branch, which is none."""
+    """Return the definition that the scope of a branch has, which is no saga."""
     name = "aio.parallel" if is_async else "parallel"
     function = aparallel if is_async else parallel
     spec = SagaSpec(function, name, name, "sagadsl", "", is_async, Parameters.of(lambda: None))

@@ -140,7 +140,7 @@ def ended_as(runtime: Runtime, run: OpenRun, ended: Ended) -> outcomes.Completed
 
 
 def on_request(run: OpenRun) -> RunConflictError:
-    """Return what a call gets whose run a person has had compensated."""
+    """Return the error of a call whose run was compensated because a person asked for it."""
     return RunConflictError(run.id, "was compensated on request; using(rerun=True) runs it afresh")
 
 

@@ -66,14 +66,14 @@ class Calling(Facts):
         return bool(self.runtime.chosen("on_failure", self.options, scope.spec) == "pause")
 
     def open(self, stored: dict[str, Any]) -> Opened:
-        """Open a run; one that an earlier process left stuck has ended like others."""
+        """Open a run; that an earlier compensation of it failed is how it has ended."""
         try:
             return self.runtime.open(self.spec, stored, self.options, self.tenure)
         except CompensationError as error:
             return Opened(ended=error)
 
     def close(self, scope: Scope | None) -> None:
-        """Let go of what is held, once nothing of it is under way; without a scope, of what opening had come to hold.
+        """Let go of the run, once nothing of it is under way; without a scope, of what opening it had locked so far.
 
         A Ctrl-C may come between any two of our lines. So this is called in a ``finally``, and once more in another
         one around it, for which nothing is left to do but what the first had not done.

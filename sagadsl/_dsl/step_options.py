@@ -150,7 +150,7 @@ def receiver_of(spec: StepSpec, function: Any, role: str) -> Receiver:
 
 
 def function_of(given: Any) -> Any:
-    """Return the function that is called to compensate, or as a probe: of a step, or a static or class method, too."""
+    """Return the function that a compensation or probe calls, where a step or a static or class method is given."""
     function = given.plain if isinstance(spec_of(given), StepSpec) else given
     return plain_function(function) if isinstance(function, staticmethod | classmethod) else function
 
@@ -183,7 +183,7 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
 
 
 def refuse_other_kind_of_method(spec: StepSpec, function: Any, role: str) -> None:
-    """Refuse a compensation or probe that wants the ``self`` (or ``cls``) of a class whose step has none to give.
+    """Refuse a compensation or probe that wants ``self`` (or ``cls``) where the step has none to give.
 
     A method of another class is fine: ``compensate=Reservation.release`` is called on the step's result.
 

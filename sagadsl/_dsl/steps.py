@@ -227,7 +227,7 @@ def caller(  # noqa: C901  # the hot path, in one piece
 
 
 def standing(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None) -> Slot:
-    """Return the call that one with these arguments is: another one where what is recorded of it no longer stands.
+    """Return the slot of a call: *slot*, or another one if *stands* says that the recorded result no longer does.
 
     Raises:
         Stop: *stands* raised, so that nobody knows: nothing is entered.

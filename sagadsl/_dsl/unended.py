@@ -34,7 +34,7 @@ def hold(handle: object, run: OpenRun) -> Callable[[], Any]:
 
 
 def forget(run: OpenRun) -> None:
-    """Note that a run has ended, or will be told of by whoever goes on with it."""
+    """Forget a run that has ended, or that another owner goes on with."""
     _unended.pop((run.journal.name, run.id), None)
 
 
@@ -45,7 +45,7 @@ def _release(journal: Journal, at: Log, row: RunRow) -> None:
 
 
 def _tell() -> None:
-    """When the program ends, say which runs it leaves open, of those that are in a file."""
+    """Warn, when the program ends, of each run in a file that it leaves open."""
     for (store, run_id), (journal, at) in _unended.items():
         if not at.number or not Path(store).is_file():
             continue

@@ -115,7 +115,7 @@ class Runtime(Opening):
         return Opened(ended=Ended(Status.COMPENSATED), run=scope.run), arguments
 
     def hold_back(self, run_id: str, times: int) -> BaseException | None:
-        """Leave a run to a person if it was interrupted this often at one step; return what says so, `None` if not.
+        """Pause a run that was interrupted so many *times* at one step; return the error that says so, else `None`.
 
         Raises:
             RunLockedError: Somebody has it.
@@ -156,7 +156,7 @@ class Runtime(Opening):
         return self.compensate_scope(opened.scope, run_id, is_async=is_async)
 
     def compensate_scope(self, scope: Scope | None, run_id: str, *, is_async: bool = False) -> Any:
-        """Compensate a run by what is bound of it or found by names, and let it go; return it, or what gives it."""
+        """Compensate a run by functions that are bound, or found by their names; return it, or an awaitable of it."""
         steps = [] if scope is None else map(Slot.compensating_step, scope.owed())
         if is_async or any(spec is not None and spec.compensates_async for spec in steps):
             return self._acompensate(scope, run_id)
@@ -284,7 +284,7 @@ class Runtime(Opening):
         return stored.Run.outlined(facts)
 
     def as_listed(self, row: RunRow, seq: int) -> stored.Run:
-        """Return a run as it was when this was its last entry."""
+        """Return a run as it was when *seq* was its last entry."""
         return self._run(row, self.journal(), seq)
 
     def _run(

@@ -85,7 +85,7 @@ def queue(of: Scope | Slot, kind: Kind, result: str | None) -> None:
 
 
 def is_to_cancel(run: RunInfo, store: str) -> bool:
-    """Tell whether a run is still to be cancelled: neither has somebody asked for it, nor is it being compensated.
+    """Tell whether a cancel is still to be asked for: nobody has done so, and the run does not compensate.
 
     Raises:
         RunConflictError: It is too late for that, or a person has to say more.
@@ -114,7 +114,7 @@ def obey_first(scope: Scope) -> None:
 
 
 def request_compensation(scope: Scope, request: Request, by_names: Provided | None) -> bool:
-    """Say what a request to compensate means for a run; say what is owed, and tell whether anything may be.
+    """Take on a request to compensate a run, and log what is owed; return whether there is anything to do.
 
     Where no body is going to bind what is owed, it is found *by_names*, with these live arguments.
 
@@ -188,7 +188,7 @@ def what_stands(scope: Scope, undecided: dict[Slot, str]) -> str:
 
 
 def undone_by_nobody(scope: Scope, until: int, *, begun: bool) -> dict[Slot, str]:
-    """Return what would stand beyond a place that is not on record as standing, and why.
+    """Return the calls after a place that would stand without anybody having accepted it, and why.
 
     What nothing can undo a run that failed compensates around; who undoes one that is completed has to say so.
     """

@@ -180,7 +180,7 @@ class Opening:
         self.__dict__.update(changes)
 
     def _keeper_of(self, keep: Any) -> Keeper | None:
-        """Return who forgets what is not kept, if anybody."""
+        """Return what prunes the runs that are not kept, `None` if all are."""
         if keep is None:
             return None
         from sagadsl._core.upkeep.pruning import Keeper, checked_keep
@@ -284,7 +284,7 @@ class Opening:
         return self._reopen(asked, row)
 
     def _reopen(self, asked: Asked, row: RunRow) -> Opened:
-        """Say what a call means whose run exists."""
+        """Say what a call means if its run exists."""
         scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else None
         if scope is None or scope.status not in TERMINAL:  # whatever its row says, the entries count
             scope = self._take(asked, row)
@@ -327,7 +327,7 @@ class Opening:
             raise
 
     def _go_on(self, asked: Asked, row: RunRow) -> Scope:
-        """Fold a run that this process holds, the entry included that says so."""
+        """Fold a run that this process has taken over, and the entry that says so."""
         scope = self._load(asked.spec, row, asked.journal, asked.options)
         if scope.status is Status.COMPENSATION_FAILED:
             raise stuck(scope)
@@ -382,7 +382,7 @@ class Opening:
         return None
 
     def _warn_of_interrupted(self, asked: Asked) -> None:
-        """Say what a keyless saga cannot know: whether it is done again while another of its program is unfinished.
+        """Warn of an unfinished run of this program, beside which a call without a key begins another one.
 
         It is said once of each unfinished run: a loop over a thousand calls is no reason for a thousand lines.
         """
@@ -423,7 +423,7 @@ class Opening:
         return Opened(scope)
 
     def _watch(self, scope: Scope) -> None:
-        """Have those asked who look at runs one by one: this process opens this one, or goes on with it."""
+        """Ask each watcher whether it looks at this run, which this process opens or goes on with."""
         watchers = [*(each for each in (EVENTS, self._progress) if each.looks()), *self._watchers]
         if watchers:
             from sagadsl._core.values.seen import RunInfo
@@ -478,7 +478,10 @@ class Opening:
         return scope
 
     def untold(self, spec: SagaSpec, row: RunRow, tenure: Tenure) -> Scope | None:
-        """Hold a run of whose end somebody is to be told, and read it; `None`: somebody has it, has told, or must."""
+        """Lock and load an ended run whose ``notify`` is owed.
+
+        `None`: another process has it, or has notified meanwhile; or it is the run of another module's saga.
+        """
         journal = self.journal()
         held = hold(tenure, journal, row)
         if held is None or held.untold is None:

@@ -98,7 +98,7 @@ class Block:
         return made
 
     def add_compensation(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Have ``function(*args, **kwargs)`` called, in its place of the reverse order, when this run compensates.
+        """Have ``function(*args, **kwargs)`` called when this run compensates, in its place in the reverse order.
 
         It is on record when this returns. The arguments are stored, but for those annotated `Live` and a method's own
         object.

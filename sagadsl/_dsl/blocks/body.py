@@ -41,7 +41,7 @@ class Body:
         self._stand_in(scope)
 
     def leave(self, error: BaseException | None) -> bool:
-        """End the body, in a ``def``; tell whether *error*, which it raised, is done with."""
+        """End the body, in a ``def``; return whether *error*, which it raised, is swallowed."""
         __tracebackhide__ = True
         scope = self._end()
         try:
@@ -62,7 +62,7 @@ class Body:
         self._stand_in(scope)
 
     async def aleave(self, error: BaseException | None) -> bool:
-        """End the body, in an ``async def``; tell whether *error*, which it raised, is done with."""
+        """End the body, in an ``async def``; return whether *error*, which it raised, is swallowed."""
         __tracebackhide__ = True
         scope = self._end()
         try:
@@ -124,7 +124,7 @@ class Body:
         return self._held.scope
 
     def _come_out(self, scope: Scope, ended: Ended | BaseException, error: BaseException | None) -> bool:
-        """Let come out of a block what comes out of a saga; tell whether *error*, its body's, is done with."""
+        """Raise what a saga would raise; return whether the body's own *error* is swallowed, as ``__exit__`` does."""
         __tracebackhide__ = True
         coming = ended if isinstance(ended, BaseException) else ended.error
         context = None if coming is None else coming.__context__

@@ -36,7 +36,7 @@ class Use(Enum):
 
 
 class Held:
-    """The run of a handle. It is had from its opening until it is let go; what was last had is still known then."""
+    """The run of a handle: open from its first use until `let_go`; ``last`` remembers it afterwards."""
 
     def __init__(self, spec: SagaSpec, options: Options) -> None:
         self.spec, self.options = spec, options
