@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sagadsl")
 
-Telling = Rules[bool]
-"""The rules of telling of one run; they return whether nothing is owed any more."""
+Notifying = Rules[bool]
+"""The rules of one call of `notify`; they return whether none is owed any more."""
 
 
 def checked_notify(spec: SagaSpec) -> None:
@@ -76,8 +76,8 @@ def refuse_unfit(notify: Callable[..., Any], of: str) -> None:
         raise UsageError(msg) from error
 
 
-def telling(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | None = None) -> Telling:
-    """Tell how a run has ended that is held: as *ended* says, else as it is on record."""
+def notify_of(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | None = None) -> Notifying:
+    """Call the ``notify`` of a run that is held, with the end that is given, else the one on record."""
     assert spec.notify is not None  # noqa: S101  # asked by whoever comes here
     run = scope.run
     try:
@@ -85,16 +85,16 @@ def telling(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | None 
         act = functools.partial(awaited_call if spec.is_async else plain_call, spec.notify, outcome)
         yield act, spec.is_async
     except Exception as error:
-        told = type(error), error, user_frames(error)
-        log.error("notify of %s failed, and will be called again", run.id, exc_info=told, extra={"run": run.id})  # noqa: TRY400
+        raised = type(error), error, user_frames(error)
+        log.error("notify of %s failed, and will be called again", run.id, exc_info=raised, extra={"run": run.id})  # noqa: TRY400
         keep(scope, Kind.NOTIFY_ERROR, run.codec.encode_fault(error)[0])
         return False
     keep(scope, Kind.NOTIFIED)
     return True
 
 
-def telling_again(spec: SagaSpec, runtime: Runtime, row: RunRow) -> Telling:
-    """Tell how a run has ended of which an earlier process has told nobody, or that failed to be told of."""
+def notify_again(spec: SagaSpec, runtime: Runtime, row: RunRow) -> Notifying:
+    """Notify of a run that ended earlier and whose ``notify`` is still owed."""
     tenure = Tenure()
     try:
         try:
@@ -102,7 +102,7 @@ def telling_again(spec: SagaSpec, runtime: Runtime, row: RunRow) -> Telling:
         except SagaError as error:
             log.warning("%s was not told of: %s", row.id, str(error), extra={"run": row.id})
             return False
-        return scope is None or (yield from telling(spec, runtime, scope))
+        return scope is None or (yield from notify_of(spec, runtime, scope))
     finally:
         tenure.end()
 
@@ -117,7 +117,7 @@ def on_record(scope: Scope, codec: Codec) -> Ended:
 
 
 def keep(scope: Scope, kind: Kind, fault: str | None = None) -> None:
-    """Put on record what came of a call; the same failure once more says nothing new."""
+    """Put on record what came of a call of ``notify``; the same failure once more says nothing new."""
     if kind is Kind.NOTIFY_ERROR and scope.notify_fault == fault:
         return
     try:
@@ -128,7 +128,7 @@ def keep(scope: Scope, kind: Kind, fault: str | None = None) -> None:
 
 
 def plain_call(notify: Callable[[Any], Any], outcome: Any) -> None:
-    """Call it where nobody can await.
+    """Call ``notify`` where nobody can await.
 
     Raises:
         UsageError: It gave something to await.
@@ -141,40 +141,40 @@ def plain_call(notify: Callable[[Any], Any], outcome: Any) -> None:
 
 
 async def awaited_call(notify: Callable[[Any], Any], outcome: Any) -> None:
-    """Call it in an event loop."""
+    """Call ``notify`` in an event loop."""
     await awaited(notify(outcome))
 
 
-def telling_of_end(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | BaseException) -> Rules[None]:
-    """Tell how a run has ended that is still held, if it has."""
+def notify_at_end(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | BaseException) -> Rules[None]:
+    """Notify of a run that has just ended, if it has, and is still held."""
     if spec.notify is not None and isinstance(ended, Ended):
-        yield from telling(spec, runtime, scope, ended)
+        yield from notify_of(spec, runtime, scope, ended)
 
 
-def telling_of_earlier(spec: SagaSpec, runtime: Runtime, run: OpenRun | None) -> Rules[None]:
-    """Tell of the earlier runs with the arguments of a *run*, oldest first; where that fails the later ones wait."""
+def notify_of_earlier(spec: SagaSpec, runtime: Runtime, run: OpenRun | None) -> Rules[None]:
+    """Notify of earlier runs with the arguments of a *run*, oldest first; where that fails the later ones wait."""
     if spec.notify is None or run is None:
         return
     for row in run.journal.runs(saga=spec.name, digest=run.row.arguments_digest, untold=True):
-        if not (yield from telling_again(spec, runtime, row)):
+        if not (yield from notify_again(spec, runtime, row)):
             return
 
 
-def telling_of(spec: SagaSpec, runtime: Runtime, run: Run) -> Rules[Run]:
-    """Tell how a run has ended that was compensated without its body, if nobody was told; return it."""
+def notify_without_body(spec: SagaSpec, runtime: Runtime, run: Run) -> Rules[Run]:
+    """Notify of a run that was compensated without its body, if that is still owed; return it."""
     for row in runtime.journal().runs(id=run.id, untold=True):
-        yield from telling_again(spec, runtime, row)
+        yield from notify_again(spec, runtime, row)
     return run
 
 
-def then_tell(spec: SagaSpec, runtime: Runtime, work: Any) -> Any:
-    """Return what compensating a run without its body gives (the run, or what gives it), once its end is told."""
+def then_notify(spec: SagaSpec, runtime: Runtime, work: Any) -> Any:
+    """Notify of a run once it is compensated without its body; *work* is that run, or an awaitable of it. Return it."""
     if spec.notify is None:
         return work
     if not inspect.isawaitable(work):
-        return follow(telling_of(spec, runtime, work))
+        return follow(notify_without_body(spec, runtime, work))
 
     async def then() -> Run:
-        return await afollow(telling_of(spec, runtime, await work))
+        return await afollow(notify_without_body(spec, runtime, await work))
 
     return then()

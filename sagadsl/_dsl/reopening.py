@@ -17,7 +17,7 @@ from sagadsl._core.provided import Source
 from sagadsl._core.runtime import Opened, Runtime
 from sagadsl._core.runtime.deciding import Request
 from sagadsl._core.settings import Options
-from sagadsl._dsl.notifying import then_tell
+from sagadsl._dsl.notifying import then_notify
 from sagadsl._dsl.running import Calling, Finish, arun_root, run_root
 from sagadsl.errors import UsageError
 
@@ -54,7 +54,7 @@ def reopen(
             raise
         try:
             work = runtime.compensate_without_body(run_id, request, is_async=spec.is_async)
-            return then_tell(spec, runtime, work)
+            return then_notify(spec, runtime, work)
         except UsageError as error:
             raise error from missing
     opened, arguments = runtime.reopen(spec, run_id, request, options)

@@ -1,4 +1,4 @@
-"""What a program left unfinished, gone on with when it starts again, or at intervals in the background.
+"""What a program left unfinished, resumed when it starts again, or at intervals in the background.
 
 One run after another, by the saga that the program has now. A run that cannot go on is said and does not keep the
 others waiting. A run that takes its process with it each time would let a service that resumes at its start never start
@@ -23,7 +23,7 @@ from sagadsl._core.scope.cancelled import cancellations
 from sagadsl._core.settings import Options
 from sagadsl._core.values import RunRow
 from sagadsl._dsl.decorated import spec_of
-from sagadsl._dsl.notifying import telling_again
+from sagadsl._dsl.notifying import notify_again
 from sagadsl._dsl.outcomes import as_outcome
 from sagadsl._dsl.rules import Rules, afollow, follow
 from sagadsl._dsl.running import runtime_of
@@ -40,10 +40,10 @@ ENOUGH = 5
 """How often a run may be interrupted at one step before a person is to look."""
 
 Outcomes = tuple["Outcome[Any]", ...]
-Tell = Callable[[str, BaseException], None]
-"""Say why a run did not go on."""
-Going = Rules["Outcome[Any] | None"]
-"""The rules of going on with one run; they return how it ended, `None` where it was left as it is."""
+Report = Callable[[str, BaseException], None]
+"""What is called with a run, or a saga, that could not be resumed, and why."""
+Work = Rules["Outcome[Any] | None"]
+"""The rules of resuming one run, or of notifying of it; they return how it ended, `None` if it was not resumed."""
 
 
 @overload
@@ -58,7 +58,7 @@ def resume_all(sagas: Any = None, every: float | timedelta | None = None) -> Any
     For the start of a program. Runs that a living process has, that were paused, or whose compensation failed, are left
     alone. A run that cannot go on (its code changed, a live argument is missing) is said in the log, and never raised.
     A run that was interrupted five times at one step is paused: going on with it by hand starts the count again.
-    Where a saga's ``notify`` has not been told yet how a run ended, it is told.
+    A saga's ``notify`` that is still owed for a run that has ended is called.
 
     Args:
         sagas: Those to go on with, also bound to an instance or with ``using(...)``; by default every saga that the
@@ -76,7 +76,7 @@ def resume_all(sagas: Any = None, every: float | timedelta | None = None) -> Any
     if running_loop() is not None:
         msg = "resume_all() would block the event loop: await sagadsl.aio.resume_all(), or give every="
         raise UsageError(msg)
-    return tuple(resumed(chosen, say))
+    return tuple(resumed(chosen, warn))
 
 
 @overload
@@ -103,7 +103,7 @@ async def aresume_all(sagas: Any = None, every: float | timedelta | None = None)
     """
     chosen, seconds = checked_request(sagas, every)
     if seconds is None:
-        return await aresumed(chosen, say)
+        return await aresumed(chosen, warn)
     task = asyncio.create_task(again_and_again(chosen, seconds), name="sagadsl resume_all")
     _tasks.add(task)  # a loop alone would not keep it
     task.add_done_callback(_tasks.discard)
@@ -114,10 +114,10 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 async def again_and_again(sagas: list[Any] | None, seconds: float) -> None:
-    """Go on with what is due, at an interval, until it is cancelled."""
-    tell = saying_once()
+    """Do what is due, at an interval, until it is cancelled."""
+    report = warning_once()
     while True:
-        await aresumed(sagas, tell)
+        await aresumed(sagas, report)
         await asyncio.sleep(seconds)
 
 
@@ -135,7 +135,7 @@ def checked_request(sagas: Any, every: float | timedelta | None) -> tuple[list[A
 
 
 def checked_sagas(sagas: Any) -> list[Any] | None:
-    """Return the sagas that are to be gone on with; `None`: whatever the program has.
+    """Return the sagas whose runs are to be resumed; `None`: whatever the program has.
 
     Raises:
         UsageError: There is something else among them.
@@ -150,53 +150,53 @@ def checked_sagas(sagas: Any) -> list[Any] | None:
     return chosen
 
 
-def say(run: str, error: BaseException) -> None:
-    """Say why a run did not go on."""
+def warn(run: str, error: BaseException) -> None:
+    """Log why a run was not resumed."""
     log.warning("%s was not gone on with: %s: %s", run, type(error).__name__, error, extra={"run": run})
 
 
-def saying_once() -> Tell:
-    """Return what says a thing once, however often it comes again."""
-    told: set[tuple[str, str]] = set()
+def warning_once() -> Report:
+    """Return what logs a reason once, however often it comes again."""
+    known: set[tuple[str, str]] = set()
 
-    def say_once(run: str, error: BaseException) -> None:
-        said = (run, f"{type(error).__name__}: {error}")
-        if said not in told:
-            told.add(said)
-            say(run, error)
+    def warn_once(run: str, error: BaseException) -> None:
+        reason = (run, f"{type(error).__name__}: {error}")
+        if reason not in known:
+            known.add(reason)
+            warn(run, error)
 
-    return say_once
+    return warn_once
 
 
-def resumed(sagas: list[Any] | None, tell: Tell) -> Iterator[Outcome[Any]]:
-    """Go on with what is due; yield the outcomes."""
-    for going in unfinished(sagas, tell):
-        ended = follow(going)
+def resumed(sagas: list[Any] | None, report: Report) -> Iterator[Outcome[Any]]:
+    """Do what is due; yield the outcomes of what was resumed."""
+    for work in due(sagas, report):
+        ended = follow(work)
         if ended is not None:
             yield ended
 
 
-async def aresumed(sagas: list[Any] | None, tell: Tell) -> Outcomes:
-    """Go on with what is due, in an ``async def``; return the outcomes."""
-    ended = [await afollow(going) for going in unfinished(sagas, tell)]
+async def aresumed(sagas: list[Any] | None, report: Report) -> Outcomes:
+    """Do what is due, in an ``async def``; return the outcomes of what was resumed."""
+    ended = [await afollow(work) for work in due(sagas, report)]
     return tuple(each for each in ended if each is not None)
 
 
-def unfinished(sagas: list[Any] | None, tell: Tell) -> Iterator[Going]:
-    """Yield whose end is to be told, and what is perhaps to be gone on with, saga by saga, the oldest run first."""
+def due(sagas: list[Any] | None, report: Report) -> Iterator[Work]:
+    """Yield the work that is due, saga by saga, oldest first: owed notifications, then interrupted runs."""
     for saga in module_level() if sagas is None else sagas:
         spec, options = parts_of(saga)
         runtime = runtime_of(spec, options)
         try:
-            ended = runtime.journal().runs(saga=spec.name, untold=True) if spec.notify is not None else []
+            owed = runtime.journal().runs(saga=spec.name, untold=True) if spec.notify is not None else []
             rows = runtime.journal().runs(saga=spec.name, unfinished=True)
         except Exception as error:  # noqa: BLE001  # a store that is not there, or damaged
-            tell(spec.name, error)
+            report(spec.name, error)
             continue
-        for row in ended:
-            yield tell_on(spec, runtime, row, tell)
+        for row in owed:
+            yield notify_one(spec, runtime, row, report)
         for row in rows:
-            yield go_on(saga, runtime, row.id, tell)
+            yield resume_one(saga, runtime, row.id, report)
 
 
 def module_level() -> list[Any]:
@@ -205,13 +205,13 @@ def module_level() -> list[Any]:
 
 
 def is_due(run: Run, spec: SagaSpec, options: Options, runtime: Runtime) -> bool:
-    """Tell whether a run is to be gone on with: interrupted, of this very saga, and the saga allows it."""
+    """Tell whether a run is to be resumed: interrupted, of this very saga, and the saga allows it."""
     allowed = runtime.chosen("resume", options, spec) != "never"
     return allowed and run.is_interrupted and run._module == spec.module  # noqa: SLF001  # users see its name alone
 
 
-def go_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Going:
-    """Go on with a run if it is due; return how it ended. Whatever comes up is said, but for an end of the caller."""
+def resume_one(saga: Any, runtime: Runtime, run_id: str, report: Report) -> Work:
+    """Resume a run if it is due; return how it ended. What goes wrong is reported, unless it ends the caller."""
     spec, options = parts_of(saga)
     ended: Outcome[Any] | None = None
     try:
@@ -226,18 +226,18 @@ def go_on(saga: Any, runtime: Runtime, run_id: str, tell: Tell) -> Going:
     except BaseException as error:
         if ends_the_caller(error):
             raise
-        tell(run_id, error)
+        report(run_id, error)
     return ended
 
 
-def tell_on(spec: SagaSpec, runtime: Runtime, row: RunRow, tell: Tell) -> Going:
-    """Tell how a run has ended of which nobody was told; it is none that is gone on with."""
+def notify_one(spec: SagaSpec, runtime: Runtime, row: RunRow, report: Report) -> Work:
+    """Notify of a run that has ended; being none that is resumed, it has no outcome here."""
     try:
-        yield from telling_again(spec, runtime, row)
+        yield from notify_again(spec, runtime, row)
     except BaseException as error:
         if ends_the_caller(error):
             raise
-        tell(row.id, error)
+        report(row.id, error)
     return None
 
 
@@ -253,7 +253,7 @@ class Resuming:
 
     def __init__(self, sagas: list[Any] | None, seconds: float) -> None:
         self._sagas, self._seconds = sagas, seconds
-        self._tell = saying_once()
+        self._report = warning_once()
         self._outcomes: Outcomes = ()
         self._is_busy = True
         self._turn = threading.Condition()
@@ -290,7 +290,7 @@ class Resuming:
         while not self._end.is_set():
             self._is_busy = True
             ended = []
-            for each in resumed(self._sagas, self._tell):
+            for each in resumed(self._sagas, self._report):
                 ended.append(each)
                 if self._end.is_set():
                     break

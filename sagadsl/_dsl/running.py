@@ -30,7 +30,7 @@ from sagadsl._core.settings import Options
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Status
 from sagadsl._dsl.kernel import HeedingStop
-from sagadsl._dsl.notifying import telling_of_earlier, telling_of_end
+from sagadsl._dsl.notifying import notify_at_end, notify_of_earlier
 from sagadsl._dsl.rules import afollow, follow
 from sagadsl._dsl.steps import is_async_body, misplaced
 from sagadsl.errors import CompensationError, RunCancelledError, Stop, UsageError, to_run_again, to_type
@@ -110,14 +110,14 @@ def run_root(opens: Callable[[], Opened], calling: Calling) -> Any:
     try:
         opened = opens()
         scope = opened.scope
-        follow(telling_of_earlier(calling.spec, calling.runtime, opened.any_run))
+        follow(notify_of_earlier(calling.spec, calling.runtime, opened.any_run))
         if scope is None:
             return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
         threads.begin(scope.run)
         files = None if scope.run.is_new else recorded_files(scope)
         wrong = altered(scope, files) if files else None
         ended = wrong or leave(scope, calling, *enter(scope, calling.body))
-        follow(telling_of_end(calling.spec, calling.runtime, scope, ended))
+        follow(notify_at_end(calling.spec, calling.runtime, scope, ended))
     finally:
         try:
             calling.close(scope)
@@ -134,14 +134,14 @@ async def arun_root(opens: Callable[[], Opened], calling: Calling) -> Any:
         try:
             opened = opens()
             scope = opened.scope
-            await afollow(telling_of_earlier(calling.spec, calling.runtime, opened.any_run))
+            await afollow(notify_of_earlier(calling.spec, calling.runtime, opened.any_run))
             if scope is None:
                 return calling.finish(calling.runtime, opened.run, opened.ended or Ended(Status.COMPLETED))
             threads.begin(scope.run)
             files = None if scope.run.is_new else recorded_files(scope)
             wrong = await asyncio.to_thread(altered, scope, files) if files else None
             ended = wrong or await aleave(scope, calling, *await aenter(scope, calling.body))
-            await afollow(telling_of_end(calling.spec, calling.runtime, scope, ended))
+            await afollow(notify_at_end(calling.spec, calling.runtime, scope, ended))
         finally:
             try:
                 calling.close(scope)
