@@ -14,6 +14,7 @@ from sagadsl._core.journal import Journal
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.outlined import outline_of
 from sagadsl._core.scope.tried import Tried
+from sagadsl._core.state import ENDED, UNDER_WAY
 from sagadsl._core.values import Cause, RunRow, Status, StepStatus, as_time
 from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import CompensationError, Fault, JournalError, SagaError, to_run_again, to_type
@@ -21,7 +22,6 @@ from sagadsl.errors import CompensationError, Fault, JournalError, SagaError, to
 if TYPE_CHECKING:
     from sagadsl._core.values.seen import AttemptInfo, StepInfo
 
-TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 STATUSES = {str(status): status for status in Status}
 """By their words: to call the enum takes ten times as long, and a list asks for thousands."""
 
@@ -90,7 +90,7 @@ def step_info(slot: Slot, codec: Codec) -> StepInfo:
 
     child = slot.child
     _, begun, over = slot.compensating
-    ended = slot.ended if child is None else child.ended if child.status in TERMINAL else 0
+    ended = slot.ended if child is None else child.ended if child.status in ENDED else 0
     return StepInfo(
         key=slot.key,
         name=slot.name,
@@ -194,10 +194,6 @@ def stuck(scope: Scope) -> CompensationError:
     return error
 
 
-AGAIN = frozenset({StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED})
-"""Where a step stands that is entered again."""
-
-
 def resuming_line(scope: Scope, now: int) -> str:
     """Return what to say of a run that goes on at *now*, in microseconds since 1970."""
     from sagadsl.report import age, short_id
@@ -212,7 +208,7 @@ def resuming_line(scope: Scope, now: int) -> str:
         if scope.status is Status.PAUSED
         else "cut off"
     )
-    cut = [slot for slot in slots if slot.status in AGAIN]
+    cut = [slot for slot in slots if slot.status in UNDER_WAY]
     if scope.status is Status.PAUSED:
         cut = [slot for slot in slots if slot.seq in scope.paused_by and not slot.done]
     recorded = sum(slot.has_outcome and slot not in cut for slot in slots)

@@ -13,17 +13,18 @@ from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.definition import facts_of
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.scope.past import Past
+from sagadsl._core.state import UNDER_WAY
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
 from sagadsl.errors import JournalError, to_run_again, to_type
 
-FORWARD = frozenset(
+STARTS_OR_ENDS = frozenset(
     {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
 )
+"""What says that a call of a step is under way, or is not any more."""
 STANDSTILL = frozenset(
     {Kind.TAKEN, Kind.INTENT, Kind.RETRYING, Kind.NOT_LANDED, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_RETRYING}
 )
 """What is written again each time a run is interrupted at the same place."""
-UNDER_WAY = frozenset({StepStatus.ENTERED, StepStatus.RETRYING, StepStatus.NOT_LANDED})
 
 
 def restore(run: OpenRun, entries: list[Entry]) -> Scope:
@@ -70,7 +71,7 @@ class Reader:
             self.apply_to_scope(entry)
             return
         slot.apply(entry)
-        if kind in FORWARD:
+        if kind in STARTS_OR_ENDS:
             self.mark(slot)
 
     def open(self, entry: Entry) -> None:

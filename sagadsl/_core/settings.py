@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from sagadsl._core.facts import Facts
+from sagadsl._core.state import INTENTS
 from sagadsl._core.values import Kind
 from sagadsl.errors import UsageError
 
-TERMINAL = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.COMPENSATION_FAILED, Kind.PAUSED})
-INTENTS = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT})
-OUTCOMES = frozenset(Kind) - INTENTS
+SYNCED_AT_LEAST = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.COMPENSATION_FAILED, Kind.PAUSED})
 DURABILITY: dict[str, frozenset[Kind]] = {
-    "process": TERMINAL,
-    "power": TERMINAL | INTENTS,
-    "power-strict": TERMINAL | INTENTS | OUTCOMES,
+    "process": SYNCED_AT_LEAST,
+    "power": SYNCED_AT_LEAST | INTENTS,
+    "power-strict": frozenset(Kind),
 }
 """Which entries wait for the disk, by level."""
 

@@ -87,6 +87,12 @@ STEPS: Final[dict[tuple[StepStatus | None, Kind], StepStatus]] = {
     (P.COMPENSATION_FAILED, K.COMPENSATION_SKIPPED): P.SKIPPED,
 }
 
+ENDED: Final = tuple(status for status in Status if status.is_terminal)
+"""Where a run stands of which nothing is owed and nothing follows by itself."""
+UNDER_WAY: Final = frozenset({P.ENTERED, P.RETRYING, P.NOT_LANDED})
+"""Where a call stands that is not over: it is entered again when its run goes on."""
+INTENTS: Final = frozenset({K.INTENT, K.COMPENSATION_INTENT})
+"""What is written before an effect."""
 OWNED: Final = frozenset({K.OPENED, K.TAKEN, K.RESUMED})
 """What opens a run, or takes it over, and says by whom."""
 

@@ -152,12 +152,9 @@ def facts(run: Run) -> tuple[Any, ...]:
 
 def going_on(runtime: Runtime, shown: set[tuple[str, int]]) -> list[Run]:
     """Return the runs that are not over, and those that were when they were *shown*."""
-    runs = [run for run in runtime.runs() if run.status not in ENDED or (run.id, run.generation) in shown]
+    runs = [run for run in runtime.runs() if not run.status.is_terminal or (run.id, run.generation) in shown]
     shown.update((run.id, run.generation) for run in runs)
     return runs
-
-
-ENDED: Final = frozenset({Status.COMPLETED, Status.COMPENSATED})
 
 
 def one(run: Run) -> str:

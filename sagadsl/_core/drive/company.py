@@ -22,10 +22,10 @@ from weakref import WeakValueDictionary
 from sagadsl._core.drive.entries import take_in, ticket_of, write
 from sagadsl._core.journal.together import Ticket
 from sagadsl._core.scope import OpenRun, Scope
+from sagadsl._core.state import INTENTS
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, Stop
 
-INTENTS: Final = frozenset({Kind.INTENT, Kind.COMPENSATION_INTENT})
 OF_STEPS: Final = INTENTS | {Kind.DONE, Kind.COMPENSATION_DONE}
 """What a step that succeeds writes. With the end of a run that completes it is shared; the rest is rare, or no sync."""
 

@@ -22,13 +22,14 @@ from sagadsl._core.observers import detach, kept_in
 from sagadsl._core.ownership import Tenure, claim, owner, told_owner
 from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
-from sagadsl._core.runtime.opening import CODEC, TERMINAL, Opening, open_runs
+from sagadsl._core.runtime.opening import CODEC, Opening, open_runs
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.scope.outlined import outline_of
 from sagadsl._core.settings import (
     NO_OPTIONS,
     Options,
 )
+from sagadsl._core.state import ENDED
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
 from sagadsl._core.values.outlines import Outline
@@ -253,8 +254,8 @@ class Runtime(Opening):
         journal = self.journal()
         rows = [
             row
-            for row in reversed(journal.runs(saga=saga, unfinished=status is not None and status not in TERMINAL))
-            if (since is None or as_time(row.started) >= since) and not (status in TERMINAL and row.finished is None)
+            for row in reversed(journal.runs(saga=saga, unfinished=status is not None and status not in ENDED))
+            if (since is None or as_time(row.started) >= since) and not (status in ENDED and row.finished is None)
         ]
         found = (
             run

@@ -56,6 +56,7 @@ from sagadsl._core.settings import (
     checked_store,
     default_store,
 )
+from sagadsl._core.state import ENDED
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
 from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import (
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from sagadsl._core.upkeep.pruning import Keep, Keeper
 
 log = logging.getLogger("sagadsl")
-TERMINAL = frozenset({Status.COMPLETED, Status.COMPENSATED})
 
 
 def _microseconds() -> int:
@@ -286,7 +286,7 @@ class Opening:
     def _reopen(self, asked: Asked, row: RunRow) -> Opened:
         """Say what a call means if its run exists."""
         scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else None
-        if scope is None or scope.status not in TERMINAL:  # whatever its row says, the entries count
+        if scope is None or scope.status not in ENDED:  # whatever its row says, the entries count
             scope = self._take(asked, row)
         if scope.status is Status.COMPLETED:
             with legible(asked.journal, row.id):
@@ -308,7 +308,7 @@ class Opening:
             while True:
                 scope = self._go_on(asked, row)
                 scope.run.log.holder = tenure
-                if scope.status in TERMINAL:
+                if scope.status in ENDED:
                     tenure.end()
                     return scope
                 try:
@@ -331,7 +331,7 @@ class Opening:
         scope = self._load(asked.spec, row, asked.journal, asked.options)
         if scope.status is Status.COMPENSATION_FAILED:
             raise stuck(scope)
-        if scope.status in TERMINAL:
+        if scope.status in ENDED:
             return scope
         self._announce(scope)
         if scope.status is not Status.COMPENSATING and any(each.status is Status.PAUSED for each in scope.tree()):

@@ -34,11 +34,10 @@ ENTERED, OPEN = StepStatus.ENTERED, Status.OPEN
 """A member read off its enum costs as much as a call of a function; these are read for every entry."""
 
 ENDS = frozenset({Kind.COMPLETED, Kind.COMPENSATED, Kind.LEFT})
-GOING_ON = frozenset({Status.OPEN, Status.COMPLETED})
+GOES_FORWARD = frozenset({Status.OPEN, Status.COMPLETED})
 SETTLED = frozenset({StepStatus.COMPENSATED, StepStatus.SKIPPED})
-CUT_OFF = frozenset({INTENT, BACK_INTENT, Kind.COMPENSATION_ERROR})
+AFTER_LOST_INTENT = frozenset({INTENT, BACK_INTENT, Kind.COMPENSATION_ERROR})
 """What can follow an intent only if the attempt had no end."""
-
 
 BY_SEQ = attrgetter("seq")
 
@@ -123,7 +122,7 @@ class Slot:
             if self.again:
                 self.fault, self.again, self.cut = None, False, False
             return
-        if before is ENTERED and kind in CUT_OFF:
+        if before is ENTERED and kind in AFTER_LOST_INTENT:
             self.uncertain = True
         if kind is INTENT:
             if before is not None:
@@ -409,7 +408,7 @@ class Scope:
         """The body runs, or runs again, to do what it does: nothing around it compensates, or is just being left."""
         scope: Scope | None = self
         while scope is not None:
-            if scope.closing or scope.status not in GOING_ON:
+            if scope.closing or scope.status not in GOES_FORWARD:
                 return False
             scope = scope.parent
         return True

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from sagadsl._core.awaiting import current_task
 from sagadsl._core.facts import Facts
-from sagadsl._core.scope import GOING_ON, Scope
+from sagadsl._core.scope import GOES_FORWARD, Scope
 from sagadsl._core.scope.open_run import CLOSED
 from sagadsl.errors import Stop
 
@@ -141,7 +141,7 @@ def met(scope: Scope) -> None:
     run, root, here = scope.run, scope.root, current_task()
     tasks = {each.task for each in scope.chain() if must_end(each)}
     if not tasks:
-        goes_on = run.stop is None and root.status in GOING_ON  # what came too late is missing, and nobody else says so
+        goes_on = run.stop is None and root.status in GOES_FORWARD  # then what comes too late is missed by nobody else
         if here is not None and here is not root.task and not goes_on:
             forgive(here)
         return

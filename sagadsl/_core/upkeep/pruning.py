@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sagadsl._core.journal import Journal
 from sagadsl._core.ownership import Tenure
+from sagadsl._core.state import ENDED
 from sagadsl._core.values import Kind, RunRow, Status
 from sagadsl._core.values.outlines import Outline
 from sagadsl.errors import JournalError, UsageError
@@ -33,7 +34,6 @@ Keep = Limit | Mapping[str, Limit]
 
 NOTICES: Final = frozenset({Kind.NOTIFIED, Kind.NOTIFY_ERROR})
 """What is said of a run that has ended, and is not its own last word."""
-STATUSES: Final = (Status.COMPLETED, Status.COMPENSATED)
 
 
 def checked_keep(keep: Any) -> Keep:
@@ -61,8 +61,8 @@ def checked_status(status: str | None) -> str | None:
     Raises:
         UsageError: Something of it may be owed, or there is no such status.
     """
-    if status is not None and status not in STATUSES:
-        msg = f"only runs that are {' or '.join(STATUSES)} can be pruned, not {status!r}: the others are not over"
+    if status is not None and status not in ENDED:
+        msg = f"only runs that are {' or '.join(ENDED)} can be pruned, not {status!r}: the others are not over"
         raise UsageError(msg)
     return status
 

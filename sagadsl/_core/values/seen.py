@@ -13,7 +13,7 @@ from attrs import field, frozen
 from sagadsl._core.values import Cause, Status, StepStatus
 from sagadsl.errors import Fault
 
-GOING_ON: Final = frozenset({Status.OPEN, Status.COMPENSATING})
+RUNNING: Final = frozenset({Status.OPEN, Status.COMPENSATING})
 """Where a run stands that somebody is at, or was."""
 
 
@@ -156,4 +156,4 @@ class RunInfo:
     @property
     def is_interrupted(self) -> bool:
         """Unfinished, and no living process holds it."""
-        return self.status in GOING_ON and not self.is_live
+        return self.status in RUNNING and not self.is_live
