@@ -617,7 +617,7 @@ def test_a_driver_that_leaves_compensations_out_does_not_end_the_run(make_runtim
         raise ValueError("no")
 
     deaf = make_runtime()
-    deaf.drivers = (Deaf().drive, Deaf().adrive)
+    deaf.drive, deaf.adrive = Deaf().drive, Deaf().adrive
     with pytest.raises(RuntimeError, match="left out"):
         trip.using(runtime=deaf)()
     assert make_runtime().runs()[0].status == "compensating"

@@ -42,7 +42,7 @@ class Passing:
 def points(runtime):
     """Give what is told of the points of a runtime."""
     passing = Passing()
-    with watch(passing, runtime.drivers[0].__self__):
+    with watch(passing, runtime.drive.__self__):
         yield passing
     assert passing.open == []
 
@@ -149,7 +149,7 @@ def test_users_functions_are_called_where_the_drivers_answer_a_call():
 
 def test_nothing_is_left_where_nobody_watches(runtime):
     """The same objects are in their places again."""
-    drivers = runtime.drivers[0].__self__
+    drivers = runtime.drive.__self__
 
     def places():
         journal = (SqliteJournal.connect, SqliteJournal.log_file)

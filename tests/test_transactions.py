@@ -876,7 +876,7 @@ def test_an_engine_that_calls_what_it_is_given_needs_to_know_nothing_of_it(tmp_p
     def execute(flow):
         return drain(flow, answered)
 
-    runtime.drivers, runtime.do = (execute, None), handed_over
+    runtime.drive, runtime.do = execute, handed_over
     database = databases.made("sqlite3 None", tmp_path / "shop.db", "").created()
     with pytest.raises(ConnectionError):
         Shop(database, world).call(runtime, fails=True)

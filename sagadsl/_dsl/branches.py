@@ -43,7 +43,7 @@ def parallel(*branches: Callable[[], T], limit: int | None = None) -> list[T]:
     here = position(branches, limit, is_async=False)
     if here is None:
         return together(in_threads([(copy_context(), branch) for branch in branches], limit))
-    drive = here.run.drivers[0]
+    drive = here.run.drive
     outer, scopes = opened(here, len(branches), SYNC)
     for scope in (outer, *scopes):
         drive(descend(scope))
@@ -103,7 +103,7 @@ async def aparallel(*branches: Callable[[], Awaitable[T]] | Awaitable[T], limit:
 
 async def in_scopes(here: Scope, branches: tuple[Any, ...], limit: int | None) -> list[Any]:
     """Await branches, each in a scope of its own."""
-    drive = here.run.drivers[1]
+    drive = here.run.adrive
     outer, scopes = opened(here, len(branches), ASYNC)
     for scope in (outer, *scopes):
         await drive(descend(scope))

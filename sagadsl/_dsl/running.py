@@ -190,7 +190,7 @@ def leave(scope: Scope, calling: Calling, value: Any, error: BaseException | Non
         if owes(scope, error) and scope.run.stop is None:  # the body ran only as far as the record goes
             supply(scope, calling.runtime.provided)
         flow = settle(scope, value, error, calling.pauses(scope))
-        ended: Ended = scope.run.drivers[0](flow)
+        ended: Ended = scope.run.drive(flow)
     except Stop as stop:
         if is_cancelled(scope, stop):
             return leave(scope, calling, None, stop)
@@ -207,7 +207,7 @@ async def aleave(scope: Scope, calling: Calling, value: Any, error: BaseExceptio
         if owes(scope, error) and scope.run.stop is None:  # as above
             await asupply(scope, calling.runtime.provided)
         is_shielded = not scope.left and (owes(scope, error) or isinstance(error, Exception | Stop))
-        work = scope.run.drivers[1](settle(scope, value, error, calling.pauses(scope)))
+        work = scope.run.adrive(settle(scope, value, error, calling.pauses(scope)))
         ended: Ended = await (to_the_end(work) if is_shielded else work)
     except Stop as stop:
         if is_cancelled(scope, stop):
@@ -301,7 +301,7 @@ def child_of(
 def run_child(child: Scope, calling: Calling) -> Any:
     """Run a child saga, in a ``def``."""
     __tracebackhide__ = True
-    child.run.drivers[0](descend(child))
+    child.run.drive(descend(child))
     came = (None, None) if child.has_failed else enter(child, calling.body)
     return calling.finish(calling.runtime, child.run, leave(child, calling, *came))
 
@@ -309,6 +309,6 @@ def run_child(child: Scope, calling: Calling) -> Any:
 async def arun_child(child: Scope, calling: Calling) -> Any:
     """Run a child saga, in an ``async def``."""
     __tracebackhide__ = True
-    await child.run.drivers[1](descend(child))
+    await child.run.adrive(descend(child))
     came = (None, None) if child.has_failed else await aenter(child, calling.body)
     return calling.finish(calling.runtime, child.run, await aleave(child, calling, *came))

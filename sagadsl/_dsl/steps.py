@@ -218,7 +218,7 @@ def caller(  # noqa: C901  # the hot path, in one piece
             renew(call)  # if it is entered again, what compensates it must get what it got
         if transaction is not None and live is not None:
             in_transaction(call, transaction, live[transaction])
-        made = run.drivers[is_async](perform(call))
+        made = (run.adrive if is_async else run.drive)(perform(call))
         if is_async:
             made.__qualname__ = name  # as Python calls it that warns of a forgotten `await`
         return made

@@ -154,7 +154,7 @@ def play(case, folder, verb, cut, sign):
 
     sagadsl.configure(store=folder / "sagas.db", durability=case.get("durability", "process"))
     made = PROGRAMS[case["program"]][0]
-    with watch(at, default_runtime.drivers[0].__self__):
+    with watch(at, default_runtime.drive.__self__):
         runs = sagadsl.runs()
         VERBS[verb](made, runs, folder)
     (folder / "passed").write_text(json.dumps(passed))

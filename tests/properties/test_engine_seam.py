@@ -38,7 +38,7 @@ class Engine:
 
     def setup(self, runtime: Runtime) -> None:
         """Have a runtime execute its flows here."""
-        runtime.drivers, runtime.do = (self.execute, self.aexecute), flow.handed_over
+        runtime.drive, runtime.adrive, runtime.do = self.execute, self.aexecute, flow.handed_over
 
     def execute(self, flow: Any) -> Any:
         """Run a flow of a saga: all but the work in place."""

@@ -104,7 +104,7 @@ class Stage:
         turns = Tasks(choices) if self.program.is_async else Threads(choices)
         drivers = self.drivers(life, turns.sleep) if isinstance(turns, Tasks) else self.drivers(life)
         runtime = Runtime(self.journal, jitter=lambda: 0.0)
-        runtime.drivers = (drivers.drive, drivers.adrive)
+        runtime.drive, runtime.adrive = drivers.drive, drivers.adrive
         with pytest.MonkeyPatch.context() as patch:
             if isinstance(turns, Tasks):
                 verb = self.verb(played(self, turns.give), runtime, compensates=compensates)

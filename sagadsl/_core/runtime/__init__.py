@@ -131,7 +131,7 @@ class Runtime(Opening):
                 if interruptions(entries) >= times and scope.status in {Status.OPEN, Status.COMPENSATING}:
                     queue(scope, Kind.TAKEN, owner())
                     self._watch(scope)
-                    self.drivers[0](leave_to_a_person(scope, times))
+                    scope.run.drive(leave_to_a_person(scope, times))
             except Stop as stop:
                 return stop.reason
             finally:
@@ -165,7 +165,7 @@ class Runtime(Opening):
             return self.find(run_id)
         try:
             supply(scope, self.provided)
-            self.drivers[0](settle(scope, None, None, pauses=False))
+            scope.run.drive(settle(scope, None, None, pauses=False))
         except Stop as stop:
             if not isinstance(stop.reason, SuspendedError):  # as far back as was asked
                 raise stop.reason from None
@@ -179,7 +179,7 @@ class Runtime(Opening):
             return self.find(run_id)
         try:
             await asupply(scope, self.provided)
-            await self.drivers[1](settle(scope, None, None, pauses=False))
+            await scope.run.adrive(settle(scope, None, None, pauses=False))
         except Stop as stop:
             if not isinstance(stop.reason, SuspendedError):  # as above
                 raise stop.reason from None

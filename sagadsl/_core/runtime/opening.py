@@ -138,7 +138,7 @@ class Opening:
         self.provided = PROVIDED if provide is None else Provided(provide)
         self._read_only = checked_flag("read_only", read_only)
         drivers = Drivers(sleep, asleep)
-        self.drivers, self.do = (drivers.drive, drivers.adrive), in_place
+        self.drive, self.adrive, self.do = drivers.drive, drivers.adrive, in_place
         self._journals: dict[Any, Journal] = {}
         self._told: set[tuple[str, int]] = set()
 
@@ -444,7 +444,8 @@ class Opening:
             codec=self.codec,
             clock=self.clock,
             jitter=self.jitter,
-            drivers=self.drivers,
+            drive=self.drive,
+            adrive=self.adrive,
             do=self.do,
             step_of=registry.step_of,
             redefined=registry.redefined,

@@ -32,10 +32,10 @@ class OpenRun(Generic[S]):
     order in which they were made first. *pending* entries (the run's opening, a take-over) go into the commit of the
     next one. *copies* leads from an exception as replayed to the genuine one. *thread* is where the run was opened, 0
     where it is only looked at; *company* is whom its tasks write with. *opening* is its first entry. *watched* are
-    those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends. *do* is the flow
-    that has a call made: here, in place, or by whoever answers ``Do``. *began* is when the body did, by the clock of
-    its event loop. *settling* counts the sagas being settled in tasks, *waking* looks after bodies that must end
-    (``waking``).
+    those of the *observers* that look at this run alone. *notifies*: somebody is told how it ends. *drive* and *adrive*
+    act a flow, in a ``def`` and in an ``async def``; *do* is the flow that has a call made: here, in place, or by
+    whoever answers ``Do``. *began* is when the body did, by the clock of its event loop. *settling* counts the sagas
+    being settled in tasks, *waking* looks after bodies that must end (``waking``).
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class OpenRun(Generic[S]):
         codec: Codec,
         clock: Callable[[], int],
         jitter: Callable[[], float],
-        drivers: tuple[Callable[..., Any], Callable[..., Any]],
+        drive: Callable[..., Any],
+        adrive: Callable[..., Any],
         do: Callable[[Any], Any],
         step_of: Callable[[S], StepSpec | None],
         redefined: Callable[[S], tuple[str, ...]],
@@ -56,7 +57,8 @@ class OpenRun(Generic[S]):
         notifies: bool = False,
     ) -> None:
         self.row, self.journal, self.log, self.codec = row, journal, log, codec
-        self.clock, self.jitter, self.drivers, self.do = clock, jitter, drivers, do
+        self.clock, self.jitter = clock, jitter
+        self.drive, self.adrive, self.do = drive, adrive, do
         self.step_of, self.redefined = step_of, redefined
         self.full, self.observers, self.notifies = full, observers, notifies
         self.watched: tuple[Any, ...] = ()

@@ -35,7 +35,7 @@ class Body:
         __tracebackhide__ = True
         scope = self._begin(is_async=False)
         if scope.slot is not None:
-            scope.run.drivers[0](descend(scope))
+            scope.run.drive(descend(scope))
             if scope.has_failed:  # on record: raised again, and the body need not run
                 self._come_out(scope, running.leave(scope, self._held.calling, None, None), None)
         self._stand_in(scope)
@@ -55,7 +55,7 @@ class Body:
         __tracebackhide__ = True
         scope = self._begin(is_async=True)
         if scope.slot is not None:
-            await scope.run.drivers[1](descend(scope))
+            await scope.run.adrive(descend(scope))
             if scope.has_failed:  # as above
                 self._come_out(scope, await running.aleave(scope, self._held.calling, None, None), None)
         running.begin(scope)
