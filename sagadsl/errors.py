@@ -8,14 +8,13 @@ on leaves the user's body.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Sequence
 from inspect import get_annotations
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, ClassVar, dataclass_transform
 
 from attrs import field, frozen
+
+from sagadsl._core.phrases import command, to_run_again, what_became
 
 
 @frozen
@@ -45,43 +44,6 @@ class Fault:
     def __str__(self) -> str:
         """Give the exception as the last line of a traceback shows it."""
         return f"{self.name}: {self.message}" if self.message else self.name
-
-
-def to_type(verb: str, run: str, store: str = "", accept: Sequence[str] = ()) -> str:
-    """Return what to type for a run: with its journal *store* where that is not the one that would be looked in.
-
-    *accept* are steps that are to stand. Where the program is typed in, at a prompt or in a notebook, it is Python: no
-    command line has its functions.
-    """
-    if is_at_prompt():
-        runs = f"sagadsl.Runtime({store!r})" if elsewhere(store) else "sagadsl"
-        options = f"accept={[*accept]}" if accept else ""
-        return f"{runs}.find({run!r})" + ("" if verb == "show" else f".{verb}({options})")
-    options = "".join(f" --accept {quoted(key)}" for key in accept)
-    return f"sagadsl {verb} {quoted(run)}{elsewhere(store)}{options}"
-
-
-def quoted(word: str) -> str:
-    """Return a word as a shell takes it."""
-    from shlex import quote
-
-    return quote(word)
-
-
-def elsewhere(store: str) -> str:
-    """Return what a command needs in order to look into the journal *store*: nothing, where it would look anyway."""
-    looked_in = str(Path(os.environ.get("SAGADSL_DB") or "sagadsl.db").absolute())
-    return f" --db {quoted(store)}" if Path(store).is_absolute() and store != looked_in else ""
-
-
-def to_run_again() -> str:
-    """Return what to do again, in words, so that a run goes on whose body stands in the program."""
-    return "run it again" if is_at_prompt() else "run the program again"
-
-
-def is_at_prompt() -> bool:
-    """Tell whether the program is typed in: at a prompt of Python's or IPython's, in a notebook."""
-    return hasattr(sys, "ps1")
 
 
 @dataclass_transform()
@@ -212,12 +174,8 @@ class CompensationError(SagaError):
     store: str = ""
 
     def __str__(self) -> str:
-        still = f"; not yet tried: {', '.join(self.pending)}" if self.pending else ""
-        done = f"; compensated: {', '.join(self.compensated)}" if self.compensated else ""
-        return (
-            f"run {self.run}: the compensation of {self.step} failed with {self.fault}{done}{still}. "
-            f"Mend the cause, then: {to_type('compensate', self.run, self.store)}"
-        )
+        became = what_became(self.compensated, pending=self.pending, failed=self.step, why=self.fault)
+        return f"run {self.run}: {became}. Mend the cause, then: {command('compensate', self.run, self.store)}"
 
 
 class SuspendedError(SagaError):
@@ -237,8 +195,8 @@ class SuspendedError(SagaError):
     store: str = ""
 
     def __str__(self) -> str:
-        back = "" if self.forward_only else f"   Compensate: {to_type('compensate', self.run, self.store)}"
-        again = f"call it again, or {to_type('resume', self.run, self.store)}"
+        back = "" if self.forward_only else f"   Compensate: {command('compensate', self.run, self.store)}"
+        again = f"call it again, or {command('resume', self.run, self.store)}"
         on = to_run_again() if self.is_block else again
         return f"run {self.run} is {self.status}: {self.reason}. Go on: {on}{back}"
 
@@ -296,7 +254,7 @@ class ReplayError(SagaError):
                 "began: put the recorded order back; a new `key=` would do again here what is done. For runs that "
                 "begin from then on, give steps that come in no fixed order a `key=`, make what the body looks up a "
                 "`read_only` step, and pass what differs from call to call as `Live`. "
-                f"To give the run up: {to_type('compensate', self.run)}"
+                f"To give the run up: {command('compensate', self.run)}"
             ),
         ]
         return "\n".join(lines)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -629,7 +630,7 @@ def test_a_saga_that_pauses_is_6(killed):
     killed.set("full")
     ended = killed.sagadsl("resume", "t-1", *TARGET)
     assert ended.returncode == 6
-    assert ended.stderr.endswith("Go on: call it again, or sagadsl resume t-1   Compensate: sagadsl compensate t-1\n")
+    assert ended.stderr.endswith("Go on: sagadsl resume t-1   Compensate: sagadsl compensate t-1\n")
     assert killed.status() == "paused"
     killed.clear("full")
     assert killed.sagadsl("resume", "t-1", *TARGET).returncode == 0
@@ -681,6 +682,40 @@ def test_a_compensation_that_fails_is_6_and_carries_on_later(killed):
     killed.clear("unreachable")
     assert killed.sagadsl("compensate", "t-1", "--yes", *TARGET).returncode == 0
     assert killed.world == ["flight", "hotel", "-hotel", "-flight"]
+
+
+def test_what_is_told_to_type_for_an_id_like_an_option_works(killed):
+    """By the program that is interrupted, by ``show``, and by whatever is refused: each can be typed as it stands."""
+    killed.write(
+        "nap.py",
+        """\
+        from sagadsl import saga, step
+        from trip import flight
+
+        @step(compensate=None)
+        def sleep():
+            raise KeyboardInterrupt
+
+        @saga
+        def nap():
+            flight("Rome")
+            sleep()
+
+        if __name__ == "__main__":
+            nap.using(id="-x", store="other.db")()
+    """,
+    )
+    told = killed.python("nap.py").stderr
+    first = re.search(r"   Compensate: sagadsl (.*)", told)[1]
+    shown = killed.sagadsl(*shlex.split(first.replace("compensate", "show", 1)))
+    assert (shown.returncode, "sagadsl resume" in shown.stdout) == (0, True)
+    second = re.search(r"compensate +sagadsl (.*)", shown.stdout)[1]
+    refused = killed.sagadsl(*shlex.split(second))
+    assert (refused.returncode, killed.world) == (2, ["flight", "hotel", "flight"])
+    third = re.search(r"Look: sagadsl (.*?)   Then add --yes", refused.stderr)[1]
+    assert killed.sagadsl(*shlex.split(third)).stdout.startswith("-x  ? interrupted\n")
+    done = killed.sagadsl(*shlex.split(second.replace("compensate", "compensate --yes", 1)))
+    assert (done.returncode, killed.world) == (0, ["flight", "hotel", "flight", "-flight"])
 
 
 def test_a_run_that_owes_nothing_needs_no_code(killed):

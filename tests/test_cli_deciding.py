@@ -113,7 +113,8 @@ def test_a_dry_run_needs_no_code_and_says_what_then_happens(posted):
         "  accept first: mail",
     ]
     ended = posted.sagadsl("compensate", "t-1", "--yes", "--accept", "mail", *TARGET)
-    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (0, "t-1 is compensated (compensated hotel, flight)")
+    told = "t-1 is compensated (compensated hotel, flight; still standing: mail)"
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (0, told)
     assert posted.world == ["flight", "hotel", "mail", "-hotel", "-flight"]
     again = posted.sagadsl("compensate", "t-1", "--yes", *TARGET)
     assert (again.returncode, again.stderr) == (0, "t-1 is compensated already; nothing is owed\n")
@@ -157,7 +158,7 @@ def test_a_step_that_was_seen_to_is_skipped_with_a_reason(killed):  # noqa: F811
     assert (asked.returncode, "--skip hotel takes --why TEXT" in asked.stderr) == (2, True)
     ended = killed.sagadsl("compensate", "t-1", "--skip", "hotel", "--why", "paid by\x1b[31m hand", "--yes", *TARGET)
     assert (ended.returncode, killed.status()) == (0, "compensated")
-    assert ended.stderr.endswith("t-1 is compensated (compensated flight)\n")
+    assert ended.stderr.endswith("t-1 is compensated (compensated flight; skipped: hotel)\n")
     shown = killed.sagadsl("show", "t-1").stdout
     assert "skipped by " in shown
     assert "paid by\ufffd[31m hand" in shown

@@ -286,7 +286,7 @@ def test_run_is_the_saga_as_a_whole_program(place):
     place.write("pause.py", SCRIPT.replace("@saga\n", '@saga(on_failure="pause")\n'))
     ended = place.sagadsl("run", "pause.py:trip", "--arg", "city=Rome", "--id", "p")
     assert ended.returncode == 6
-    assert ended.stderr.endswith("Go on: sagadsl resume p\n")
+    assert ended.stderr.endswith("Go on: sagadsl resume p   Compensate: sagadsl compensate p\n")
 
 
 def test_run_writes_the_value_as_print_would(place):

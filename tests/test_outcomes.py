@@ -379,6 +379,50 @@ def test_a_script_whose_saga_fails_ends_with_the_code_of_its_outcome(colour, run
     assert runtime.runs()[0].status == "compensated"
 
 
+def test_how_a_saga_ended_is_said_alike_by_its_note_and_by_its_script(
+    colour, runtime, act, script, capsys, monkeypatch
+):
+    """What was compensated, and what stands; and what to do where a person has to decide."""
+    monkeypatch.setenv("SAGADSL_DB", runtime.journal().name)  # so nothing to type has to name it
+
+    broken = [True]
+
+    def undo() -> None:
+        if broken:
+            raise OSError("down")
+
+    @colour.step(compensate=Compensation(undo, retries=0))
+    def stuck() -> None:
+        pass
+
+    @colour.step(compensate=sagadsl.IRREVERSIBLE)
+    def mail() -> None:
+        pass
+
+    @colour.saga(key="k", on_failure="compensate")
+    def flow():
+        yield act("a")
+        yield mail()
+        yield stuck()
+        yield act("b")
+        raise ValueError("no")
+
+    flow = flow.using(runtime=runtime)
+    assert script(flow) == 6
+    failure = "flow/k failed with ValueError: no; the compensation of stuck failed with OSError: down"
+    cure = "Mend the cause, then: sagadsl compensate flow/k"
+    assert capsys.readouterr().err == f"{failure}; compensated act#2; not yet tried: act. {cure}\n"
+    broken.clear()
+    error = caught(colour, flow.using(key="n"))
+    became = "compensated act#2, stuck, act; still standing: mail"
+    assert error.__notes__[-1] == f"saga flow/n: {became}. Look: sagadsl show flow/n"
+    assert script(flow.using(key="m")) == 3
+    assert capsys.readouterr().err == f"flow/m failed with ValueError: no; {became}\n"
+    assert script(flow.using(id="p", on_failure="pause")) == 6
+    on, back = "sagadsl resume p", "sagadsl compensate p"
+    assert capsys.readouterr().err == f"p is paused: ValueError: no. Go on: {on}   Compensate: {back}\n"
+
+
 def test_a_script_that_could_not_run_its_saga_ends_with_the_code_of_the_error(colour, make_runtime, act, script, world):
     """Every other error of the contract, by its real cause."""
     runtime, changed = make_runtime(), [False]

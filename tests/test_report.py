@@ -8,9 +8,10 @@ from textwrap import dedent
 import pytest
 from attrs import evolve
 
-from sagadsl import Cause, Fault, RunInfo, Status, StepInfo, UsageError, report
+from sagadsl import Cause, Compensated, Fault, RunInfo, Status, StepInfo, Suspended, UsageError, report
 from sagadsl.report import (
     age,
+    ending,
     printable,
     printable_lines,
     run_data,
@@ -21,7 +22,6 @@ from sagadsl.report import (
     runs_text,
     short_id,
     short_ids,
-    typed,
 )
 
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
@@ -371,9 +371,20 @@ def test_nothing_that_moves_a_cursor_comes_through():
         assert "\ufffd" in text
 
 
-def test_long_values_are_cut_and_ids_are_quoted_for_the_shell():
+def test_long_values_are_cut():
     assert printable("x" * 1000, 10) == "xxxxxxxxx…"
-    assert [typed("t 1"), typed("-x"), typed("trip/7f3a01020304")] == ["'t 1'", "-- -x", "trip/7f3a01020304"]
+
+
+def test_an_ending_is_one_printable_line():
+    """Whatever is in an error, a reason or a key; with what to type where a person decides."""
+    run = RunInfo(id="trip/7f3a01020304", saga="trip", status=Status.COMPENSATED)
+    told = ending(Compensated(ValueError("a\x1b[31m\nb"), ("b\x07",), ("m",), ("a",), run=run))
+    assert told == (
+        "trip/7f3a failed with ValueError: a\ufffd[31m b; compensated b\ufffd; still standing: m; skipped: a"
+    )
+    past = evolve(run, status=Status.PAUSED, pivot="ship")
+    told = ending(Suspended(Status.PAUSED, "no\x07 room", run=past), options=" --db x")
+    assert told == "trip/7f3a is paused: no\ufffd room. Go on: sagadsl resume trip/7f3a01020304 --db x"
 
 
 def test_ages_are_what_people_say():

@@ -251,7 +251,7 @@ sagadsl.main(aflow if how == "async" else flow, how)
         ("well", 0, "completed"),
         ("async", 0, "completed"),
         ("ill", 3, "failed with ValueError: ill; compensated act"),
-        ("stuck", 6, "and compensating act with"),
+        ("stuck", 6, "the compensation of act failed with"),
         ("pause", 6, "is paused: ValueError: pause"),
         ("usage", 2, "has no option 'nothing'"),
         ("store", 5, "does not exist: create it"),

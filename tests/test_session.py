@@ -9,7 +9,6 @@ import pytest
 
 import sagadsl
 from sagadsl._core.session import body_of, program_at
-from sagadsl.errors import to_type
 from sagadsl.report import run_text
 
 
@@ -190,6 +189,5 @@ def test_what_a_session_is_told_to_type_is_python(failed, monkeypatch):
     )
     elsewhere = sagadsl.CompensationError(run.id, "charge", sagadsl.Fault("ValueError", ""), store="/else/where.db")
     assert str(elsewhere).endswith(f"then: sagadsl.Runtime('/else/where.db').find('{run.id}').compensate()")
-    assert to_type("compensate", run.id, accept=["mail"]) == f"sagadsl.find('{run.id}').compensate(accept=['mail'])"
     block = sagadsl.SuspendedError(run.id, "paused", "it failed", is_block=True)
     assert "Go on: run it again " in str(block)

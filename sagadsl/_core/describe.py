@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from sagadsl._core.codec import Codec
 from sagadsl._core.codec.compressed import legible_text
 from sagadsl._core.journal import Journal
+from sagadsl._core.phrases import command, to_run_again
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.outlined import outline_of
 from sagadsl._core.scope.tried import Tried
 from sagadsl._core.state import ENDED, UNDER_WAY
 from sagadsl._core.values import Cause, RunRow, Status, StepStatus, as_time
 from sagadsl._core.values.outlines import Outline
-from sagadsl.errors import CompensationError, Fault, JournalError, SagaError, to_run_again, to_type
+from sagadsl.errors import CompensationError, Fault, JournalError, SagaError
 
 if TYPE_CHECKING:
     from sagadsl._core.values.seen import AttemptInfo, StepInfo
@@ -249,9 +250,9 @@ def beside_line(
     line = f"{short_id(row.id)} of this program is {words}, and another run of {saga} starts"
     line += f", for its arguments differ: {'; '.join(differing.values())}. " if differing else ". "
     if status in {Status.OPEN, Status.PAUSED}:
-        line += f"Go on with that one: {to_run_again() if is_block else to_type('resume', row.id, store)}   "
+        line += f"Go on with that one: {to_run_again() if is_block else command('resume', row.id, store)}   "
     return (
-        f"{line}Compensate it: {to_type('compensate', row.id, store)}   A script that runs several sagas calls them "
+        f"{line}Compensate it: {command('compensate', row.id, store)}   A script that runs several sagas calls them "
         "from one parent saga, or gives each a key: then what is done is not done again."
     )
 

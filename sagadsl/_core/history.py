@@ -11,11 +11,12 @@ from itertools import chain, takewhile
 
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.definition import facts_of
+from sagadsl._core.phrases import command, to_run_again
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.scope.past import Past
 from sagadsl._core.state import UNDER_WAY
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
-from sagadsl.errors import JournalError, to_run_again, to_type
+from sagadsl.errors import JournalError
 
 STARTS_OR_ENDS = frozenset(
     {Kind.INTENT, Kind.DONE, Kind.RETRYING, Kind.FAILED, Kind.UNCERTAIN, Kind.CANCELLED, Kind.OPENED, Kind.NOT_LANDED}
@@ -180,7 +181,7 @@ def altered(scope: Scope, files: dict[Artifact, str]) -> JournalError | None:
     if not wrong:
         return None
     run = scope.run
-    on, back = (to_type(verb, run.id, run.journal.name) for verb in ("resume", "compensate"))
+    on, back = (command(verb, run.id, run.journal.name) for verb in ("resume", "compensate"))
     on = to_run_again() if scope.is_block else on
     cure = f"put back what is missing, then go on: {on}   Or compensate: {back}"
     return JournalError(run.journal.name, f"run {run.id}: {'; '.join(wrong)}. Nothing was entered: {cure}")

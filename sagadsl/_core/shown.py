@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from sagadsl._core.later import Later
+from sagadsl._core.phrases import db_option
 from sagadsl._core.values.seen import RunInfo, StepInfo
-from sagadsl.errors import elsewhere
 
 if TYPE_CHECKING:
     from sagadsl.report import graph as graphs
@@ -47,7 +47,7 @@ class ShownRun(RunInfo):
         """
         from sagadsl.report import run_report
 
-        return run_report(self, format, options=elsewhere(self._journal.name), zone=local_now().tzinfo or UTC)
+        return run_report(self, format, options=db_option(self._journal.name), zone=local_now().tzinfo or UTC)
 
     def graph(self) -> graphs.Graph:
         """Return what the run has called and how that stands: a `Graph` to be looked at, or saved."""
@@ -59,7 +59,7 @@ class ShownRun(RunInfo):
         from sagadsl.report import run_html, run_text
 
         zone = local_now().tzinfo or UTC
-        options = elsewhere(self._journal.name)
+        options = db_option(self._journal.name)
         return bundle(run_text(self, options=options, zone=zone), run_html(self, options, zone=zone))
 
 

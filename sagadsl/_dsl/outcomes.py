@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 from sagadsl._core.codec.faults import add_note
 from sagadsl._core.flow import Ended
 from sagadsl._core.later import Later
+from sagadsl._core.phrases import command, what_became
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun
 from sagadsl._core.values import Status, StepStatus
-from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError, to_type
+from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError
 
 if TYPE_CHECKING:
     from sagadsl._core.values import outcomes
@@ -97,17 +98,15 @@ def stopped_by(runtime: Runtime, run: OpenRun | None, reason: BaseException) -> 
     """Return why a run stopped; where a person decides, with a note that knows the run."""
     if isinstance(reason, CompensationError | SuspendedError):
         add_note(
-            reason, Told(f"saga {reason.run}: look: {to_type('show', reason.run, reason.store)}", runtime, run, None)
+            reason, Told(f"saga {reason.run}: look: {command('show', reason.run, reason.store)}", runtime, run, None)
         )
     return reason
 
 
 def told(run: OpenRun, ended: Ended) -> str:
     """Say in one line what became of a run that failed."""
-    done = f"compensated {', '.join(ended.compensated)}" if ended.compensated else "there was nothing to compensate"
-    standing = f"; still standing: {', '.join(ended.standing)}" if ended.standing else ""
-    skipped = f"; skipped: {', '.join(ended.skipped)}" if ended.skipped else ""
-    return f"saga {run.id}: {done}{standing}{skipped}. Look: {to_type('show', run.id, run.journal.name)}"
+    became = what_became(ended.compensated, ended.standing, ended.skipped)
+    return f"saga {run.id}: {became}. Look: {command('show', run.id, run.journal.name)}"
 
 
 def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException) -> Any:

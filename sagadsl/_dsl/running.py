@@ -22,6 +22,7 @@ from sagadsl._core.facts import Facts
 from sagadsl._core.flow import PRESSED, Ended, child_scope, descend, settle
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
+from sagadsl._core.phrases import command, to_run_again
 from sagadsl._core.runtime import Opened, Runtime, default_runtime
 from sagadsl._core.scope import CURRENT, OpenRun, Scope
 from sagadsl._core.scope.cancelled import coming, counts
@@ -33,7 +34,7 @@ from sagadsl._dsl.kernel import HeedingStop
 from sagadsl._dsl.notifying import notify_at_end, notify_of_earlier
 from sagadsl._dsl.rules import afollow, follow
 from sagadsl._dsl.steps import is_async_body, misplaced
-from sagadsl.errors import CompensationError, RunCancelledError, Stop, UsageError, to_run_again, to_type
+from sagadsl.errors import CompensationError, RunCancelledError, Stop, UsageError
 
 log = logging.getLogger("sagadsl")
 
@@ -266,10 +267,10 @@ def interrupted(scope: Scope, error: BaseException) -> BaseException:
         shown, store = short_id(run.id), run.journal.name
         key = next((s.key for s in reversed(scope.slots) if not s.has_outcome), None)
         at = f" at {key}" if key else ""
-        or_else = "" if scope.spec is None or scope.spec.function is None else f", or {to_type('resume', shown, store)}"
+        or_else = "" if scope.spec is None or scope.spec.function is None else f", or {command('resume', shown, store)}"
         log.warning(
             "%s interrupted%s. Go on: %s%s   Compensate: %s",
-            shown, at, to_run_again(), or_else, to_type("compensate", shown, store), extra={"run": run.id},
+            shown, at, to_run_again(), or_else, command("compensate", shown, store), extra={"run": run.id},
         )  # fmt: skip
     return error
 

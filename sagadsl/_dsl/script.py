@@ -9,8 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 from sagadsl._core.awaiting import awaited
-from sagadsl._core.values.outcomes import Compensated, CompensationFailed, Completed, Suspended
-from sagadsl.errors import SagaError, UsageError, to_type
+from sagadsl.errors import SagaError, UsageError
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -40,21 +39,7 @@ def main(saga: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
         if isinstance(error, SagaError):
             print(error, file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", INTERRUPTED)) from None
-    print(told(outcome), file=sys.stderr)
+    from sagadsl.report import ending  # on first use
+
+    print(ending(outcome, outcome.run._journal.name), file=sys.stderr)  # noqa: SLF001  # of our own
     raise SystemExit(outcome.exit_code)
-
-
-def told(outcome: Any) -> str:
-    """Say in one line how a saga ended."""
-    match outcome:
-        case Completed(run=run):
-            return f"{run.id} completed"
-        case Compensated(error, steps, standing, run=run):
-            left = f", still standing: {', '.join(standing)}" if standing else ""
-            done = ", ".join(steps) or "nothing"
-            return f"{run.id} failed with {type(error).__name__}: {error}; compensated {done}{left}"
-        case CompensationFailed(error, why, step, run=run):
-            return f"{run.id} failed with {type(error).__name__}: {error}, and compensating {step} with {why}"
-        case Suspended(status, reason, run=run):
-            return f"{run.id} is {status}: {reason}. Go on: {to_type('resume', run.id, run._journal.name)}"  # noqa: SLF001  # of our own
-    return str(outcome)

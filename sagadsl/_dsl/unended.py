@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from sagadsl._core.journal import Journal, Log
+from sagadsl._core.phrases import command, to_run_again
 from sagadsl._core.scope import OpenRun
 from sagadsl._core.values import RunRow
-from sagadsl.errors import to_run_again, to_type
 
 log = logging.getLogger("sagadsl")
 
@@ -54,7 +54,7 @@ def _tell() -> None:
                 log.warning(
                     "%s was begun by hand and is left open. Go on: %s, and end it with complete() or compensate()   "
                     "Compensate: %s",
-                    run_id, to_run_again(), to_type("compensate", run_id, store), extra={"run": run_id},
+                    run_id, to_run_again(), command("compensate", run_id, store), extra={"run": run_id},
                 )  # fmt: skip
 
 

@@ -16,19 +16,21 @@ from typing import Any
 import click
 
 import sagadsl
-from sagadsl import Compensated, Run, Status, UsageError
+from sagadsl import Run, Status, UsageError
 from sagadsl.cli import exits
 from sagadsl.cli.looking import json_option, write, write_json
 from sagadsl.cli.stores import run_argument, run_to_change, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load_code, target_option
 from sagadsl.report import (
+    command,
+    compensated_since,
     dry_run_document,
+    ending,
     printable,
     printable_lines,
     run_document,
     short_id,
     status_words,
-    typed,
 )
 
 
@@ -57,7 +59,7 @@ def gone_on(found: Run, target: str | None) -> int:
     try:
         finished(changing.resume() if code is None else code.using(store=store_path()).resume(found.id))
     except Exception as error:  # noqa: BLE001  # whatever the saga raises
-        return failed(changing.refresh(), error)
+        return failed(error)
     say(f"{short_id(found.id)} completed")
     return exits.DONE
 
@@ -129,11 +131,8 @@ def gone_back(found: Run, target: str | None, asked: dict[str, Any], *, yes: boo
     changing = run_to_change(found)
     act = changing.compensate if code is None else partial(code.using(store=store_path()).compensate, found.id)
     after = finished(act(**asked))
-    if after.status is Status.PAUSED:
-        on = f"sagadsl resume {typed(found.id)}{store_words()}"
-        say(f"{short_id(found.id)} is paused ({compensated(after, found)}). Go on: {on}")
-    else:
-        say(f"{short_id(found.id)} is compensated ({compensated(after, found)})")
+    on = f". Go on: {typed('resume', found)}" if after.status is Status.PAUSED else ""
+    say(f"{short_id(found.id)} is {after.status} ({compensated_since(after, found)}){on}")
     return exits.DONE
 
 
@@ -163,8 +162,7 @@ def asked_to_stop(found: Run, *, yes: bool) -> int:
     elif after.is_live:
         say(f"{name} will be cancelled by {printable(after.owner)}, which has it: at its next step or attempt")
     else:
-        on = f"sagadsl resume {typed(found.id)}{store_words()}"
-        on = f"run its program again: {printable(found.program, 400)}" if found.is_block else on
+        on = f"run its program again: {printable(found.program, 400)}" if found.is_block else typed("resume", found)
         say(f"{name} will be cancelled when it is opened again: {on}")
     return exits.DONE
 
@@ -193,9 +191,14 @@ def need_a_person(run: Run, verb: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         msg = (
             f"run {run.id}: nobody can be asked here whether to {verb} it. "
-            f"Look: sagadsl show {typed(run.id)}{store_words()}   Then add --yes to this command."
+            f"Look: {typed('show', run)}   Then add --yes to this command."
         )
         raise UsageError(msg)
+
+
+def typed(verb: str, run: Run) -> str:
+    """Return what is typed for a run, in the same journal."""
+    return command(verb, run.id, options=store_words())
 
 
 def finished(work: Any) -> Any:
@@ -207,25 +210,14 @@ async def _awaited(work: Any) -> Any:
     return await work
 
 
-def failed(run: Run, error: Exception) -> int:
-    """Say how a run failed, and return its exit code; raise *error* if it is not about the user's business."""
+def failed(error: Exception) -> int:
+    """Say how a run ended, and return its exit code; raise *error* if it is not about the user's business."""
     try:
         outcome = sagadsl.outcome(error)
     except UsageError:
         raise error from None
-    if not isinstance(outcome, Compensated):
-        raise error
-    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    say(f"{short_id(run.id)} failed with {printable(told, 400)}; {compensated(run)}")
+    say(ending(outcome, options=store_words()))
     return outcome.exit_code
-
-
-def compensated(run: Run, before: Run | None = None) -> str:
-    """Say what was compensated, since *before*, in the order in which it was."""
-    earlier = [] if before is None else [step.key for step in before.steps if step.status == Status.COMPENSATED]
-    steps = [step.key for step in reversed(run.steps) if step.status == Status.COMPENSATED and not step.saga]
-    steps = [key for key in steps if key not in earlier]
-    return f"compensated {', '.join(steps)}" if steps else "nothing was owed"
 
 
 def say(text: object) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 import sagadsl
-from sagadsl import Compensated, CompensationFailed, Completed, Suspended, UsageError
+from sagadsl import Completed, UsageError
 from sagadsl.cli.acting import finished, say
 from sagadsl.cli.looking import json_option, write, write_json
 from sagadsl.cli.stores import store_is_named, store_option, store_path, store_words
 from sagadsl.cli.targets import load
-from sagadsl.report import printable, printable_lines, run_document, short_id, typed
+from sagadsl.report import ending, printable_lines, run_document
 
 
 @click.command(name="run")
@@ -49,7 +49,7 @@ def run_saga(
     elif isinstance(outcome, Completed) and outcome.value is not None:
         value = str(outcome.value)  # as `print` would show it; a terminal is not to be steered by it
         write(printable_lines(value, len(value)) if sys.stdout.isatty() else value)
-    say(ending(outcome))
+    say(ending(outcome, options=store_words()))
     code: int = outcome.exit_code
     return code
 
@@ -85,27 +85,3 @@ def values(document: str, given: tuple[str, ...]) -> dict[str, Any]:
         msg = '--args takes one JSON object, such as \'{"city": "Rome"}\', and no --arg beside it'
         raise UsageError(msg)
     return found
-
-
-def ending(outcome: Any) -> str:
-    """Say in one line how a saga ended, and what to type where a person decides."""
-    run = outcome.run
-    name, words = short_id(run.id), f"{typed(run.id)}{store_words()}"
-    match outcome:
-        case Completed():
-            return f"{name} completed"
-        case Compensated(error, steps, standing):
-            left = f"; still standing: {', '.join(standing)}" if standing else ""
-            done = f"compensated {', '.join(steps)}" if steps else "nothing was owed"
-            return f"{name} failed with {told(error)}; {done}{left}"
-        case CompensationFailed(error, why, step):
-            cure = f"Mend the cause, then: sagadsl compensate {words}"
-            return f"{name} failed with {told(error)}, and compensating {step} with {told(why)}. {cure}"
-        case Suspended(status, reason):
-            return f"{name} is {status}: {printable(reason, 400)}. Go on: sagadsl resume {words}"
-    return f"{name} is {run.status}"
-
-
-def told(error: BaseException) -> str:
-    """Return an error as the last line of a traceback shows it."""
-    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 400)

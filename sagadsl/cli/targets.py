@@ -27,7 +27,7 @@ import click
 import sagadsl
 from sagadsl import RunInfo, Saga, SagaError, UsageError
 from sagadsl.cli.stores import store_words
-from sagadsl.report import printable, typed
+from sagadsl.report import command, printable
 
 PROJECT = "pyproject.toml"
 SHAPE = "a target is module:saga or file.py:saga"
@@ -247,12 +247,12 @@ def _has_targets() -> bool:
 
 
 def _unnamed(run: RunInfo, verb: str) -> str:
-    command = f"sagadsl {verb} {typed(run.id)}{store_words()}{_other_options()}"
     started = f"It was started by {printable(run.program, 400)}; nothing that a journal names is imported by itself. "
     guess = target_words(run) or " --target TARGET"
+    typed = command(verb, printable(run.id, 200), options=f"{store_words()}{_other_options()}{guess}")
     return (
         f"run {printable(run.id, 200)} needs the code of {printable(run.saga)}. {started if run.program else ''}"
-        f"If that is what you trust, type: {command}{guess}   "
+        f"If that is what you trust, type: {typed}   "
         f"(or name it once in {PROJECT}: [tool.sagadsl] targets = [...])"
     )
 

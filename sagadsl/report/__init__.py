@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sagadsl._core.phrases import command
+
 if TYPE_CHECKING:
     from sagadsl.report.blocks import Box
     from sagadsl.report.data import (
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         run_document,
         runs_document,
     )
+    from sagadsl.report.ends import compensated_since, ending
     from sagadsl.report.figures import stats_document, stats_text
     from sagadsl.report.graph import Graph, call_of, of_plan, of_run
     from sagadsl.report.html import progress_html, run_html, runs_html, stack_html
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
         short_id,
         short_ids,
         status_words,
-        typed,
     )
 
 __all__ = [
@@ -47,8 +49,11 @@ __all__ = [
     "age",
     "call_of",
     "columns",
+    "command",
+    "compensated_since",
     "dry_run_document",
     "end_line",
+    "ending",
     "event_data",
     "fitted",
     "is_under_way",
@@ -77,12 +82,12 @@ __all__ = [
     "stats_text",
     "status_words",
     "step_line",
-    "typed",
 ]
 
 _ROOMS = {
     "blocks": {"Box"},
     "data": {"SCHEMA", "dry_run_document", "event_data", "json_schema", "run_data", "run_document", "runs_document"},
+    "ends": {"compensated_since", "ending"},
     "figures": {"stats_document", "stats_text"},
     "graph": {"Graph", "call_of", "of_plan", "of_run"},
     "html": {"progress_html", "run_html", "runs_html", "stack_html"},
@@ -98,7 +103,6 @@ _ROOMS = {
         "short_id",
         "short_ids",
         "status_words",
-        "typed",
     },
 }
 

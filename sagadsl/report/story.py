@@ -7,19 +7,19 @@ gives a meaning of its own. Long runs are folded in the middle, so that a story 
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 
+from sagadsl._core.phrases import command
 from sagadsl._core.session import SESSION
 from sagadsl._core.values import Status, StepStatus
 from sagadsl._core.values.seen import AttemptInfo, RunInfo, StepInfo
-from sagadsl.report.words import CUT, SIGNS, age, printable, span, status_sign, status_words, typed
+from sagadsl.report.words import CUT, SIGNS, age, printable, span, status_sign, status_words
 
 T = TypeVar("T")
 
@@ -388,15 +388,18 @@ def who(run: RunInfo) -> str:
 
 def to_do(run: RunInfo, options: str) -> tuple[str, str, str]:
     """Return what goes on with a run, what compensates it, and what would be called then, as it is typed."""
-    if run.program.startswith(SESSION):  # no command line has its functions
-        found = f"sagadsl.find({printable(run.id, 200)!r})"
-        on = "run its cell again" if run.is_block else f"run its cell again, or {found}.resume()"
-        return on, f"{found}.compensate()", f"{found}.compensate(dry_run=True)"
-    name = typed(run.id)
-    on, back = f"sagadsl resume {name}{options}", f"sagadsl compensate {name}{options}"
-    if run.is_block:
+    on = typed("resume", run, options)
+    if run.program.startswith(SESSION):
+        on = "run its cell again" if run.is_block else f"run its cell again, or {on}"
+    elif run.is_block:
         on = f"run its program again, which has its body: {printable(run.program, 400)}"
-    return on, back, f"{back} --dry-run"
+    return on, typed("compensate", run, options), typed("compensate", run, options, dry_run=True)
+
+
+def typed(verb: str, run: RunInfo, options: str, **asked: Any) -> str:
+    """Return what is typed for a run; in Python, if its functions were typed in as well."""
+    in_session = run.program.startswith(SESSION)
+    return command(verb, printable(run.id, 200), options=options, in_session=in_session, **asked)
 
 
 def _entered_again(run: RunInfo) -> str:
@@ -424,8 +427,9 @@ def what_now(run: RunInfo, options: str = "") -> Iterator[tuple[str, str]]:
     elif run.status is Status.COMPENSATION_FAILED:
         yield "compensate", f"mend what made the compensation fail, then: {back}"
         stuck = next((step.key for step in run.steps if step.status == StepStatus.COMPENSATION_FAILED), None)
-        if stuck is not None and not run.program.startswith(SESSION):
-            yield "skip", f"seen to by hand: {back} --skip {shlex.quote(printable(stuck, 200))} --why TEXT"
+        if stuck is not None:
+            skip = typed("compensate", run, options, skip=printable(stuck, 200), why="TEXT")
+            yield "skip", f"seen to by hand: {skip}"
     elif run.status is Status.COMPENSATING:
         yield "carry on", back
     else:

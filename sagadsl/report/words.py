@@ -6,7 +6,6 @@ a cursor, set a window's title or turn text around. None of them leaves this roo
 
 from __future__ import annotations
 
-import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -59,10 +58,9 @@ def printable_lines(text: object, limit: int = 2000) -> str:
     return "\n".join(printable(line, limit) for line in str(text).split("\n"))
 
 
-def typed(run_id: str) -> str:
-    """Return a run's id as it is typed in a shell: whole, so that it still names this run when there are more."""
-    shown = shlex.quote(printable(run_id, 200))
-    return f"-- {shown}" if shown.startswith("-") else shown
+def last_line(error: BaseException) -> str:
+    """Return an error as the last line of its traceback shows it."""
+    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 400)
 
 
 def short_id(run_id: str) -> str:

@@ -18,14 +18,10 @@ from sagadsl._core.flow.order import abreast
 from sagadsl._core.flow.record import give_up
 from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Receiver, Source
+from sagadsl._core.phrases import command
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.values import Cause, Kind, Status, StepStatus, as_time
-from sagadsl.errors import (
-    CompensationError,
-    Fault,
-    SuspendedError,
-    to_type,
-)
+from sagadsl.errors import CompensationError, Fault, SuspendedError
 
 K = Kind
 
@@ -160,7 +156,7 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     run, wanted = slot.run, slot.facts["compensate"]
     if 0 < slot.lapses < run.clock():
         when = as_time(slot.lapses).isoformat(timespec="seconds")
-        accept = to_type("compensate", run.id, run.journal.name, [slot.key])
+        accept = command("compensate", run.id, run.journal.name, accept=[slot.key])
         msg = f"step {slot.key} could be compensated until {when}; to let it stand: {accept}"
         raise LookupError(msg)
     spec = slot.compensating_step()

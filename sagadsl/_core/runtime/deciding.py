@@ -18,11 +18,12 @@ from sagadsl._core.describe import legible
 from sagadsl._core.drive.entries import obey
 from sagadsl._core.flow import past_pivot
 from sagadsl._core.ownership import owner
+from sagadsl._core.phrases import command
 from sagadsl._core.provided import Provided
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.supply import lacking
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
-from sagadsl.errors import RunCancelledError, RunConflictError, Stop, UsageError, to_type
+from sagadsl.errors import RunCancelledError, RunConflictError, Stop, UsageError
 
 if TYPE_CHECKING:
     from sagadsl._core.values.seen import RunInfo
@@ -90,7 +91,7 @@ def is_to_cancel(run: RunInfo, store: str) -> bool:
     Raises:
         RunConflictError: It is too late for that, or a person has to say more.
     """
-    on, back = (to_type(verb, run.id, store) for verb in ("resume", "compensate"))
+    on, back = (command(verb, run.id, store) for verb in ("resume", "compensate"))
     if run.status is Status.COMPLETED:
         raise RunConflictError(run.id, f"is completed, so there is nothing left to cancel. To undo it: {back}")
     if run.status is Status.PAUSED:
@@ -183,8 +184,8 @@ def what_stands(scope: Scope, undecided: dict[Slot, str]) -> str:
     """Say what would stand, and how to accept that."""
     run, keys = scope.run, [slot.key for slot in undecided]
     told = ", ".join(f"{slot.key} {why}" for slot, why in undecided.items())
-    typed = to_type("compensate", run.id, run.journal.name, keys)
-    return f"{told}. To compensate the others: compensate(accept={keys}), or {typed}"
+    others = command("compensate", run.id, run.journal.name, accept=keys)
+    return f"{told}. To compensate the others: compensate(accept={keys}), or {others}"
 
 
 def undone_by_nobody(scope: Scope, until: int, *, begun: bool) -> dict[Slot, str]:
