@@ -38,6 +38,8 @@ class ShownRun(RunInfo):
     def report(self, format: Literal["text", "html", "markdown", "json"] = "text") -> str:
         """Return what happened, what was compensated, what still stands, and who must do what.
 
+        A long run is folded in the middle. Whatever a journal holds is shown as text, in every format.
+
         Args:
             format: ``"text"``; ``"html"``, a page of its own, light and dark, without script; ``"markdown"``, as
                 GitHub shows it; ``"json"``, the document of ``sagadsl show --json``.

@@ -35,6 +35,8 @@ def run_saga(
 ) -> int:
     """Run a saga: TARGET is module:saga or file.py:saga.
 
+    A file with relative imports is imported as the module that it is in its package.
+
     Its value is written to stdout, unless that is None; its exit code is that of the saga. A Ctrl-C or SIGTERM leaves
     the run where it is; the same command goes on with it.
     """
