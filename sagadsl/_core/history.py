@@ -7,7 +7,7 @@ needs beside the state: which calls overlapped, which failure paused the run, an
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import chain, takewhile
+from itertools import chain, count, takewhile
 
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.definition import facts_of
@@ -133,7 +133,8 @@ def slot_of(scope: Scope, entry: Entry, child: Scope | None = None) -> Slot:
 def past_of(scope: Scope) -> Past[Slot]:
     """Return what is recorded of a scope as its past, to be called again, and let new keys follow the recorded ones."""
     calls: list[tuple[str, Slot]] = []
-    counts, prefix = scope.counts, len(scope.prefix)
+    counts: dict[str, int] = {}
+    prefix = len(scope.prefix)
     for slot in scope.slots:
         key = slot.key[prefix:]
         base, _, occurrence = key.rpartition("#")
@@ -142,6 +143,7 @@ def past_of(scope: Scope) -> Past[Slot]:
         counts[base] = max(counts.get(base, 0), int(occurrence))
         if not slot.forgotten and not (slot.again and slot.child is not None):  # else it is run afresh
             calls.append((base if base.startswith(f"{slot.name}:") else slot.name, slot))
+    scope.counts.update((base, count(last + 1)) for base, last in counts.items())
     return Past(scope.run.codec.canonical, calls, is_strict=not scope.overlapped)
 
 

@@ -13,7 +13,7 @@ from sagadsl._core.scope import OpenRun
 threads_with_runs: dict[int, int] = {}
 """How many runs each thread has open, by its identifier: empty where no saga is being run."""
 
-_guard = threading.Lock()
+_guard = threading.RLock()
 
 
 def begin(run: OpenRun) -> None:
@@ -35,5 +35,5 @@ def end(run: OpenRun) -> None:
 def forget() -> None:
     """In a forked child: no run is open."""
     global _guard  # noqa: PLW0603  # the parent's may be held by a thread that the child does not have
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     threads_with_runs.clear()

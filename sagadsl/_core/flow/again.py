@@ -57,7 +57,8 @@ def follow(run: OpenRun, place: float) -> Flow[None]:
     """Let the calls come again that stand before a place in the record; those that do not are not waited for again."""
 
     def is_early() -> bool:
-        return next((slot.seq for slot in run.ahead), inf) < place
+        with run.guard:
+            return next((slot.seq for slot in run.ahead), inf) < place
 
     yield from give_way(run, is_early)
     if is_early():

@@ -5,6 +5,10 @@ them. Such a lock belongs to the descriptor, so a second ``open`` in the process
 with itself, so a set of numbers tells the threads of this process apart. A forked child shares the descriptor: it
 closes it and never unlocks, which would free the parent's runs. It is open while a run is held, and no longer.
 
+A thread may come in here while it is in here: a signal handler asks whose a run is, and a handle that nobody has any
+more is collected wherever Python collects. So the guards can be taken again, and what is done with the descriptor is
+right at each point in between.
+
 Without open-file-description locks (macOS before 15, Windows) a file of its own is locked for each run.
 """
 
@@ -31,7 +35,7 @@ class Locks:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._held: dict[int, tuple[int, object]] = {}
         self._descriptor = -1
 
@@ -61,18 +65,15 @@ class Locks:
             descriptor, held_by = self._held.get(number, (-1, None))
             if number not in self._held or (holder is not None and held_by is not holder):
                 return
-            if (
-                OFD_SETLK is not None and self._descriptor >= 0
-            ):  # before it is forgotten, so that a Ctrl-C in between leaves it to be done again
+            if OFD_SETLK is not None and self._descriptor >= 0:
+                # before it is forgotten, so that a Ctrl-C in between leaves it to be done again
                 fcntl.fcntl(self._descriptor, OFD_SETLK, _region(fcntl.F_UNLCK, number))
-            del self._held[number]
-            if OFD_SETLK is None and descriptor >= 0:
-                os.close(descriptor)
-            elif not self._held and self._descriptor >= 0:  # a program may use many stores, one after the other
-                idle, self._descriptor = (
-                    self._descriptor,
-                    -1,
-                )  # forgotten first: a number closed twice is another file's
+            self._held.pop(number, None)
+            if OFD_SETLK is None:
+                idle = descriptor
+            else:  # a program may use many stores, one after the other
+                idle, self._descriptor = (-1, self._descriptor) if self._held else (self._descriptor, -1)
+            if idle >= 0:  # forgotten by now: a number closed twice is another file's
                 os.close(idle)
 
     def is_held(self, number: int) -> bool:
@@ -91,18 +92,20 @@ class Locks:
             return False
 
     def _is_locked(self, number: int, ask: int) -> bool:
-        is_open = self._descriptor >= 0
-        descriptor = self._descriptor if is_open else os.open(self.path, os.O_RDONLY)  # it may be all that is allowed
+        descriptor = os.open(self.path, os.O_RDONLY)  # it may be all that is allowed
         try:
             answer = fcntl.fcntl(descriptor, ask, _region(fcntl.F_WRLCK, number))
         finally:
-            if not is_open:
-                os.close(descriptor)
+            os.close(descriptor)
         return int(struct.unpack_from("h", answer)[0]) != fcntl.F_UNLCK
 
     def _open(self) -> int:
         if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            opened = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            if self._descriptor < 0:
+                self._descriptor = opened
+            else:
+                os.close(opened)
         return self._descriptor
 
     def _lock(self, number: int) -> int | None:
@@ -118,7 +121,7 @@ class Locks:
 
     def forget(self) -> None:
         """In a forked child: close what came from the parent, unlock nothing."""
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         for descriptor in {self._descriptor, *(descriptor for descriptor, _ in self._held.values())} - {-1}:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -146,7 +149,7 @@ def _lock_file(path: Path) -> int | None:
 
 
 _all: dict[Path, Locks] = {}
-_all_guard = threading.Lock()
+_all_guard = threading.RLock()
 
 
 def locks_of(store: Path) -> Locks:
@@ -157,7 +160,7 @@ def locks_of(store: Path) -> Locks:
 
 def _after_fork() -> None:
     global _all_guard  # noqa: PLW0603  # the parent's may be held by a thread that the child does not have
-    _all_guard = threading.Lock()
+    _all_guard = threading.RLock()
     for locks in _all.values():
         locks.forget()
 

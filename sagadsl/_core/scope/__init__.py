@@ -10,8 +10,11 @@ bodies that wait for a task of their own are woken (``waking``). What a list sho
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
+from itertools import count
 from operator import attrgetter
 from typing import Any
 
@@ -318,7 +321,7 @@ class Scope:
         self.paused_by: tuple[int, ...] = ()
         self.slots: list[Slot] = []
         self.past: Past[Slot] | None = None
-        self.counts: dict[str, int] = {}
+        self.counts: defaultdict[str, count[int]] = defaultdict(partial(count, 1))
         self.flying: set[Any] = set()
         self.task: Any = None
         self.earlier: Counts = {}
@@ -510,15 +513,16 @@ class Scope:
         """Return the slot of a call: the recorded one that it is, or a new one; a *further* one is always new."""
         base, past = name if key is None else f"{name}:{key}", self.past
         if past is not None and not further:
-            slot = past.take(name, base, arguments)
+            with self.run.guard:  # of threads that call at the same time each takes another one
+                slot = past.take(name, base, arguments)
             if slot is not None:
                 return slot
-        count = self.counts.get(base, 0) + 1
-        self.counts[base] = count
+        count = next(self.counts[base])
         local = base if count == 1 else f"{base}#{count}"
         slot = Slot(self, self.prefix + local, name, definition, arguments)
         if past is not None and past.is_free:
-            past.equal(name, base, arguments).append(slot)
+            with self.run.guard:
+                past.equal(name, base, arguments).append(slot)
         return slot
 
     def free(self) -> None:
@@ -536,26 +540,29 @@ class Scope:
         past = self.past
         if past is None or past.is_free:
             return
-        self.run.ahead.pop(slot, None)
-        if not self.is_forward:
-            return  # compensating: the body only runs to bind what it calls
-        past.called.append(slot)
-        expected = past.expected(slot)
-        if expected is not slot:
-            raise self.run.halt(ReplayError(self.run.id, self.path, **past.diverged(slot, expected)))
-        past.order.pop(slot, None)
-        if not past.order and not self.run.ahead:
-            self.past = None
+        with self.run.guard:
+            self.run.ahead.pop(slot, None)
+            if not self.is_forward:
+                return  # compensating: the body only runs to bind what it calls
+            past.called.append(slot)
+            expected = past.expected(slot)
+            if expected is not slot:
+                raise self.run.halt(ReplayError(self.run.id, self.path, **past.diverged(slot, expected)))
+            past.order.pop(slot, None)
+            if not past.order and not self.run.ahead:
+                self.past = None
 
     def forgo(self, slot: Slot) -> None:
         """Take note that a call was made and cancelled before it could come in."""
-        self.run.ahead.pop(slot, None)
-        if self.past is not None:
-            self.past.order.pop(slot, None)
+        with self.run.guard:
+            self.run.ahead.pop(slot, None)
+            if self.past is not None:
+                self.past.order.pop(slot, None)
 
     def expected(self, slot: Slot) -> Slot:
         """Return the recorded call that comes next; *slot* itself where any may come."""
-        return slot if self.past is None or not self.is_forward else self.past.expected(slot)
+        with self.run.guard:
+            return slot if self.past is None or not self.is_forward else self.past.expected(slot)
 
     def standing(
         self,
@@ -574,7 +581,9 @@ class Scope:
         while self.past is not None and not self.past.is_free and slot.done and slot.fault is None:
             if stands(slot.result):
                 break
-            if not self.is_forward and not self.past.equal(slot.name, base, arguments):
+            with self.run.guard:
+                is_last = not self.is_forward and not self.past.equal(slot.name, base, arguments)
+            if is_last:
                 break
             self.admit(slot)
             slot, old = self.call(slot.name, slot.definition, arguments, key), slot

@@ -143,7 +143,7 @@ class Keeper:
 
     def __init__(self, keep: Keep, clock: Callable[[], int]) -> None:
         self.keep, self.clock = keep, clock
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._last: dict[str, int] = {}
 
     def look(self, journal: Journal) -> None:
