@@ -14,7 +14,7 @@ from sagadsl._core.journal import Letter, Overtaken, Taken, Unread
 from sagadsl._core.journal.together import Ticket
 from sagadsl._core.scope import OpenRun, Scope
 from sagadsl._core.scope.outlined import outline_with
-from sagadsl._core.values import Cause, Entry, Kind, Status
+from sagadsl._core.values import Cause, Entry, Kind, Status, because
 from sagadsl.errors import JournalError, RunCancelledError, RunLockedError, RunLostError, Stop
 
 log = logging.getLogger("sagadsl")
@@ -147,9 +147,9 @@ def obey(scope: Scope) -> None:
         pivot = root.pivot()
         if pivot is not None:
             log.warning("%s is not cancelled: %s is past, or perhaps past", run.id, pivot.key, extra={"run": run.id})
-            write(root.entry(Kind.REFUSED, result=f'{{"cause":"{Cause.CANCEL}"}}'), unread)
+            write(root.entry(Kind.REFUSED, result=because(Cause.CANCEL)), unread)
             return
-        told = f'{{"cause":"{Cause.CANCEL}","fault":{run.codec.encode_fault(cancelled)[0]}}}'
+        told = because(Cause.CANCEL, fault=run.codec.encode_fault(cancelled)[0])
         write(root.entry(Kind.COMPENSATING, result=told), unread)
         raise Stop(cancelled)
 

@@ -20,7 +20,7 @@ from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Receiver, Source
 from sagadsl._core.phrases import command
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.values import Cause, Kind, Status, StepStatus, as_time
+from sagadsl._core.values import Cause, Kind, Status, StepStatus, as_time, because
 from sagadsl.errors import CompensationError, Fault, SuspendedError
 
 K = Kind
@@ -45,7 +45,7 @@ def compensate(scope: Scope, cause: Cause, text: str | None, error: BaseExceptio
     """
     run = scope.run
     fault = run.codec.told_fault(text) if text else None
-    told = f'{{"cause":"{cause}"{f""","fault":{text}""" if text else ""}}}'
+    told = because(cause, fault=text)
     owed = scope.owed()
     begun = scope.status is Status.COMPENSATING
     if owed and not begun:
@@ -80,7 +80,7 @@ def go_back(scope: Scope) -> Flow[None]:
     run, until = scope.run, scope.until
     calls = scope.calls()
     key = next((slot.key for slot in calls if slot.place == until), "a step")
-    told = f'{{"cause":"{Cause.REQUEST}","to":{until}}}'
+    told = because(Cause.REQUEST, to=str(until))
     beyond = [slot for slot in calls if slot.place > until and not slot.forgotten]
     reaching = {outer for slot in beyond for outer in slot.scope.chain()}
     for each in reversed(list(scope.tree())):

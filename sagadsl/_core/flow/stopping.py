@@ -16,7 +16,7 @@ from sagadsl._core.flow.record import interruption
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.open_run import CLOSED
 from sagadsl._core.scope.waking import halt, met
-from sagadsl._core.values import Cause, Kind, Status, StepStatus
+from sagadsl._core.values import Cause, Kind, Status, StepStatus, because
 from sagadsl.errors import (
     NotStorableError,
     Stop,
@@ -128,7 +128,7 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
     text, fault = run.codec.encode_fault(run.genuine(error))
     again = [slot.seq for slot in run.origins(error) if slot.scope.home is scope]
     for each in scope.chain():
-        yield each.entry(K.PAUSED, result=f'{{"cause":"{Cause.FAILURE}","again":{again},"fault":{text}}}')
+        yield each.entry(K.PAUSED, result=because(Cause.FAILURE, again=str(again), fault=text))
         again = [each.seq]  # seen from around it, the child is what failed
     root, reason = scope.root, str(fault)
     pivot = root.pivot()

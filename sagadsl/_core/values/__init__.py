@@ -89,6 +89,12 @@ class Cause(StrEnum):
     REQUEST = "request"
 
 
+def because(cause: Cause, **facts: str | None) -> str:
+    """Return why a scope stands as it does, as an entry about it has that; *facts* are JSON already, or left out."""
+    members = [f'"cause":"{cause}"', *(f'"{name}":{text}' for name, text in facts.items() if text)]
+    return "{" + ",".join(members) + "}"
+
+
 @define(eq=False)
 class Entry:
     """One row of the journal: the only thing that is stored, replayed, observed and shown.
