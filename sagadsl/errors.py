@@ -8,13 +8,13 @@ on leaves the user's body.
 from __future__ import annotations
 
 import os
-from inspect import get_annotations
 from itertools import zip_longest
 from typing import Any, ClassVar, dataclass_transform
 
 from attrs import field, frozen
 
 from sagadsl._core.phrases import command, to_run_again, what_became
+from sagadsl._core.structs import filled, listed
 
 
 @frozen
@@ -59,16 +59,10 @@ class SagaError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        own = [name for name, kind in get_annotations(cls).items() if not str(kind).startswith("ClassVar")]
-        cls._fields = (*cls._fields, *own)
+        cls._fields = (*cls._fields, *listed(cls))
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        given = dict(zip(self._fields, values, strict=False)) | named
-        missing = [name for name in self._fields if name not in given and not hasattr(type(self), name)]
-        if missing or len(values) > len(self._fields) or given.keys() - set(self._fields):
-            msg = f"{type(self).__name__}({', '.join(self._fields)}) was given {values!r} and {named!r}"
-            raise TypeError(msg)
-        self.__dict__.update((name, given.get(name, getattr(type(self), name, None))) for name in self._fields)
+        vars(self).update(filled(type(self), self._fields, values, named))
         super().__init__(*(vars(self)[name] for name in self._fields))
 
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from sagadsl._core.facts import Facts
 from sagadsl._core.parameters import VARIADIC, AsGiven, Parameters, Receiver, function_name, plain_function
 from sagadsl._core.retry import NEVER, Retry, as_retry
 from sagadsl._core.session import body_of
+from sagadsl._core.structs import Struct
 from sagadsl.errors import UsageError
 
 
@@ -81,7 +81,7 @@ class Compensation:
             raise UsageError(msg)
 
 
-class StepSpec(Facts):
+class StepSpec(Struct):
     """A step as decorated. *definition* is what the journal keeps of it with each call: what is owed, and by whom.
 
     It *compensates_async* if its compensation is, or may be, to be awaited.
@@ -152,7 +152,7 @@ class StepSpec(Facts):
         return (args if function is plain_function(self.function) else args[1:]), kwargs
 
 
-class SagaSpec(Facts):
+class SagaSpec(Struct):
     """A saga as decorated; a block has no *function*, its body stands where it is used."""
 
     function: Callable[..., Any] | None

@@ -14,7 +14,7 @@ from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, SimpleNamespace
 from typing import Annotated, Any, Final, TypeVar
 
-from sagadsl._core.facts import Facts
+from sagadsl._core.structs import Struct
 from sagadsl.errors import UsageError
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def _is_live(annotation: Any) -> bool:
     return LIVE in getattr(annotation, "__metadata__", ())
 
 
-class Parameters(Facts):
+class Parameters(Struct):
     """How a function is called, taken apart once so that a call costs no more than a dictionary.
 
     *names* are all parameters in order, *stored* those that are written down; *function* is how errors name it.

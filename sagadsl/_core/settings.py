@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sagadsl._core.facts import Facts
 from sagadsl._core.state import INTENTS
+from sagadsl._core.structs import Struct
 from sagadsl._core.values import Kind
 from sagadsl.errors import UsageError
 
@@ -101,7 +101,7 @@ def checked_store(value: Any) -> Any:
     return value
 
 
-class Options(Facts):
+class Options(Struct):
     """What ``using()`` settles for one call; `None` leaves it to the saga, then to the runtime."""
 
     id: str | None = None

@@ -18,7 +18,6 @@ from sagadsl._core.awaiting import to_the_end
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.drive import asettled, is_in_thread
-from sagadsl._core.facts import Facts
 from sagadsl._core.flow import PRESSED, Ended, child_scope, descend, settle
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
@@ -28,6 +27,7 @@ from sagadsl._core.scope import CURRENT, OpenRun, Scope
 from sagadsl._core.scope.cancelled import coming, counts
 from sagadsl._core.scope.waking import came_out, met
 from sagadsl._core.settings import Options
+from sagadsl._core.structs import Struct
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Status
 from sagadsl._dsl.kernel import HeedingStop
@@ -52,7 +52,7 @@ def runtime_of(spec: SagaSpec, options: Options) -> Runtime:
 # -- a run of its own --------------------------------------------------------------------------------------------------
 
 
-class Calling(Facts):
+class Calling(Struct):
     """One call of a saga: its body with arguments bound, and what is made of its end."""
 
     spec: SagaSpec

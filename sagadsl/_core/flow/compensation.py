@@ -12,7 +12,6 @@ from sagadsl._core.codec import user_frames
 from sagadsl._core.codec.classes import why_not_found
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Done, Failed, Flow
-from sagadsl._core.facts import Facts
 from sagadsl._core.flow.doubt import probe_call, what_is_known
 from sagadsl._core.flow.order import abreast
 from sagadsl._core.flow.record import give_up
@@ -20,13 +19,14 @@ from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Receiver, Source
 from sagadsl._core.phrases import command
 from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.structs import Struct
 from sagadsl._core.values import Cause, Kind, Status, StepStatus, as_time, because
 from sagadsl.errors import CompensationError, Fault, SuspendedError
 
 K = Kind
 
 
-class Ended(Facts):
+class Ended(Struct):
     """How a saga was left: its *status*, the *value* or *error* that comes out, and what became of its steps."""
 
     status: Status

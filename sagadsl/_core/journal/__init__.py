@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
-from sagadsl._core.facts import Facts
+from sagadsl._core.structs import Struct
 from sagadsl._core.values import Entry, Kind, RunRow
 
 
@@ -40,7 +40,7 @@ class Log:
         self.is_turned = False
 
 
-class Letter(Facts):
+class Letter(Struct):
     """What somebody else tells a run, until an entry (*seq*) acts on it."""
 
     letter: int

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sagadsl._core.facts import Facts
+from sagadsl._core.structs import Struct
 
 Counts = dict["asyncio.Task[Any]", int]
 """How often tasks were cancelled, the innermost first."""
@@ -31,7 +31,7 @@ LONG = 10.0
 """Seconds of waiting that are said beforehand."""
 
 
-class Coming(Facts):
+class Coming(Struct):
     """When a cancellation came, *after* so many seconds of the run in that process, and to whom.
 
     *around* counts outwards: 0 is the task of the body that called what was cut off, `None` the one in which it ran.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sagadsl._core.facts import Facts
+from sagadsl._core.structs import Struct
 from sagadsl._core.values import StepStatus
 
 
-class Tried(Facts):
+class Tried(Struct):
     """An attempt that was tried again.
 
     *status* is ``entered`` where no end of it is on record: it was cut off. *fault* is what it failed with, as JSON

@@ -21,9 +21,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from sagadsl._core.awaiting import current_task
-from sagadsl._core.facts import Facts
 from sagadsl._core.scope import GOES_FORWARD, Scope
 from sagadsl._core.scope.open_run import CLOSED
+from sagadsl._core.structs import Struct
 from sagadsl.errors import Stop
 
 TURNS: Final = 100
@@ -45,14 +45,14 @@ class Word(str):
 WORD = Word("a step that was called in another task met that this run must not go on")
 
 
-class Waiting(Facts):
+class Waiting(Struct):
     """What the task of a body awaited when the stop was met, and until when it is left alone if it went on since."""
 
     place: Any
     due: float
 
 
-class Woken(Facts):
+class Woken(Struct):
     """How often a body was woken, and how many cancellations its *task* had had *before*."""
 
     task: Any
