@@ -112,7 +112,7 @@ def put(artifact: Artifact, folder: Path) -> None:
 
 
 def names(folder: Path, name: str) -> Iterator[Path]:
-    """Yield those of the names that a file can have in a folder that are taken, until one is free."""
+    """Yield the names that a file would have in a folder, one after the other, as long as they are taken."""
     number = 1
     while os.path.lexists(target := numbered(folder, name, number)):
         yield target

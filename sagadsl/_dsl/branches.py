@@ -36,7 +36,7 @@ def parallel(*branches: Callable[[], T], limit: int | None = None) -> list[T]:
         limit: How many run at once, by default all.
 
     Raises:
-        Exception: What the one branch raised that failed.
+        Exception: What the branch raised that failed, where it is the only one.
         ExceptionGroup: What the branches raised, where several failed.
         UsageError: A branch cannot be called, or the saga is an ``async def``.
     """
@@ -81,12 +81,12 @@ async def aparallel(*branches: Callable[[], Awaitable[T]] | Awaitable[T], limit:
     cancels them all, waits for them, and goes on.
 
     Args:
-        branches: Coroutines, other awaitables, or callables without arguments that give one. Of a step that is called
-            for it, ``aparallel(reserve("lamp"))``, the place is that of its call: in the scope around the branches.
+        branches: Coroutines, other awaitables, or callables without arguments that give one. A step that is called
+            beforehand, ``aparallel(reserve("lamp"))``, belongs to the scope around the branches.
         limit: How many run at once, by default all.
 
     Raises:
-        Exception: What the one branch raised that failed.
+        Exception: What the branch raised that failed, where it is the only one.
         ExceptionGroup: What the branches raised, where several failed.
         UsageError: A branch cannot be awaited, or the saga is a ``def``.
     """

@@ -3,7 +3,7 @@
 That it is owed the call is written with the run's end, in the same commit; that it returned, after that. Whoever dies
 between the two leaves a run of which nobody was told, marked as such: the next call of its saga with the same arguments
 and `resume_all` find it by that mark, and call. What the function raises changes nothing about the run: it is logged
-and on record, and the call stays owed. A run is held while it is told of, so two processes never tell at once.
+and on record, and the call stays owed. A run is held while its ``notify`` is called: never by two processes at once.
 
 The rules have the call made by whoever follows them, in either colour (``rules``).
 """
@@ -77,7 +77,7 @@ def refuse_unfit(notify: Callable[..., Any], of: str) -> None:
 
 
 def notify_of(spec: SagaSpec, runtime: Runtime, scope: Scope, ended: Ended | None = None) -> Notifying:
-    """Call the ``notify`` of a run that is held, with the end that is given, else the one on record."""
+    """Call the ``notify`` of a run that is held, with how it *ended*, by default as it is on record."""
     assert spec.notify is not None  # noqa: S101  # asked by whoever comes here
     run = scope.run
     try:

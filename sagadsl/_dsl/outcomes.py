@@ -56,8 +56,8 @@ class Told(str):
 def outcome(error: BaseException, /) -> outcomes.Outcome[Any]:
     """Return the outcome of the saga whose call raised *error*: what ``.outcome()`` would have returned.
 
-    It has ``.run`` (as the journal has it now) and ``.exit_code``. An exception that left several sagas tells of the
-    last one.
+    It has ``.run`` (as the journal has it now) and ``.exit_code``. Of an exception that left several sagas it is the
+    outcome of the last one.
 
     Raises:
         UsageError: No saga ended with this exception. What is not about the business (usage, replay, lock, journal,

@@ -1,6 +1,6 @@
 """What a program left unfinished, resumed when it starts again, or at intervals in the background.
 
-One run after another, by the saga that the program has now. A run that cannot go on is said and does not keep the
+One run after another, by the saga that the program has now. A run that cannot go on is logged, and keeps none of the
 others waiting. A run that takes its process with it each time would let a service that resumes at its start never start
 again; so one that was interrupted five times at one step is left to a person instead.
 """

@@ -1,6 +1,6 @@
 """Rules that are written once, for both colours: generators that ask whoever follows them to have a function called.
 
-What happens around a run (telling how it ended, going on with it) has an order and its exceptions in a ``def`` and in
+What happens around a run (notifying of its end, resuming it) has an order and its exceptions in a ``def`` and in
 an ``async def`` alike; only who awaits differs. So the rules yield a function and whether what it gives is to be
 awaited, and get its value back, or what it raised, thrown in. What they return is what following them returns.
 

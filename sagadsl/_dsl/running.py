@@ -67,7 +67,7 @@ class Calling(Struct):
         return bool(self.runtime.chosen("on_failure", self.options, scope.spec) == "pause")
 
     def open(self, stored: dict[str, Any]) -> Opened:
-        """Open a run; that an earlier compensation of it failed is how it has ended."""
+        """Open a run; if its compensation failed earlier, that is how it has ended."""
         try:
             return self.runtime.open(self.spec, stored, self.options, self.tenure)
         except CompensationError as error:
@@ -248,8 +248,8 @@ def stopped(scope: Scope, stop: Stop) -> BaseException:
 def interrupted(scope: Scope, error: BaseException) -> BaseException:
     """Say how to go on with a run that was interrupted, and let the interruption through.
 
-    Nothing more of the saga starts. Whether it has an end depends on whether the body around it survives; a
-    compensation that was cut off nobody survives: the run stops, and goes on there.
+    Nothing more of the saga starts. A child has an end if the body around it survives the interruption. Where a
+    compensation was cut off, the whole run stops; resumed, it goes on there.
     """
     run = scope.run
     if isinstance(error, Exception):

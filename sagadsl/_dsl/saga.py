@@ -83,11 +83,11 @@ def saga(function: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the o
         durability: ``"process"``, ``"power"`` or ``"power-strict"``.
         version: Kept in the journal with each run.
         notify: Called with the outcome (`Completed` or `Compensated`, as ``outcome()`` returns it) once the run is
-            completed or compensated, before the call returns: at least once, for what a kill leaves untold is told by
-            the next call with the same arguments, or `resume_all`. It may be async if the saga is. What it raises is
-            logged, changes nothing about the run, and the call stays owed, for as long as it takes: a run of which
-            nobody was told is not pruned, and a function that ends its process is called at each start. Mend it, or
-            give one that returns. A saga inside another one has not ended with its own body: there it is not called.
+            completed or compensated, before the call returns; it may be async if the saga is. It is called at least
+            once: where a kill prevents that, the next call of the saga with the same arguments does it, or
+            `resume_all`. What it raises is logged and changes nothing about the run. Its call stays owed until one
+            returns, and until then the run is not pruned; one that ends its process is called again at each start. A
+            saga inside another one has not ended with its own body, so it is not called there.
         runtime: A `Runtime` of your own, instead of the process's.
 
     Raises:

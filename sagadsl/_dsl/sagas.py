@@ -138,7 +138,7 @@ class Verbs(Drawn):
     ) -> Any:
         """Run the body of a stored run over its record, to go on or, on *request*, to be compensated.
 
-        It is looked for where *runtime* keeps its runs, by default this saga. *finish* says what comes out.
+        The run is looked for in the store of *runtime*, by default of this saga. *finish* says what comes out.
         """
         __tracebackhide__ = True
         spec, options = parts_of(self)

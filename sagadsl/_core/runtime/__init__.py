@@ -318,12 +318,11 @@ class Runtime(Opening):
     ) -> tuple[str, ...]:
         """Forget runs that have ended, so that the file shrinks; return their ids, oldest first.
 
-        Only what is completed or compensated goes, a run with its earlier generations; what is open, paused, waiting,
-        compensating or owes a compensation never does, nor what a living process has, or what ``notify=`` is still to
-        be told of. With a run goes what a later compensation of it would need; and a key that was pruned is a new one:
-        a call of it is done again, from its first generation on. Its idempotency keys are those that the pruned run
-        had, so whoever honours them may take what it does for what was done before. Where that may happen, prune
-        what is older than they remember.
+        Only runs that are completed or compensated go, each with its earlier generations. One that is open, paused,
+        waiting, compensating or owes a compensation stays, as does one that a living process has, or whose ``notify=``
+        is still owed. A pruned run cannot be compensated any more, and its key is new again: a call of it is done from
+        the first generation on, with the idempotency keys that the pruned run had. A service that still honours those
+        may take the new calls for the old ones, so prune only what is older than it remembers.
 
         Args:
             older_than: Those that ended longer ago than this, in seconds or as a `timedelta`.

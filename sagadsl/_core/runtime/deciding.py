@@ -191,7 +191,7 @@ def what_stands(scope: Scope, undecided: dict[Slot, str]) -> str:
 def undone_by_nobody(scope: Scope, until: int, *, begun: bool) -> dict[Slot, str]:
     """Return the calls after a place that would stand without anybody having accepted it, and why.
 
-    What nothing can undo a run that failed compensates around; who undoes one that is completed has to say so.
+    A run that failed compensates around what nothing can undo; whoever compensates a completed one has to accept it.
     """
     now = scope.run.clock()
     found = {}

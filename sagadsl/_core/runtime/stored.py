@@ -18,7 +18,7 @@ from sagadsl.errors import UsageError
 class Run(ShownRun):
     """A run as the journal has it when this object is made, and what can be done with it.
 
-    One that has ended and stands in a list has only what a list shows, until more is asked for.
+    One that has ended and comes from a list reads what the list does not show when it is asked for.
     """
 
     _runtime: Any = field(repr=False, default=None)
