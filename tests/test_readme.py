@@ -247,12 +247,14 @@ def test_what_the_readme_does_at_the_same_time(tmp_path):
     assert shown.stderr == ""
 
 
-def test_what_the_readme_links_to_is_there():
-    """Files of the project, and headings of this page."""
-    links = re.findall(r"\]\(([^)]+)\)", README)
+def test_what_the_readme_and_the_changelog_link_to_is_there():
+    """Files of the project, and headings of the README."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("README.md#", "#")
     headings = {
         re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
     }
-    assert links
-    for link in links:
-        assert link[1:] in headings if link.startswith("#") else link.startswith("http") or (ROOT / link).is_file()
+    for page in (README, changelog):
+        links = re.findall(r"\]\(([^)]+)\)", page)
+        assert links
+        for link in links:
+            assert link[1:] in headings if link.startswith("#") else link.startswith("http") or (ROOT / link).is_file()
