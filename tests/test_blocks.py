@@ -1476,6 +1476,32 @@ def test_a_handle_shows_where_it_stands(make_runtime):
     ]
 
 
+def test_who_looks_at_a_run_is_told_when_its_handle_lets_it_go(make_runtime, world):
+    """As of a called saga: once for each time that it was had."""
+
+    class Looker:
+        def watch(self, run):
+            world.add("opened")
+            return self
+
+        def __call__(self, entry):
+            """Nothing is looked at."""
+
+        def close(self):
+            world.add("closed")
+
+    runtime = make_runtime(observers=[Looker()])
+    with saga("nightly", key="k", runtime=runtime) as run:
+        run.step(plain)(1)
+    assert world == ["opened", "closed"]
+    run = saga("explore", key="k", runtime=runtime)
+    run.step(plain)(1)
+    assert world == ["opened", "closed", "opened"]
+    run.complete()
+    run.compensate()
+    assert world == ["opened", "closed"] * 3
+
+
 LEFT = """
 from sagadsl import find, saga
 

@@ -404,6 +404,106 @@ def test_a_run_that_an_interruption_left_to_a_thread_is_taken_by_force_alone(mak
     assert world == ["in", "in", "landed", "landed"]
 
 
+@pytest.mark.parametrize("way", ["block", "hand"])
+def test_a_run_without_a_function_is_held_as_long_by_all_who_could_go_on_with_it(make_runtime, world, way):
+    """A block is entered again, by hand the step is called again, or an end is asked for: all are refused so far."""
+    pressed = Pressed(world)
+
+    def slow() -> str:
+        return pressed()
+
+    def call(run) -> str:
+        return run.step(slow, compensate=lambda result=None: world.add(f"-{result}"), timeout=60)()
+
+    def begun():
+        return saga("flow", key="k", runtime=make_runtime())
+
+    def again() -> str:
+        if way == "hand":
+            return call(hand)
+        with begun() as run:
+            return call(run)
+
+    hand = begun()
+    with pytest.raises(KeyboardInterrupt):
+        again()
+    other = begun()
+    for use in (again, lambda: call(other), other.compensate, other.complete, make_runtime().find("flow/k").compensate):
+        for _ in range(2):  # who is refused frees nothing
+            with pytest.raises(RunLockedError, match="that an interruption left behind: call again when that has"):
+                use()
+    if way == "hand":
+        for end in (hand.complete, hand.compensate):
+            with pytest.raises(RunLockedError):
+                end()
+    assert world == ["in"]
+    assert make_runtime().find("flow/k").is_live
+    pressed.land()
+    assert not make_runtime().find("flow/k").is_live
+    assert again() == "late"
+    assert world == ["in", "landed"]
+    last = hand if way == "hand" else other
+    assert call(last) == "late"
+    assert last.compensate().status == "compensated"
+    assert world == ["in", "landed", "-late"]
+
+
+@pytest.mark.parametrize("way", ["block", "hand"])
+def test_a_ctrl_c_while_a_run_without_a_function_compensates_holds_it_until_that_has_ended(make_runtime, world, way):
+    """Whether an exception that leaves a block compensates it, or whoever has its handle."""
+    pressed = Pressed(world)
+    hand = saga("flow", key="k", runtime=make_runtime())
+
+    def call(run) -> None:
+        run.step(world.add, name="act", compensate=Compensation(lambda: pressed(), timeout=60))("act")
+
+    def compensated() -> None:
+        if way == "hand":
+            call(hand)
+            hand.compensate()
+        with saga("flow", key="k", runtime=make_runtime()) as run:
+            call(run)
+            raise ValueError("no")
+
+    with pytest.raises(KeyboardInterrupt):
+        compensated()
+    for _ in range(2):
+        with pytest.raises(RunLockedError):
+            hand.compensate()
+    pressed.land()
+    assert hand.compensate().status == "compensated"
+    assert world == ["act", "in", "landed"]
+
+
+def found() -> None:
+    """Undo `finding`, which is found by its name."""
+    found.does()
+
+
+@step(compensate=Compensation(found, timeout=60))
+def finding() -> None:
+    """Do nothing."""
+
+
+def test_a_ctrl_c_while_a_run_is_compensated_without_its_body_holds_it_until_that_has_ended(
+    make_runtime, world, monkeypatch
+):
+    """The compensation is not entered beside itself."""
+    pressed = Pressed(world)
+    monkeypatch.setattr(found, "does", pressed, raising=False)
+    with saga("flow", key="k", runtime=make_runtime()):
+        finding()
+    with pytest.raises(KeyboardInterrupt):
+        make_runtime().find("flow/k").compensate()
+    for _ in range(2):
+        with pytest.raises(RunLockedError):
+            make_runtime().find("flow/k").compensate()
+    pressed.land()
+    assert not make_runtime().find("flow/k").is_live
+    assert make_runtime().find("flow/k").compensate().status == "compensated"
+    assert world == ["in", "landed"]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_a_signal_handler_raises_beside_a_sync_attempt_comes_when_that_has_ended(make_runtime, world, fails):
     """It does not reach the function in its thread: what that did is uncertain, or it failed by itself."""

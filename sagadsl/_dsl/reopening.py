@@ -80,7 +80,7 @@ def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], b
         try:
             calling.body = bind(calling.runtime.provided.take(sources))
         except BaseException:
-            calling.runtime.close(opened.scope.run)
+            calling.close(opened.scope)
             raise
     return run_root(lambda: opened, calling)
 
@@ -92,6 +92,6 @@ async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Sou
         try:
             calling.body = bind(await calling.runtime.provided.atake(sources))
         except BaseException:
-            calling.runtime.close(opened.scope.run)
+            calling.close(opened.scope)
             raise
     return await arun_root(lambda: opened, calling)

@@ -9,10 +9,8 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.phrases import command, to_run_again
@@ -25,12 +23,15 @@ _unended: dict[tuple[str, str], tuple[Journal, Log]] = {}
 """Not the runs themselves: what they hold may hold the handle, which then is never lost."""
 
 
-def hold(handle: object, run: OpenRun) -> Callable[[], Any]:
-    """Note that *handle* has *run*, which is let go when the handle is lost; return what lets it go before."""
+def hold(handle: object, run: OpenRun) -> weakref.finalize[..., object]:
+    """Note that *handle* has *run*; return what lets that go when the handle is lost.
+
+    Then nothing of it is under way: whoever calls a step of it has the handle.
+    """
     _unended[run.journal.name, run.id] = run.journal, run.log
-    release = weakref.finalize(handle, _release, run.journal, run.log, run.row)
-    release.atexit = False
-    return release
+    when_lost = weakref.finalize(handle, _release, run.journal, run.log, run.row)
+    when_lost.atexit = False
+    return when_lost
 
 
 def forget(run: OpenRun) -> None:

@@ -170,7 +170,7 @@ class Runtime(Opening):
             if not isinstance(stop.reason, SuspendedError):  # as far back as was asked
                 raise stop.reason from None
         finally:
-            self.close(scope.run)
+            self.leave(scope)
         return self.find(run_id)
 
     async def _acompensate(self, scope: Scope | None, run_id: str) -> stored.Run:
@@ -184,7 +184,7 @@ class Runtime(Opening):
             if not isinstance(stop.reason, SuspendedError):  # as above
                 raise stop.reason from None
         finally:
-            self.close(scope.run)
+            self.leave(scope)
         return self.find(run_id)
 
     def cancel(self, run_id: str) -> stored.Run:

@@ -521,12 +521,15 @@ class Opening:
         return RunConflictError(row.id, reason, tuple(told))
 
     def leave(self, scope: Scope) -> None:
-        """Stop owning a run as soon as nothing of it is under way: now, or when a thread of it ends."""
-        leaving.add((scope.run.journal.name, scope.run.id))
-        when_settled(scope, partial(self.close, scope.run))
+        """Stop owning a run as soon as nothing of it is under way: now, or when a thread of it ends.
 
-    def close(self, run: OpenRun) -> None:
-        """Stop owning a run."""
+        Whoever had it, this is how it is let go: nothing may follow while a function of it still runs.
+        """
+        leaving.add((scope.run.journal.name, scope.run.id))
+        when_settled(scope, partial(self._let_go, scope.run))
+
+    def _let_go(self, run: OpenRun) -> None:
+        """Stop owning a run of which nothing is under way."""
         if run.log.number:
             run.journal.release(run.row.lock, run.log.holder)
         detach(run)

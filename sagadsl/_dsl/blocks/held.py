@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
@@ -48,7 +47,7 @@ class Held:
         self.is_record = False  # it is completed: what is recorded comes back, and nothing is entered
         self.over = ""  # why nothing more is done in it
         self.guard = threading.RLock()
-        self._release: Callable[[], Any] = _no_body
+        self._when_lost: weakref.finalize[..., object] | None = None
 
     @property
     def another(self) -> str:
@@ -105,12 +104,13 @@ class Held:
 
     def _open(self) -> Scope:
         """Open the run that is meant, or, where this handle had one, that one again."""
-        calling = self.calling
+        options = self.options
         if self.last is not None:
-            calling = calling.changed(options=self.options.changed(id=self.last.run.id, steal=False))
+            options = options.changed(id=self.last.run.id, steal=False)
         elif self.spec.program.startswith(SESSION):
             self._replace_earlier()
-        opened = calling.open({})
+        self.calling = self.calling.changed(options=options, tenure=Tenure())  # the last one's may still be held
+        opened = self.calling.open({})
         if isinstance(opened.ended, BaseException):
             raise opened.ended
         self.is_record = opened.scope is None
@@ -128,16 +128,19 @@ class Held:
         threads.end(scope.run)  # by hand a run belongs to no thread
         self.scope = self.last = scope
         if not self.is_record:  # a handle that nobody has any more lets its run go, open as it is
-            self._release = unended.hold(self, scope.run)
+            self._when_lost = unended.hold(self, scope.run)
         return scope
 
     def let_go(self) -> None:
-        """Stop owning the run; a further use opens it again. A block inside another body never owned it."""
-        if self.scope is not None and self.scope.parent is None:
-            threads.end(self.scope.run)
+        """Have the run let go, as every run is; a further use opens it again.
+
+        A block inside another body never owned it, nor does a handle that stands in the record of one.
+        """
+        if self._when_lost is not None and self.scope is not None:
             unended.forget(self.scope.run)
-        self._release()
-        self.scope, self._release = None, _no_body
+            self.runtime.leave(self.scope)
+            self._when_lost.detach()
+        self.scope = self._when_lost = None
 
     def _replace_earlier(self) -> None:
         """Let the newer handle have the run: in a session, where a cell is run again, the older one is left over."""
