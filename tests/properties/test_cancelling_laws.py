@@ -17,7 +17,7 @@ from hypothesis import Phase, example, find, given, settings
 
 from sagadsl._core import effects
 from sagadsl._core.flow import calls, stopping
-from sagadsl._core.scope import Scope
+from sagadsl._core.scope import Scope, waking
 from sagadsl._core.scope.cancelled import Coming
 from sagadsl._core.values import Kind
 from tests.properties.cancelling import (
@@ -53,6 +53,14 @@ def _quiet():
     gc.collect()
     for logger in loggers:
         logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _long_naps():
+    """Look after a run that stops every second of its clock, which nobody waits for, and not every few milliseconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waking, "NAPS", (*waking.NAPS, 1.0))
+        yield
 
 
 SLOW, QUICK = Act("", "slow"), Act("")
