@@ -1,5 +1,7 @@
 """The command line as people have it: the real program in a process of its own, on runs that were really killed."""
 
+import atexit
+import functools
 import json
 import os
 import pty
@@ -14,6 +16,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+from tests.commands import Commands
 
 SCRIPT = '''\
 """A trip whose faults are files in the working directory, and whose effects are lines of one."""
@@ -86,6 +90,14 @@ ENV = {name: value for name, value in os.environ.items() if not name.startswith(
 TARGET = ("--target", "trip.py:trip")
 
 
+@functools.cache
+def commands() -> Commands:
+    """Start what processes are forked from, once for all tests."""
+    started = Commands(ENV)
+    atexit.register(started.close)
+    return started
+
+
 class Place:
     """A folder with a program, its journal and its world."""
 
@@ -93,7 +105,9 @@ class Place:
         self.folder = folder
 
     def python(self, *arguments: str, **options) -> subprocess.CompletedProcess:
-        """Run Python here."""
+        """Run Python here; with options in a process that is started anew."""
+        if not options and arguments[0] != "-c":
+            return commands().run(self.folder, *arguments)
         options = {"cwd": self.folder, "env": ENV, "stdin": subprocess.DEVNULL} | options
         return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
 

@@ -12,7 +12,10 @@ from email import message_from_bytes, policy
 import pytest
 
 from sagadsl.examples.order.bank import Bank
+from tests.commands import Commands
 
+ENV = {name: value for name, value in os.environ.items() if not name.startswith("SAGADSL")}
+ENV |= {"PYTHONWARNINGS": "error"}
 KILLED = -9
 FAILED = 3
 UNDECIDED = 6
@@ -28,21 +31,21 @@ COMPENSATIONS = {
 class Demo:
     """The example in a folder, called from outside."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, commands):
+        self.folder, self.commands = folder, commands
 
     def start(self, *options):
         """Start the program."""
-        command = [sys.executable, "-W", "error", "-m", "sagadsl.examples.order", "--folder", str(self.folder)]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGADSL")}
+        command = [sys.executable, "-m", "sagadsl.examples.order", "--folder", str(self.folder)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*command, *options], env=environment, **pipes)
+        return subprocess.Popen([*command, *options], env=ENV, **pipes)
 
     def __call__(self, *options):
         """Run the program; keep what it printed."""
-        process = self.start(*options)
-        self.out, self.err = process.communicate(timeout=60)
-        return process.returncode
+        program = ["-m", "sagadsl.examples.order", "--folder", str(self.folder)]
+        ended = self.commands.run(self.folder.parent, *program, *options)
+        self.out, self.err = ended.stdout, ended.stderr
+        return ended.returncode
 
     def rows(self, name, sql):
         with closing(sqlite3.connect(self.folder / name)) as database:
@@ -76,9 +79,16 @@ class Demo:
         return [status for (status,) in self.rows("sagadsl.db", "select status from runs order by started, generation")]
 
 
+@pytest.fixture(scope="module")
+def commands():
+    started = Commands(ENV)
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def demo(tmp_path):
-    return Demo(tmp_path / "demo")
+def demo(tmp_path, commands):
+    return Demo(tmp_path / "demo", commands)
 
 
 def test_with_no_options_an_order_is_placed_and_the_world_is_shown(demo):
