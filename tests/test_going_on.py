@@ -159,6 +159,29 @@ def test_never_refuses_a_call_to_go_on_and_no_person(colour, make_runtime, act, 
     assert world == ["a", "a"]
 
 
+@pytest.mark.parametrize("by", ["saga", "run"])
+def test_what_is_compensated_is_not_gone_on_with(colour, make_runtime, act, world, by):
+    """Whoever resumes names that run, and it is over; a call means its key, and runs it afresh."""
+
+    @colour.saga(key="k", name="trip")
+    def trip():
+        yield act("a")
+        yield act("fails")
+
+    flow = trip.using(runtime=make_runtime())
+    with pytest.raises(ValueError, match="fails"):
+        colour.call(flow)
+    assert world == ["a", "fails", "-a"]
+    with pytest.raises(RunConflictError, match="trip/k: is compensated already; there is nothing to go on with"):
+        colour.run(flow.resume("trip/k") if by == "saga" else make_runtime().find("trip/k").resume())
+    assert (world, make_runtime().find("trip/k").generation) == (["a", "fails", "-a"], 1)
+    for again in (lambda: flow(), lambda: flow.using(rerun=True).resume("trip/k")):
+        with pytest.raises(ValueError, match="fails"):
+            colour.call(again)
+    assert world == ["a", "fails", "-a"] * 3
+    assert make_runtime().find("trip/k").generation == 3
+
+
 def test_a_call_says_its_own_word_against_that_of_its_saga(colour, make_runtime, act, dies):
     """`using(resume=...)` comes before `@saga(resume=...)`, which comes before the process."""
     dies["a"] = 2

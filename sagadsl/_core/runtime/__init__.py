@@ -99,7 +99,7 @@ class Runtime(Opening):
         text, arguments = self._arguments(journal, row) if spec is not None else ("{}", {})
         if spec is not None and request is None:
             asked = Asked(spec, options, journal, text, row.arguments_digest, tenure)
-            return self._reopen(asked, row), arguments
+            return self._reopen(asked, row, is_call=False), arguments
         try:
             row, _ = claim(tenure, journal, row)
             scope = self._load(spec, row, journal)

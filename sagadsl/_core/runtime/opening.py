@@ -283,8 +283,8 @@ class Opening:
             )
         return self._reopen(asked, row)
 
-    def _reopen(self, asked: Asked, row: RunRow) -> Opened:
-        """Say what a call means if its run exists."""
+    def _reopen(self, asked: Asked, row: RunRow, *, is_call: bool = True) -> Opened:
+        """Say what a call means if its run exists; what is no call names that run, and means no other."""
         scope = self._load(asked.spec, row, asked.journal) if row.finished is not None else None
         if scope is None or scope.status not in ENDED:  # whatever its row says, the entries count
             scope = self._take(asked, row)
@@ -297,6 +297,9 @@ class Opening:
         if scope.cause in {Cause.REQUEST, Cause.CANCEL} and not asked.options.rerun:
             done = "cancelled" if scope.cause == Cause.CANCEL else "compensated on request"
             raise RunConflictError(row.id, f"was {done}; using(rerun=True) runs it afresh")
+        if not (is_call or asked.options.rerun):
+            reason = "is compensated already; there is nothing to go on with. A call of its saga runs it afresh"
+            raise RunConflictError(row.id, reason)
         return self._new(asked, row.id, row.generation + 1)
 
     def _take(self, asked: Asked, row: RunRow) -> Scope:

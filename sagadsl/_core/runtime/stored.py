@@ -65,6 +65,7 @@ class Run(ShownRun):
         """Go on with the run; return the saga's value, or an awaitable of it if the saga is async.
 
         Raises:
+            RunConflictError: It is compensated: there is nothing to go on with.
             UsageError: The program has not imported the saga, or does not provide a live argument of it.
         """
         __tracebackhide__ = True
