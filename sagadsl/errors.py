@@ -1,4 +1,4 @@
-"""Every exception a caller may catch, sorted by who must act.
+"""Every exception a caller may catch, sorted by who must act, and what it has a program end with.
 
 Data stand in attributes, the sentence in ``__str__``: what happened, to which run and step, and what to do next.
 All of them survive ``pickle`` and ``copy``. ``Stop`` at the end is not among them: it is how a run that must not go
@@ -8,13 +8,39 @@ on leaves the user's body.
 from __future__ import annotations
 
 import os
+from enum import IntEnum
 from itertools import zip_longest
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 
 from attrs import field, frozen
 
 from sagadsl._core.phrases import command, to_run_again, what_became
 from sagadsl._core.structs import filled, listed
+
+
+class ExitCode(IntEnum):
+    """What a script, or the command line, ends with; *words* say what that means."""
+
+    words: str
+
+    DONE = 0, "done"
+    UNEXPECTED = 1, "unexpected"
+    USAGE = 2, "usage"
+    COMPENSATED = 3, "failed and compensated"
+    LOCKED = 4, "locked by another live process"
+    STORE = 5, "store unreadable, damaged, newer or full"
+    UNDECIDED = 6, "compensation failed, paused or waiting"
+    DIFFERENT = 7, "journal and program differ"
+    INTERRUPTED = 130, "interrupted"
+    TERMINATED = 143, "terminated"
+
+    def __new__(cls, code: int, words: str) -> Self:
+        """Make a number that has words."""
+        made = int.__new__(cls, code)
+        made._value_, made.words = code, words
+        return made
+
+    __repr__ = int.__repr__
 
 
 @frozen
@@ -54,7 +80,7 @@ class SagaError(Exception):
     *exit_code* is what a script or the command line ends with.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = ExitCode.UNEXPECTED
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
@@ -69,7 +95,7 @@ class SagaError(Exception):
 class UsageError(SagaError):
     """The programmer must act, now: this can never work as written."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: ClassVar[int] = ExitCode.USAGE
 
     message: str
 
@@ -118,7 +144,7 @@ class NotStorableError(SagaError):
     *do* says what to do instead, where no form could be registered for it.
     """
 
-    exit_code: ClassVar[int] = 2
+    exit_code: ClassVar[int] = ExitCode.USAGE
 
     step: str
     what: str
@@ -141,7 +167,7 @@ class NotStorableError(SagaError):
 class RunConflictError(SagaError):
     """The caller must act: *run* exists and is not the run that this call asks for. *differing* names arguments."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: ClassVar[int] = ExitCode.USAGE
 
     run: str
     reason: str
@@ -158,7 +184,7 @@ class CompensationError(SagaError):
     journal.
     """
 
-    exit_code: ClassVar[int] = 6
+    exit_code: ClassVar[int] = ExitCode.UNDECIDED
 
     run: str
     step: str
@@ -179,7 +205,7 @@ class SuspendedError(SagaError):
     which has to be run again. *store* names the journal.
     """
 
-    exit_code: ClassVar[int] = 6
+    exit_code: ClassVar[int] = ExitCode.UNDECIDED
 
     run: str
     status: str
@@ -198,7 +224,7 @@ class SuspendedError(SagaError):
 class RunCancelledError(SagaError):
     """Somebody (*by*: a process) asked that the run be cancelled: what it had done was compensated."""
 
-    exit_code: ClassVar[int] = 3
+    exit_code: ClassVar[int] = ExitCode.COMPENSATED
 
     run: str
     by: str = ""
@@ -220,7 +246,7 @@ class ReplayError(SagaError):
     text has those near the first difference. What is refused was not entered, and nothing of it was written.
     """
 
-    exit_code: ClassVar[int] = 7
+    exit_code: ClassVar[int] = ExitCode.DIFFERENT
 
     run: str
     scope: str
@@ -257,7 +283,7 @@ class ReplayError(SagaError):
 class RunLockedError(SagaError):
     """The operator must act, or wait: a live process (*host*, *pid*, *since*, ISO 8601) runs this run."""
 
-    exit_code: ClassVar[int] = 4
+    exit_code: ClassVar[int] = ExitCode.LOCKED
 
     run: str
     host: str = ""
@@ -284,7 +310,7 @@ class RunLostError(SagaError):
     It took the run over; or it is the *parent*, by its process id, from which this one was forked.
     """
 
-    exit_code: ClassVar[int] = 4
+    exit_code: ClassVar[int] = ExitCode.LOCKED
 
     run: str
     parent: int = 0
@@ -301,7 +327,7 @@ class RunLostError(SagaError):
 class JournalError(SagaError):
     """The operator must act: the journal *store* cannot be opened, read or written. No compensation is caused by it."""
 
-    exit_code: ClassVar[int] = 5
+    exit_code: ClassVar[int] = ExitCode.STORE
 
     store: str
     reason: str

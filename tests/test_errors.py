@@ -5,9 +5,12 @@ import pickle
 
 import pytest
 
+import sagadsl
 from sagadsl import errors
+from sagadsl.cli.program import program
 from sagadsl.errors import (
     CompensationError,
+    ExitCode,
     Fault,
     JournalError,
     NotStorableError,
@@ -166,6 +169,16 @@ def test_a_stop_is_no_exception_that_a_body_catches_by_accident():
     assert not isinstance(stop, Exception)
     assert stop.reason is reason
     assert "catch Exception, never BaseException" in str(stop)
+
+
+def test_an_exit_code_is_a_number_with_words():
+    """It is shown as the number that it is, and the words are those that `main` and ``sagadsl --help`` have."""
+    codes = [*ExitCode]
+    assert (codes, repr(codes[:2]), f"{codes[0]}") == ([0, 1, 2, 3, 4, 5, 6, 7, 130, 143], "[0, 1]", "0")
+    assert copy.copy(codes[4]) is pickle.loads(pickle.dumps(codes[4])) is ExitCode.LOCKED  # noqa: S301
+    words = "; ".join(f"{code} {code.words}" for code in ExitCode)
+    assert words in " ".join(sagadsl.main.__doc__.split())
+    assert words in program.epilog
 
 
 def test_a_fault_reads_like_the_last_line_of_a_traceback():

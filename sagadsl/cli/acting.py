@@ -17,10 +17,11 @@ import click
 
 import sagadsl
 from sagadsl import Run, Status, UsageError
-from sagadsl.cli import exits
+from sagadsl.cli.exits import BY_STATUS
 from sagadsl.cli.looking import json_option, write, write_json
 from sagadsl.cli.stores import run_argument, run_to_change, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load_code, target_option
+from sagadsl.errors import ExitCode
 from sagadsl.report import (
     command,
     compensated_since,
@@ -53,7 +54,7 @@ def gone_on(found: Run, target: str | None) -> int:
     """Go on with a run; return its exit code."""
     if found.status.is_terminal:
         say(f"{short_id(found.id)} is {found.status} already; there is nothing to go on with")
-        return exits.BY_STATUS[found.status]
+        return BY_STATUS[found.status]
     code = load_code(found, target, "resume")
     changing = run_to_change(found)
     try:
@@ -61,7 +62,7 @@ def gone_on(found: Run, target: str | None) -> int:
     except Exception as error:  # noqa: BLE001  # whatever the saga raises
         return failed(error)
     say(f"{short_id(found.id)} completed")
-    return exits.DONE
+    return ExitCode.DONE
 
 
 @contextlib.contextmanager
@@ -101,7 +102,7 @@ def compensate(
     if dry_run:
         plan = rehearsed(found, asked)
         write_json(dry_run_document(plan)) if as_json else write(repr(plan))
-        return exits.DONE
+        return ExitCode.DONE
     with told_after(found, as_json=as_json):
         return gone_back(found, target, asked, yes=yes)
 
@@ -122,7 +123,7 @@ def gone_back(found: Run, target: str | None, asked: dict[str, Any], *, yes: boo
     """Compensate a run, once a person has said yes; return the exit code."""
     if found.status is Status.COMPENSATED and asked["to"] is None:
         say(f"{short_id(found.id)} is compensated already; nothing is owed")
-        return exits.DONE
+        return ExitCode.DONE
     plan = rehearsed(found, asked)
     code = load_code(found, target, "compensate") if found.stack or target is not None else None
     if not (yes or found.is_live or plan.undecided):  # else the library says who has it, or what is to be accepted
@@ -133,7 +134,7 @@ def gone_back(found: Run, target: str | None, asked: dict[str, Any], *, yes: boo
     after = finished(act(**asked))
     on = f". Go on: {typed('resume', found)}" if after.status is Status.PAUSED else ""
     say(f"{short_id(found.id)} is {after.status} ({compensated_since(after, found)}){on}")
-    return exits.DONE
+    return ExitCode.DONE
 
 
 @click.command()
@@ -164,7 +165,7 @@ def asked_to_stop(found: Run, *, yes: bool) -> int:
     else:
         on = f"run its program again: {printable(found.program, 400)}" if found.is_block else typed("resume", found)
         say(f"{name} will be cancelled when it is opened again: {on}")
-    return exits.DONE
+    return ExitCode.DONE
 
 
 def confirm(run: Run, verb: str, what: object = "") -> None:

@@ -6,10 +6,10 @@ from datetime import datetime
 
 import click
 
-from sagadsl.cli import exits
 from sagadsl.cli.looking import json_option, write, write_json
 from sagadsl.cli.spans import Moment
 from sagadsl.cli.stores import reading, store_option, store_path
+from sagadsl.errors import ExitCode
 from sagadsl.report import stats_document, stats_text
 
 
@@ -38,6 +38,6 @@ def stats(saga: str | None, since: datetime | None, limit: float | None, as_json
         write(stats_text(found))
     rate = found.compensation_rate
     if limit is None or rate is None or rate <= limit:
-        return exits.DONE
+        return ExitCode.DONE
     click.echo(f"the compensation rate is {rate:.1%}, more than {limit:.1%}", err=True)
-    return exits.COMPENSATED
+    return ExitCode.COMPENSATED

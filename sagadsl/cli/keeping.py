@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from sagadsl import JournalError, Runtime, UsageError
-from sagadsl.cli import exits
 from sagadsl.cli.acting import say
 from sagadsl.cli.looking import json_option, write, write_json
 from sagadsl.cli.spans import Span
 from sagadsl.cli.stores import need_store, reading, run_argument, store_option, store_path, store_words, stored_run
+from sagadsl.errors import ExitCode
 from sagadsl.report import SCHEMA, columns, printable
 
 SIGNS = {"good": "+", "note": "?", "damage": "!"}
@@ -112,7 +112,7 @@ def doctor(as_json: bool) -> int:  # noqa: FBT001  # a flag
         write_json({"schema": SCHEMA, "store": str(store_path()), "is_sound": is_sound, "findings": told})
     else:
         write("\n".join(finding_lines(findings)))
-    return exits.DONE if is_sound else exits.STORE
+    return ExitCode.DONE if is_sound else ExitCode.STORE
 
 
 def finding_lines(findings: list[Any]) -> Iterator[str]:

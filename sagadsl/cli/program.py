@@ -16,7 +16,6 @@ from typing import NoReturn
 import click
 
 from sagadsl import SagaError
-from sagadsl.cli import exits
 from sagadsl.cli.acting import cancel, compensate, resume
 from sagadsl.cli.demo import demo
 from sagadsl.cli.figures import stats
@@ -25,6 +24,7 @@ from sagadsl.cli.looking import graph, list_runs, show, write_json
 from sagadsl.cli.running import run_saga
 from sagadsl.cli.stores import store_option
 from sagadsl.cli.watching import watch
+from sagadsl.errors import ExitCode
 from sagadsl.report import json_schema, printable_lines
 
 VERBS = (
@@ -63,9 +63,8 @@ def _tell_schema(context: click.Context, _: click.Parameter, value: bool) -> Non
 @click.group(
     cls=InOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="RUN is an id, a beginning of one that no other run has, or @last. Exit codes: 0 done, 1 unexpected, "
-    "2 usage, 3 failed and compensated, 4 locked by another process, 5 store unreadable, 6 compensation failed, "
-    "paused or waiting, 7 journal and program differ, 130 and 143 interrupted.",
+    epilog="RUN is an id, a beginning of one that no other run has, or @last. Exit codes: "
+    f"{'; '.join(f'{code} {code.words}' for code in ExitCode)}.",
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version, help="Its version.")
 @click.option(
@@ -106,12 +105,12 @@ def run(arguments: Sequence[str] | None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return exits.INTERRUPTED
-    return code if isinstance(code, int) else exits.DONE
+        return ExitCode.INTERRUPTED
+    return code if isinstance(code, int) else ExitCode.DONE
 
 
 def _terminated(*_: object) -> NoReturn:
-    raise SystemExit(exits.TERMINATED)
+    raise SystemExit(ExitCode.TERMINATED)
 
 
 def tell_warnings() -> None:

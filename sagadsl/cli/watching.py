@@ -18,10 +18,11 @@ from typing import Any, Final
 import click
 
 from sagadsl import Entry, Run, Runtime, Status
-from sagadsl.cli import exits
+from sagadsl.cli.exits import BY_STATUS
 from sagadsl.cli.looking import local_now
 from sagadsl.cli.stores import reading, run_argument, store_option, store_words, stored_run
 from sagadsl.cli.targets import target_words
+from sagadsl.errors import ExitCode
 from sagadsl.report import SCHEMA, event_data, fitted, printable, run_text, runs_text, short_id, short_ids
 
 PAUSE: Final = 0.1
@@ -31,7 +32,7 @@ LOOK: Final = 1.0
 BACK: Final = "\x1b[{}F\x1b[J"
 """What takes the cursor back over so many lines and clears from there."""
 
-OVER: Final = frozenset({*exits.BY_STATUS})
+OVER: Final = frozenset({*BY_STATUS})
 """Where nothing follows by itself."""
 
 
@@ -52,8 +53,8 @@ def watch(run: str | None, as_json: bool) -> int:  # noqa: FBT001  # a flag
         status = draw(runtime, chosen) if is_drawn else tell(runtime, chosen, as_json=as_json)
     except BrokenPipeError:  # whoever read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.DONE
-    return exits.BY_STATUS[status]
+        return ExitCode.DONE
+    return BY_STATUS[status]
 
 
 def changes(runtime: Runtime, *, looks: bool) -> Iterator[None]:

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from attrs import field, frozen
 
 from sagadsl._core.values import Status
+from sagadsl.errors import ExitCode
 
 T = TypeVar("T", covariant=True)  # noqa: PLC0105  # short-lived, and clear
 
@@ -17,7 +18,7 @@ class Completed(Generic[T]):
 
     value: T
     run: Any = field(kw_only=True, repr=False)
-    exit_code: int = field(default=0, init=False)
+    exit_code: int = field(default=ExitCode.DONE, init=False)
 
 
 @frozen
@@ -32,7 +33,7 @@ class Compensated:
     standing: tuple[str, ...] = ()
     skipped_steps: tuple[str, ...] = ()
     run: Any = field(kw_only=True, repr=False)
-    exit_code: int = field(default=3, init=False)
+    exit_code: int = field(default=ExitCode.COMPENSATED, init=False)
 
 
 @frozen
@@ -46,7 +47,7 @@ class CompensationFailed:
     pending_steps: tuple[str, ...] = ()
     skipped_steps: tuple[str, ...] = ()
     run: Any = field(kw_only=True, repr=False)
-    exit_code: int = field(default=6, init=False)
+    exit_code: int = field(default=ExitCode.UNDECIDED, init=False)
 
 
 @frozen
@@ -56,7 +57,7 @@ class Suspended:
     status: Status
     reason: str
     run: Any = field(kw_only=True, repr=False)
-    exit_code: int = field(default=6, init=False)
+    exit_code: int = field(default=ExitCode.UNDECIDED, init=False)
 
 
 Outcome = Completed[T] | Compensated | CompensationFailed | Suspended
