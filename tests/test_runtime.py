@@ -196,6 +196,56 @@ def test_the_default_runtime_is_configured_for_the_process(tmp_path):
     assert stores(str(script), SAGADSL_DB="x.db", STORE="chosen.db") == {"there/chosen.db"}
 
 
+WANDERER = """
+import os, sys, sagadsl
+how, world = sys.argv[1:]
+
+@sagadsl.step(compensate=None)
+def pay():
+    with open(world, "a") as file:
+        print("pay", file=file)
+
+@sagadsl.saga(key="k", store="jobs.db" if how == "saga" else None)
+def bill():
+    pay()
+
+if how == "configure":
+    sagadsl.configure(store="jobs.db")
+for folder in ("elsewhere", ".."):
+    (bill.using(store="jobs.db") if how == "call" else bill)()
+    print([run.id for run in sagadsl.runs()])
+    os.chdir(folder)
+"""
+
+
+@pytest.mark.parametrize("how", ["SAGADSL_DB", "configure", "saga", "call", "default"])
+def test_a_relative_store_stays_where_it_was_first_meant(how, tmp_path, world):
+    """However it is named: a program may change its working directory, and what was paid there is paid here."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "wanderer.py").write_text(WANDERER)
+    variables = {k: v for k, v in os.environ.items() if k != "SAGADSL_DB"}
+    variables |= {"SAGADSL_DB": "jobs.db"} if how == "SAGADSL_DB" else {}
+    variables["PYTHONPATH"] = f"{Path(sagadsl.__file__).parents[1]}"
+    command = [sys.executable, "-m", "wanderer", how, str(world.path)]
+    subprocess.run(command, cwd=tmp_path, env=variables, check=True, capture_output=True)
+    assert world == ["pay"]
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.db")] == [
+        "sagadsl.db" if how == "default" else "jobs.db"
+    ]
+
+
+def test_one_file_has_one_journal_by_whatever_name(tmp_path, monkeypatch):
+    """Where a path leads is settled when it is first used, or when a runtime is told it."""
+    monkeypatch.chdir(tmp_path)
+    runtime = Runtime("a.db")
+    journal = runtime.journal()
+    assert journal is runtime.journal("a.db") is runtime.journal(tmp_path / "a.db")
+    monkeypatch.chdir("/")
+    assert journal is runtime.journal() is runtime.journal("a.db")
+    runtime.configure(store="a.db")
+    assert runtime.journal().name == "/a.db"
+
+
 def test_a_run_whose_saga_is_not_imported_says_so(make_runtime):
     """Nothing stored is imported."""
     runtime = make_runtime()
@@ -724,7 +774,7 @@ def test_the_default_store_is_named_by_the_environment(monkeypatch, tmp_path):
         (str(Path(sys.executable).parent / "sagadsl"), tmp_path),
     ]:
         monkeypatch.setattr(main, "__file__", path, raising=False)
-        assert default_store() == expected / "sagadsl.db"
+        assert default_store().absolute() == expected / "sagadsl.db"
 
 
 @step(compensate=lambda name: arelease(name), name="aundoable")

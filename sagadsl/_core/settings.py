@@ -101,6 +101,16 @@ def checked_store(value: Any) -> Any:
     return value
 
 
+def absolute_store(value: Any) -> Any:
+    """Return *value* if runs can be kept there: a path as it leads from the working directory now.
+
+    Raises:
+        UsageError: It is neither a path nor a journal.
+    """
+    is_path = isinstance(value, str | os.PathLike) and value != ":memory:"
+    return Path(value).absolute() if is_path else checked_store(value)
+
+
 class Options(Struct):
     """What ``using()`` settles for one call; `None` leaves it to the saga, then to the runtime."""
 
@@ -123,7 +133,10 @@ NO_OPTIONS = Options()
 
 
 def default_store() -> Path:
-    """Return where runs are kept when nobody says: ``SAGADSL_DB``, beside the main script, or here."""
+    """Return where runs are kept when nobody says: ``SAGADSL_DB``, beside the main script, or here.
+
+    It may be relative, for the program may change its working directory: then its first use says from where it leads.
+    """
     named = os.environ.get("SAGADSL_DB")
     if named:
         return Path(named)
@@ -131,5 +144,5 @@ def default_store() -> Path:
     script = getattr(main, "__file__", None)
     is_script = script is not None and getattr(main, "__spec__", None) is None
     is_installed = is_script and Path(script or "").parent == Path(sys.executable).parent
-    folder = Path(script or "").absolute().parent if is_script and not is_installed else Path.cwd()
+    folder = Path(script or "").absolute().parent if is_script and not is_installed else Path()
     return folder / "sagadsl.db"

@@ -49,6 +49,7 @@ from sagadsl._core.settings import (
     DURABILITY,
     NO_OPTIONS,
     Options,
+    absolute_store,
     checked_choice,
     checked_flag,
     checked_progress,
@@ -163,7 +164,7 @@ class Opening:
         for name, value in settings.items():
             match name:
                 case "store":
-                    changes["_store"] = checked_store(value)
+                    changes["_store"] = absolute_store(value)
                 case "durability" | "resume" | "on_failure":
                     changes[name] = checked_choice(name, value, is_last=True)
                 case "keep":
@@ -206,16 +207,19 @@ class Opening:
         return other
 
     def journal(self, store: Any = None) -> Journal:
-        """Return the journal of *store*, by default this runtime's own."""
+        """Return the journal of *store*, by default this runtime's own.
+
+        A name leads to the same file ever after, wherever the program's working directory is by then: in another one
+        the call of a key would be a new run, and its effects would be had twice.
+        """
         store = self._store if store is None else store
         if store is None:
             store = default_store()
         if isinstance(store, str | os.PathLike):
             name = os.fspath(store)
-            place: Any = name if name == ":memory:" else Path(name).absolute()
-            if place not in self._journals:  # of several threads that come first, all get the same
-                self._journals.setdefault(place, self._memory() if name == ":memory:" else self._file(place))
-            return self._journals[place]
+            if name not in self._journals:  # of several threads that come first, all get the same
+                self._journals.setdefault(name, self._memory() if name == ":memory:" else self._file(Path(name)))
+            return self._journals[name]
         journal: Journal = checked_store(store)
         return journal
 
@@ -227,9 +231,12 @@ class Opening:
     def _file(self, path: Path) -> Journal:
         from sagadsl._core.journal.sqlite import SqliteJournal  # two milliseconds of every import
 
+        path = path.absolute()
+        if str(path) in self._journals:  # by another of its names
+            return self._journals[str(path)]
         if not self._read_only and not path.exists() and path.parent.is_dir():
             log.info("journal %s is new", path)
-        return SqliteJournal(path, read_only=self._read_only)
+        return self._journals.setdefault(str(path), SqliteJournal(path, read_only=self._read_only))
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
