@@ -164,6 +164,34 @@ def test_a_compensation_that_does_not_take_it_is_an_ordinary_one(shop, database,
     assert world == ["lamp", "-lamp"]
 
 
+def test_a_method_whose_compensation_is_a_method_lands_with_it(database, runtime):
+    """A compensation gets its ``self`` by name, as it gets all it takes."""
+    colour = Colour(is_async=database.is_async)
+
+    class Till:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def refund(self, db: Any, item: str):
+            yield database.unpay(db, f"{item}@{self.name}")
+
+        def pay(self, db: Live[Any], item: str):
+            yield database.pay(db, f"{item}@{self.name}")
+
+        def sell(self, db: Live[Any], item: str):
+            yield self.pay(db, item)
+            raise ConnectionError("no lorry")
+
+        pay = colour.step(pay, compensate=colour.coloured(refund), transaction="db", name="pay")
+        sell = colour.saga(sell, runtime=runtime, name="sell")
+
+    with pytest.raises(ConnectionError, match="no lorry"):
+        database.call(Till("left").sell, "lamp")
+    assert database.paid == ["-lamp@left", "lamp@left"]
+    assert database.landed == {"pay": "null", "pay/compensation": "null"}
+    assert status(runtime) == ("compensated", [("pay", "compensated")])
+
+
 def test_a_body_that_raises_leaves_nothing(shop, database, runtime):
     """Its attempt has certainly failed; the next one pays once."""
     tries = []

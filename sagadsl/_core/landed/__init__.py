@@ -129,7 +129,7 @@ class Transaction:
         self.key = call.slot.idempotency_key + ("/compensation" if call.is_compensation else "")
         self.in_doubt = False
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         # an earlier attempt may have landed, until that has been looked up
         self.in_doubt = self.call.slot.uncertain and not self.call.is_compensation
         adapter = adapter_of(self.connection, self.call)
