@@ -6,10 +6,10 @@ from typing import Annotated
 
 import pytest
 
-from sagadsl._core.parameters import LIVE, Live, Parameters, Receiver, Source, annotations_of
+from sagadsl._core.parameters import LIVE, Live, Origin, Parameters, Receiver, annotations_of
 from sagadsl.errors import UsageError
 
-RESULT, ERROR, KEY = Source.RESULT, Source.ERROR, Source.IDEMPOTENCY_KEY
+RESULT, ERROR, KEY = Origin.RESULT, Origin.ERROR, Origin.IDEMPOTENCY_KEY
 
 
 def plain(a, b=2):

@@ -236,7 +236,7 @@ def _spelled(annotation: Any) -> str:
     return str(annotation)
 
 
-class Source(Enum):
+class Origin(Enum):
     """Where a compensation's parameter gets its value from, besides the step's arguments."""
 
     RESULT = auto()
@@ -246,18 +246,18 @@ class Source(Enum):
     __hash__ = object.__hash__  # an enum's own is written in Python
 
 
-SPECIAL = {"result": Source.RESULT, "error": Source.ERROR, "idempotency_key": Source.IDEMPOTENCY_KEY}
+SPECIAL = {"result": Origin.RESULT, "error": Origin.ERROR, "idempotency_key": Origin.IDEMPOTENCY_KEY}
 
 
 class Receiver:
-    """What a compensation (or probe) receives: for each of its parameters an argument of the step, or a `Source`."""
+    """What a compensation (or probe) receives: for each of its parameters an argument of the step, or an `Origin`."""
 
     __slots__ = ("function", "needs_arguments", "needs_result", "positional_only", "result_parameter", "sources")
 
     def __init__(
         self,
         function: Callable[..., Any],
-        sources: dict[str, str | Source],
+        sources: dict[str, str | Origin],
         positional_only: frozenset[str],
         result_parameter: str | None,
         needs_result: bool,  # noqa: FBT001  # as it is found out, below
@@ -277,7 +277,7 @@ class Receiver:
             parameters = inspect.signature(function).parameters
         except (TypeError, ValueError):  # a C function that keeps its signature to itself
             parameters = {"result": P("result", P.POSITIONAL_ONLY)}  # type: ignore[assignment]
-        sources: dict[str, str | Source] = {}
+        sources: dict[str, str | Origin] = {}
         rest: list[inspect.Parameter] = []
         for name, parameter in parameters.items():
             if parameter.kind in VARIADIC:
@@ -289,14 +289,14 @@ class Receiver:
             else:
                 rest.append(parameter)
         chosen = [p for p in rest if p.default is P.empty]
-        if not chosen and Source.RESULT not in sources.values():
+        if not chosen and Origin.RESULT not in sources.values():
             # `def release(reservation=None)`: nothing else can have been meant, and None stands for "no result"
             chosen = [p for p in rest if p.default is None] if len(rest) == 1 else []
-        if len(chosen) == 1 and Source.RESULT not in sources.values():
-            sources[chosen[0].name] = Source.RESULT
+        if len(chosen) == 1 and Origin.RESULT not in sources.values():
+            sources[chosen[0].name] = Origin.RESULT
         elif any(p.default is P.empty for p in chosen):
             raise UsageError(_unbound(function, step, sources, chosen, title))
-        result = next((n for n, source in sources.items() if source is Source.RESULT), None)
+        result = next((n for n, source in sources.items() if source is Origin.RESULT), None)
         return cls(
             function=function,
             sources=sources,
@@ -305,7 +305,7 @@ class Receiver:
             needs_result=result is not None and parameters[result].default is P.empty,
         )
 
-    def arguments(self, values: Mapping[str | Source, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, values: Mapping[str | Origin, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return what to call the function with; a parameter whose value is absent keeps its default.
 
         Raises:
@@ -313,7 +313,7 @@ class Receiver:
         """
         args, kwargs = [], {}
         for name, source in self.sources.items():
-            if source is Source.RESULT and source not in values and not self.needs_result:
+            if source is Origin.RESULT and source not in values and not self.needs_result:
                 continue
             if name in self.positional_only:
                 args.append(values[source])
@@ -338,7 +338,7 @@ class AsGiven:
         """Where each value comes from: from the argument of its own name."""
         return {name: name for name in self.names}
 
-    def arguments(self, values: Mapping[str | Source, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments(self, values: Mapping[str | Origin, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return what to call the function with.
 
         Raises:
@@ -352,7 +352,7 @@ class AsGiven:
 def _unbound(
     function: Any, step: Parameters, sources: dict[str, Any], rest: list[inspect.Parameter], title: str
 ) -> str:
-    bound = [f"    {n} <- {s.name.lower() if isinstance(s, Source) else f'argument {s}'}" for n, s in sources.items()]
+    bound = [f"    {n} <- {s.name.lower() if isinstance(s, Origin) else f'argument {s}'}" for n, s in sources.items()]
     bound += [f"    {p.name} <- ?" for p in rest]
     return "\n".join(
         [

@@ -29,10 +29,10 @@ from sagadsl.errors import UsageError
 T = TypeVar("T")
 Manager = AbstractContextManager[T] | AbstractAsyncContextManager[T]
 Factory = Callable[[], T | AbstractContextManager[T] | AbstractAsyncContextManager[T] | Awaitable[T]]
-Source = Callable[[], Any]
+Maker = Callable[[], Any]
 """What gives a live argument when it is called; in an ``async def``, a `Provision` is asked by its `aget`."""
 
-EMPTY: dict[Any, Source] = {Parameter.VAR_POSITIONAL: tuple, Parameter.VAR_KEYWORD: dict}
+EMPTY: dict[Any, Maker] = {Parameter.VAR_POSITIONAL: tuple, Parameter.VAR_KEYWORD: dict}
 """What ``*args`` and ``**kwargs`` are where nobody calls."""
 
 UNSAID = (object, Any)
@@ -50,7 +50,7 @@ class Provision:
         """Make everything anew from here on."""
         self._guard = threading.RLock()
         self._is_made, self._value = False, None
-        self._by_loop: dict[asyncio.AbstractEventLoop, Held] = {}
+        self._by_loop: dict[asyncio.AbstractEventLoop, Made] = {}
 
     def __call__(self) -> Any:
         """Return the value, made and entered when it is first asked for.
@@ -66,7 +66,7 @@ class Provision:
         loop = asyncio.get_running_loop()
         with self._guard:
             self._by_loop = {each: held for each, held in self._by_loop.items() if not each.is_closed()}
-            held = self._by_loop.setdefault(loop, Held())
+            held = self._by_loop.setdefault(loop, Made())
         async with held.guard:
             if not held.is_made:
                 if self._is_made:
@@ -92,7 +92,7 @@ class Provision:
             return made
 
 
-class Held:
+class Made:
     """What one event loop has of a provision."""
 
     def __init__(self) -> None:
@@ -203,7 +203,7 @@ class Provided:
             raise UsageError(msg)
         self._provisions[cls] = Provision(cls, given)
 
-    def sources(self, spec: StepSpec | SagaSpec, names: Iterable[str], who: str) -> dict[str, Source]:
+    def sources(self, spec: StepSpec | SagaSpec, names: Iterable[str], who: str) -> dict[str, Maker]:
         """Say where live arguments of a step or saga come from, by their names; make nothing yet.
 
         Raises:
@@ -214,11 +214,11 @@ class Provided:
             self._refuse_rivals(spec, name, source, found, who)
         return found
 
-    def take(self, sources: Mapping[str, Source]) -> dict[str, Any]:
+    def take(self, sources: Mapping[str, Maker]) -> dict[str, Any]:
         """Return the live arguments, made where they were not."""
         return {name: source() for name, source in sources.items()}
 
-    async def atake(self, sources: Mapping[str, Source]) -> dict[str, Any]:
+    async def atake(self, sources: Mapping[str, Maker]) -> dict[str, Any]:
         """Return the live arguments, made where they were not, in an ``async def``."""
         return {
             name: await source.aget() if isinstance(source, Provision) else source() for name, source in sources.items()
@@ -230,7 +230,7 @@ class Provided:
             _inherited.append(dict(vars(provision)))
             provision.forget()
 
-    def _source(self, spec: StepSpec | SagaSpec, name: str, what: str) -> Source:
+    def _source(self, spec: StepSpec | SagaSpec, name: str, what: str) -> Maker:
         empty = EMPTY.get(spec.parameters.signature.parameters[name].kind)
         if empty is not None:
             return empty
@@ -247,7 +247,7 @@ class Provided:
         raise UsageError(msg)
 
     def _refuse_rivals(
-        self, spec: StepSpec | SagaSpec, name: str, source: Source, asked: Mapping[str, Source], who: str
+        self, spec: StepSpec | SagaSpec, name: str, source: Maker, asked: Mapping[str, Maker], who: str
     ) -> None:
         """Refuse one value for two parameters: a caller gave each its own, say two databases, and types cannot tell.
 

@@ -10,12 +10,12 @@ from contextlib import suppress
 
 from sagadsl._core.definition import StepSpec
 from sagadsl._core.parameters import AsGiven, Receiver, function_name
-from sagadsl._core.provided import Provided, Source
+from sagadsl._core.provided import Maker, Provided
 from sagadsl._core.scope import Scope, Slot
 from sagadsl.errors import UsageError
 
 
-def lacking(scope: Scope, provided: Provided) -> list[tuple[Slot, dict[str, Source]]]:
+def lacking(scope: Scope, provided: Provided) -> list[tuple[Slot, dict[str, Maker]]]:
     """Say where the live arguments come from of what is owed and no body has bound.
 
     Raises:
@@ -37,7 +37,7 @@ def lacking(scope: Scope, provided: Provided) -> list[tuple[Slot, dict[str, Sour
 
 def sources_of(
     slot: Slot, spec: StepSpec, role: str, receiver: Receiver | AsGiven | None, provided: Provided
-) -> dict[str, Source]:
+) -> dict[str, Maker]:
     """Say where the live arguments come from that the compensation or probe of a call wants."""
     if role == "probe" and spec.transaction is not None:  # the row that its transaction leaves is asked
         wanted, name = frozenset({spec.transaction}), "by its transaction"

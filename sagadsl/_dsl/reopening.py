@@ -13,7 +13,7 @@ from typing import Any
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.parameters import plain_function
-from sagadsl._core.provided import Source
+from sagadsl._core.provided import Maker
 from sagadsl._core.runtime import Opened, Runtime
 from sagadsl._core.runtime.deciding import Request
 from sagadsl._core.settings import Options
@@ -73,7 +73,7 @@ def reopen(
     return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
 
 
-def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
+def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Maker], bind: Bind) -> Any:
     """Run a saga that nobody calls, in a ``def``: *sources* are where its live arguments come from."""
     __tracebackhide__ = True
     if opened.scope is not None:
@@ -85,7 +85,7 @@ def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], b
     return run_root(lambda: opened, calling)
 
 
-async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Source], bind: Bind) -> Any:
+async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Maker], bind: Bind) -> Any:
     """Run a saga that nobody calls, in an ``async def``: *sources* are where its live arguments come from."""
     __tracebackhide__ = True
     if opened.scope is not None:

@@ -208,7 +208,7 @@ def caller(  # noqa: C901  # the hot path, in one piece
             raise why.error(name, "argument") from None
         slot = slot_of(scope, name, definition, text, key)
         if stands is not None:
-            slot = standing(slot, (spec, live), text, key)
+            slot = valid_or_next(slot, (spec, live), text, key)
         slot.spec, slot.live = spec, live
         call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
         if key is not None and slot.seq and run.codec.canonical(text) != run.codec.canonical(slot.arguments):
@@ -226,7 +226,7 @@ def caller(  # noqa: C901  # the hot path, in one piece
     return call
 
 
-def standing(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None) -> Slot:
+def valid_or_next(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None) -> Slot:
     """Return the slot of a call: *slot*, or another one if *stands* says that the recorded result no longer does.
 
     Raises:
@@ -243,7 +243,7 @@ def standing(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None
                 return False  # all that is on record gets bound to what compensates it
             raise halt(slot.scope, error) from error
 
-    return slot.scope.standing(slot, text, key, bound, asked)
+    return slot.scope.successor(slot, text, key, bound, asked)
 
 
 _has_noticed = False

@@ -48,14 +48,14 @@ class Drivers:
         self._answers: dict[type, Callable[[Any], Any]] = {
             Entry: write,
             Call: call,
-            Sleep: pause if sleep is None else lambda effect: sleep(effect.seconds),
+            Sleep: nap if sleep is None else lambda effect: sleep(effect.seconds),
             Gather: lambda effect: settled(effect.scope),
             Together: self._together,
         }
         self._async_answers: dict[type, Callable[[Any], Any]] = {
             Entry: awrite,
             Call: acall,
-            Sleep: apause if asleep is None else lambda effect: asleep(effect.seconds),
+            Sleep: anap if asleep is None else lambda effect: asleep(effect.seconds),
             Gather: lambda effect: asettled(effect.scope),
             Together: self._atogether,
             Wait: await_cancellation,
@@ -224,13 +224,13 @@ NAP = 1.0
 """Seconds that are waited without a look whether the run has been cancelled."""
 
 
-def pause(effect: Sleep) -> None:
+def nap(effect: Sleep) -> None:
     """Wait, in a ``def``."""
     for seconds in naps(effect):
         time.sleep(seconds)
 
 
-async def apause(effect: Sleep) -> None:
+async def anap(effect: Sleep) -> None:
     """Wait, in an ``async def``."""
     for seconds in naps(effect):
         await asyncio.sleep(seconds)

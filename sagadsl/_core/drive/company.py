@@ -54,7 +54,7 @@ def awrite(entry: Entry) -> Awaitable[None] | None:
     return None
 
 
-class Waiting:
+class HandedIn:
     """An entry that was handed in: *turn* is awaited, *error* is what came instead of it.
 
     Observers are told of it in the *context* of its own task, whoever wrote it: a log's request, say, is there.
@@ -84,7 +84,7 @@ class Company:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None, journal: Any) -> None:
         self.loop, self.journal = loop, journal
-        self.waiting: list[Waiting] = []
+        self.waiting: list[HandedIn] = []
         self.is_met = False
         self.last = 0
 
@@ -96,7 +96,7 @@ class Company:
             CancelledError: It is, and the task was cancelled meanwhile.
         """
         loop = asyncio.get_running_loop()
-        one = Waiting(entry, run, loop.create_future())
+        one = HandedIn(entry, run, loop.create_future())
         if not self.waiting:
             loop.call_soon(self.flush)
         self.waiting.append(one)
@@ -126,10 +126,10 @@ class Company:
             self.waiting = []
             raise
 
-    def _write(self, handed_in: list[Waiting], guards: ExitStack) -> list[Waiting]:
+    def _write(self, handed_in: list[HandedIn], guards: ExitStack) -> list[HandedIn]:
         """Write what was handed in, but for what has to come later: return that."""
-        written: list[tuple[Waiting, Ticket]] = []
-        later: list[Waiting] = []
+        written: list[tuple[HandedIn, Ticket]] = []
+        later: list[HandedIn] = []
         opened: set[OpenRun] = set()
         for one in handed_in:
             run = one.run
@@ -156,7 +156,7 @@ class Company:
         return later
 
 
-def is_refused(each: tuple[Waiting, Ticket]) -> bool:
+def is_refused(each: tuple[HandedIn, Ticket]) -> bool:
     """Tell whether something came instead of an entry."""
     return each[1].error is not None
 

@@ -38,7 +38,7 @@ def come_in(slot: Slot, *, is_async: bool) -> Flow[None]:
         scope.admit(slot)
         is_held = slot.child is None if slot.seq else not slot.is_free
         if is_held:
-            yield from follow(run, slot.outcome if slot.has_outcome else inf)
+            yield from come_after(run, slot.outcome if slot.has_outcome else inf)
     except BaseException as error:
         scope.forgo(slot)
         if slot.seq and not slot.has_outcome and not isinstance(error, Stop):
@@ -50,10 +50,10 @@ def come_in(slot: Slot, *, is_async: bool) -> Flow[None]:
 def come_out(scope: Scope) -> Flow[None]:
     """Hold back the end of a child, or a branch, that is on record, until that has come which was called before it."""
     if scope.slot is not None and scope.slot.outcome and scope.spec is not None and scope.spec.is_async:
-        yield from follow(scope.run, scope.slot.outcome)
+        yield from come_after(scope.run, scope.slot.outcome)
 
 
-def follow(run: OpenRun, place: float) -> Flow[None]:
+def come_after(run: OpenRun, place: float) -> Flow[None]:
     """Let the calls come again that stand before a place in the record; those that do not are not waited for again."""
 
     def is_early() -> bool:

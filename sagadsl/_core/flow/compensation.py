@@ -16,7 +16,7 @@ from sagadsl._core.flow.doubt import probe_call, what_is_known
 from sagadsl._core.flow.order import abreast
 from sagadsl._core.flow.record import give_up
 from sagadsl._core.landed import in_transaction
-from sagadsl._core.parameters import AsGiven, Receiver, Source
+from sagadsl._core.parameters import AsGiven, Origin, Receiver
 from sagadsl._core.phrases import command
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.structs import Struct
@@ -168,9 +168,9 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
         raise LookupError(msg)
     values = what_is_known(slot, fault, receiver)
     if slot.done:
-        values[Source.RESULT] = run.codec.decode(slot.result) if slot.result is not None else None
+        values[Origin.RESULT] = run.codec.decode(slot.result) if slot.result is not None else None
     elif slot in run.unstorable:
-        values[Source.RESULT] = run.unstorable[slot]
+        values[Origin.RESULT] = run.unstorable[slot]
     elif receiver.needs_result:
         msg = (
             f"step {slot.key} {'was cut off' if slot.is_uncertain else 'raised'}, so there is no result to give to "

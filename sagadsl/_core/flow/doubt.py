@@ -13,7 +13,7 @@ from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.flow.record import give_up, keep_unstorable, replayable
 from sagadsl._core.landed import in_transaction
-from sagadsl._core.parameters import AsGiven, Receiver, Source, function_name
+from sagadsl._core.parameters import AsGiven, Origin, Receiver, function_name
 from sagadsl._core.retry import NEVER
 from sagadsl._core.scope import Slot
 from sagadsl._core.values import Kind, StepStatus
@@ -107,11 +107,11 @@ def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
     return probing
 
 
-def what_is_known(slot: Slot, fault: Fault | None, receiver: Receiver | AsGiven) -> dict[str | Source, Any]:
+def what_is_known(slot: Slot, fault: Fault | None, receiver: Receiver | AsGiven) -> dict[str | Origin, Any]:
     """Return what a compensation or probe, the *receiver*, can be given of a call, but for its result."""
-    values: dict[str | Source, Any] = {Source.ERROR: fault}
-    if Source.IDEMPOTENCY_KEY in receiver.sources.values():
-        values[Source.IDEMPOTENCY_KEY] = slot.idempotency_key
+    values: dict[str | Origin, Any] = {Origin.ERROR: fault}
+    if Origin.IDEMPOTENCY_KEY in receiver.sources.values():
+        values[Origin.IDEMPOTENCY_KEY] = slot.idempotency_key
     if receiver.needs_arguments:
         values.update(slot.run.codec.decode(slot.arguments))
     if slot.live is not None:

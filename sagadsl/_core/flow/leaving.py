@@ -10,7 +10,7 @@ from typing import Any
 
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.effects import Flow, Gather
-from sagadsl._core.flow.again import come_out, follow
+from sagadsl._core.flow.again import come_after, come_out
 from sagadsl._core.flow.compensation import Ended, compensate, is_compensated, stay_stuck
 from sagadsl._core.flow.doubt import ask_of
 from sagadsl._core.flow.record import failure, interruption, replayable, unreadable
@@ -135,7 +135,7 @@ def settle_compensating(scope: Scope) -> Flow[Ended]:
         ended = is_compensated(scope)
     else:
         if scope.spec is not None and scope.spec.is_async:
-            yield from follow(run, inf)  # what tasks that the body has left behind owe is bound first
+            yield from come_after(run, inf)  # what tasks that the body has left behind owe is bound first
         scope.closing = True
         yield Gather(scope)
         yield from ask_the_pivot(scope)

@@ -219,7 +219,7 @@ def place_of(scope: Scope, step: str | None) -> int:
     """
     if step is None:
         return 0
-    calls = [slot for slot in scope.calls() if counts(slot)]
+    calls = [slot for slot in scope.calls() if is_part_of_run(slot)]
     ended = [slot for slot in calls if (slot.child.completed if slot.child else slot.done)]
     slot = step_named(scope, step, [each for each in ended if each.status not in GOING_BACK], "to")
     until = max([slot.place, *(each.place for each in (slot.child.calls() if slot.child else ()))])
@@ -231,7 +231,7 @@ def place_of(scope: Scope, step: str | None) -> int:
     return until
 
 
-def counts(slot: Slot) -> bool:
+def is_part_of_run(slot: Slot) -> bool:
     """Tell whether a call is part of the run as it stands: no child around it failed, nobody went back before it."""
     around = (slot.child or slot.scope).chain()
     return not slot.forgotten and all(each.status is not Status.COMPENSATED for each in around)

@@ -564,7 +564,7 @@ class Scope:
         with self.run.guard:
             return slot if self.past is None or not self.is_forward else self.past.expected(slot)
 
-    def standing(
+    def successor(
         self,
         slot: Slot,
         arguments: str,

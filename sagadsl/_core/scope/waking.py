@@ -114,7 +114,7 @@ class Waking:
         """Cancel the task that runs a body, unless it goes on by itself; tell whether it was."""
         task, now = scope.task, self.loop.time()
         waiting = self.waiting.setdefault(task, Waiting(None, now + GRACE))
-        knows = waiting.place is None or (place_of(task) is not waiting.place and not all(map(is_unread, self.met)))
+        knows = waiting.place is None or (awaited_by(task) is not waiting.place and not all(map(is_unread, self.met)))
         if knows and now < waiting.due:
             return False
         woken = self.woken.setdefault(scope, Woken(task, task.cancelling()))
@@ -154,7 +154,7 @@ def met(scope: Scope) -> None:
         if task is here:
             waking.waiting[task] = Waiting(None, due)
         else:
-            waking.waiting.setdefault(task, Waiting(place_of(task), due))
+            waking.waiting.setdefault(task, Waiting(awaited_by(task), due))
     if here is not root.task:
         waking.met.add(here)
     if tasks - {here}:
@@ -198,7 +198,7 @@ def is_ours(error: BaseException | None) -> bool:
     return True
 
 
-def place_of(task: asyncio.Task[Any]) -> Any:
+def awaited_by(task: asyncio.Task[Any]) -> Any:
     """Return what a task awaits: the innermost of what awaits one another, another object each time."""
     at: Any = task.get_coro()
     while (inner := getattr(at, "cr_await", None)) is not None:
