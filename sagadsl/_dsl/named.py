@@ -18,10 +18,10 @@ from uuid import UUID
 
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.parameters import annotations_of, plain_function
+from sagadsl._core.provided import EMPTY
 from sagadsl._core.runtime import Runtime
 from sagadsl.errors import UsageError
 
-EMPTY: dict[Any, Any] = {inspect.Parameter.VAR_POSITIONAL: (), inspect.Parameter.VAR_KEYWORD: {}}
 WRITTEN = (Decimal, UUID, Path)
 """Types that are made from their text, which JSON has no word for."""
 
@@ -36,7 +36,7 @@ def outcome_by_names(
     """
     parameters, annotations = spec.parameters, annotations_of(plain_function(spec.function))
     kinds = {name: parameter.kind for name, parameter in parameters.signature.parameters.items()}
-    left_out = parameters.defaults | {name: EMPTY[kind] for name, kind in kinds.items() if kind in EMPTY}
+    left_out = parameters.defaults | {name: EMPTY[kind]() for name, kind in kinds.items() if kind in EMPTY}
     wrong = [name for name in given if name not in parameters.stored]
     missing = [name for name in parameters.stored if name not in given and name not in left_out]
     if wrong or missing:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import partial
+from importlib import import_module
 from typing import Any, Protocol
 
 from sagadsl._core.awaiting import to_the_end
@@ -96,17 +97,8 @@ def adapter_of(connection: Any, call: Call) -> Adapter:
 
 def made(room: str, connection: Any) -> Adapter:
     """Make an adapter; its room is entered on first use, for it imports what the program then has imported."""
-    if room == "sqlite":
-        from sagadsl._core.landed.sqlite import Sqlite
-
-        return Sqlite(connection)
-    if room == "psycopg":
-        from sagadsl._core.landed.psycopg import adapted
-
-        return adapted(connection)
-    from sagadsl._core.landed.sqlalchemy import adapted as adapted_sqlalchemy
-
-    return adapted_sqlalchemy(connection)
+    adapter: Adapter = import_module(f"{__name__}.{room}").adapted(connection)
+    return adapter
 
 
 def told(call: Call) -> str:

@@ -90,3 +90,8 @@ class Sqlite:
                 self._connection.execute("ROLLBACK")
             if self._always:
                 self._connection.execute("BEGIN")
+
+
+def adapted(connection: sqlite3.Connection) -> Sqlite:
+    """Return the adapter of a connection."""
+    return Sqlite(connection)
