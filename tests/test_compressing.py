@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import sagadsl
 from sagadsl._core.codec import LIMIT, Codec, Unstorable
-from sagadsl._core.codec.compressed import packed
 from sagadsl._core.codec.compressing import Compressing
+from sagadsl._core.codec.zlib_text import packed
 
 LINES = [f"line {number} of many" for number in range(200)]
 

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sagadsl._core.codec import Codec
-from sagadsl._core.codec.compressed import legible_text
+from sagadsl._core.codec.zlib_text import legible_text
 from sagadsl._core.journal import Journal
 from sagadsl._core.phrases import command, to_run_again
 from sagadsl._core.scope import Scope, Slot

@@ -434,7 +434,7 @@ class Codec:
         if load is not None:
             return load(fields)
         if tag == "$zlib":
-            from sagadsl._core.codec.compressed import unpacked
+            from sagadsl._core.codec.zlib_text import unpacked
 
             return self.decode(unpacked(fields[tag], self.limit))
         if tag == "$fault":

@@ -10,7 +10,7 @@ from typing import Any
 
 from sagadsl._core.codec import Codec
 from sagadsl._core.codec.artifacts import TAG
-from sagadsl._core.codec.compressed import packed
+from sagadsl._core.codec.zlib_text import packed
 
 
 class Compressing(Codec):
