@@ -1,6 +1,7 @@
 """The house has floors, and an import may only point down. When this fails the code moves, not the table."""
 
 import ast
+import re
 import textwrap
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sagadsl
-from sagadsl import report
+from sagadsl import _core, report
 
 HOUSE = Path(sagadsl.__file__).parent
 
@@ -115,6 +116,12 @@ def is_public(floor, there, taken):
     if there == "report":
         return taken is None or taken in report.__all__
     return FLOORS[there] < floor and FLOORS[there] >= OUTSIDE and not (taken or "").startswith("_")
+
+
+def test_the_map_at_the_door_of_the_core_names_every_room():
+    """Who looks for a room finds it by what it answers, and none that is not there."""
+    named = re.findall(r"``(\w+)``", _core.__doc__)
+    assert sorted(named) == sorted(room.removeprefix("_core.") for room in FLOORS if room.startswith("_core."))
 
 
 def test_every_import_points_down():
