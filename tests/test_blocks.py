@@ -142,6 +142,30 @@ def test_a_block_that_fails_is_compensated_and_the_original_exception_goes_on(bl
     assert world == ["a", "b", "-bx1", "-a"]
 
 
+@pytest.mark.parametrize("maker", ["C", "exec"])
+def test_a_step_of_no_module_is_recorded_and_leaves_its_run_readable(block, act, make_runtime, world, maker):
+    """A method of an object that C has made is one, and a function that `exec` has: cut off, then compensated."""
+    names = {"__name__": None, "world": world}
+    exec("def write(line: str) -> None: world.add(line.strip())", names)  # noqa: S102
+    left = [Cut(), ValueError("no")]
+
+    with world.path.open("a", encoding="utf-8", buffering=1) as file:
+        write = file.write if maker == "C" else names["write"]
+        assert write.__module__ is None
+
+        def body(run):
+            yield act("a")
+            run.step(write, name="write")("b\n")
+            raise left.pop(0)
+
+        for error in (Cut, ValueError):
+            with pytest.raises(error):
+                block(body, key="k")
+    assert world == ["a", "b", "-a"]
+    run = make_runtime().find("nightly/k")
+    assert [(step.key, step.status) for step in run.steps] == [("act", "compensated"), ("write", "done")]
+
+
 def test_the_genuine_exception_of_a_step_comes_out(block, colour, make_runtime, world):
     """Not the copy that the body saw, nor chained to it."""
     genuine = []

@@ -173,7 +173,7 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
     function = function_of(compensation.function)
     receiver = receiver_of(spec, function, "compensation")
     compensation = attrs.evolve(compensation, function=function)
-    module = module_name(getattr(function, "__module__", None) or "")
+    module = module_name(getattr(function, "__module__", None))
     if module == "sagadsl._dsl.archive":
         from sagadsl._dsl.archive import refuse_nothing_to_move  # who has it has imported it
 

@@ -101,7 +101,7 @@ def as_compensation(
         is_async=False,
         parameters=Parameters.named(bound, known.live & bound.keys()),
         compensation=Compensation(target),
-        compensation_module=module_name(getattr(target, "__module__", None) or ""),
+        compensation_module=module_name(getattr(target, "__module__", None)),
         receiver=AsGiven(target, known.signature, tuple(bound)),
         decided=True,
     )

@@ -26,10 +26,13 @@ def class_name(cls: type) -> str:
     return f"{module_name(cls.__module__)}:{cls.__qualname__}"
 
 
-def module_name(module: str) -> str:
-    """Name a module: a class of ``trip.py`` is ``trip:…`` whether the file was run as a script or imported."""
+def module_name(module: str | None) -> str:
+    """Name a module: a class of ``trip.py`` is ``trip:…`` whether the file was run as a script or imported.
+
+    A method of an object that C has made, such as ``[].append``, is of no module: that is the empty name.
+    """
     if module not in {"__main__", "__mp_main__"}:  # the latter in a process that multiprocessing spawned
-        return module
+        return module or ""
     main = sys.modules.get(module)
     spec = getattr(main, "__spec__", None)
     if spec is not None:
