@@ -796,6 +796,118 @@ def test_a_step_cut_off_by_hand_is_tried_again(colour, make_runtime, cutter, wor
     assert world == ["a", "b", "a", "b", "-b", "-a"]
 
 
+def test_by_hand_an_interruption_of_one_step_leaves_those_that_are_under_way_in_threads(make_runtime, world, caplog):
+    """They end on record, and more may begin. With the last of them the run is let go, open; the next use has it."""
+    runtime, given = make_runtime(), []
+    entered, go = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        world.add("slow")
+        entered.set()
+        assert go.wait(30)
+        return "slowly"
+
+    def leave() -> None:
+        world.add("leave")
+        raise SystemExit
+
+    run = saga("explore", key="k", runtime=runtime)
+    thread = threading.Thread(target=lambda: given.append(run.step(slow)()), daemon=True)
+    thread.start()
+    assert entered.wait(30)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run.step(leave)()
+        assert runtime.find("explore/k").is_live
+    assert run.step(plain)(1) == 2
+    with pytest.raises(UsageError, match="slow is under way"):
+        run.step(slow)()
+    assert "interrupted" not in caplog.text
+    go.set()
+    thread.join(30)
+    assert given == ["slowly"]
+    assert runtime.find("explore/k").is_interrupted
+    assert "explore/k interrupted at leave" in caplog.text
+    assert run.step(slow)() == "slowly"
+    run.complete()
+    assert world == ["slow", "leave", "leave"]
+    assert [(s.key, s.status, s.attempts) for s in run.steps] == [
+        ("slow", "done", 1),
+        ("leave", "entered", 2),
+        ("plain", "done", 1),
+    ]
+
+
+def test_by_hand_a_cancellation_of_one_step_leaves_those_that_are_under_way_in_tasks(make_runtime, world):
+    """As the other tasks see it, nothing has happened; what was cancelled may be called again beside them."""
+
+    async def slow(name: str) -> str:
+        world.add(name)
+        entered.set()
+        await gates[name].wait()
+        return name.upper()
+
+    async def main():
+        runtime = make_runtime()
+        run = saga("explore", key="k", runtime=runtime)
+        tasks = []
+        for name in "ab":
+            entered.clear()
+            tasks.append(asyncio.create_task(awaited(run.step(slow, compensate=world.add)(name))))
+            await entered.wait()
+        tasks[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[1]
+        assert runtime.find("explore/k").is_live
+        gates["b"].set()
+        assert await run.step(slow)("b") == "B"
+        gates["a"].set()
+        assert await tasks[0] == "A"
+        assert runtime.find("explore/k").is_interrupted
+        assert await run.step(slow)("a") == "A"
+        run.complete()
+        return run
+
+    gates, entered = {name: asyncio.Event() for name in "ab"}, asyncio.Event()
+    run = asyncio.run(main())
+    assert world == ["a", "b", "b"]
+    assert [(s.key, s.status, s.attempts) for s in run.steps] == [("slow", "done", 1), ("slow#2", "done", 2)]
+
+
+def test_by_hand_a_run_may_be_ended_while_a_step_is_under_way_beside_one_that_was_interrupted(
+    make_runtime, world, caplog
+):
+    """It ends when that has, and goes to nobody before."""
+    entered, go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        entered.set()
+        assert go.wait(30)
+        world.add("slow")
+
+    def leave() -> None:
+        raise SystemExit
+
+    def let_end() -> None:
+        while not run._held.last.closing:  # the end waits for what is under way
+            entered.wait(0.001)
+        go.set()
+
+    run = saga("explore", key="k", runtime=make_runtime())
+    threads = [threading.Thread(target=run.step(slow, compensate=lambda: world.add("-slow")), daemon=True)]
+    threads[0].start()
+    assert entered.wait(30)
+    with pytest.raises(SystemExit):
+        run.step(leave, compensate=lambda: world.add("-leave"))()
+    threads.append(threading.Thread(target=let_end, daemon=True))
+    threads[1].start()
+    assert run.compensate().status == "compensated"
+    for thread in threads:
+        thread.join(30)
+    assert world == ["slow", "-leave", "-slow"]
+    assert "interrupted" not in caplog.text
+
+
 def test_a_completed_key_by_hand_gives_what_is_recorded(colour, make_runtime, book, world):
     """An unknown step is a replay that differs; nothing is written, and it may be completed once more."""
 

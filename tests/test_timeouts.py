@@ -9,7 +9,17 @@ import threading
 import pytest
 
 import sagadsl
-from sagadsl import Compensation, CompensationError, CompensationFailed, Retry, RunLockedError, StepTimeout, saga, step
+from sagadsl import (
+    Compensation,
+    CompensationError,
+    CompensationFailed,
+    Retry,
+    RunLockedError,
+    StepTimeout,
+    UsageError,
+    saga,
+    step,
+)
 
 
 def overrun() -> None:
@@ -473,6 +483,35 @@ def test_a_ctrl_c_while_a_run_without_a_function_compensates_holds_it_until_that
     pressed.land()
     assert hand.compensate().status == "compensated"
     assert world == ["act", "in", "landed"]
+
+
+def test_what_a_ctrl_c_left_behind_by_hand_is_not_entered_beside_itself_while_others_are_under_way(make_runtime, world):
+    """It is refused by its name and arguments; then the run is held, as ever."""
+    pressed, entered, go = Pressed(world), threading.Event(), threading.Event()
+
+    def slow() -> str:
+        return pressed()
+
+    def other() -> None:
+        entered.set()
+        assert go.wait(30)
+        world.add("other")
+
+    run = saga("flow", key="k", runtime=make_runtime())
+    thread = threading.Thread(target=run.step(other), daemon=True)
+    thread.start()
+    assert entered.wait(30)
+    with pytest.raises(KeyboardInterrupt):
+        run.step(slow, timeout=60)()
+    with pytest.raises(UsageError, match="slow is under way with these arguments"):
+        run.step(slow, timeout=60)()
+    go.set()
+    thread.join(30)
+    with pytest.raises(RunLockedError):
+        run.step(slow, timeout=60)()
+    pressed.land()
+    assert run.step(slow, timeout=60)() == "late"
+    assert world == ["in", "other", "landed"]
 
 
 def found() -> None:

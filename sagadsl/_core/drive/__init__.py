@@ -25,7 +25,7 @@ from sagadsl._core.drive.company import awrite
 from sagadsl._core.drive.entries import obey, write
 from sagadsl._core.effects import Call, Flow, Gather, Raise, Sleep, Together, Wait
 from sagadsl._core.parameters import has_not_run
-from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.scope.cancelled import LONG, MARGIN, cancellations
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, StepTimeout, Stop
@@ -302,6 +302,15 @@ def call(effect: Call) -> Any:
         CURRENT.set(around)
 
 
+class Flight:
+    """An attempt of a call (*slot*) in a thread of its own: it is under way until that ends, whoever waits for it."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+
+
 def call_within(effect: Call, timeout: float, deadline: float) -> Any:  # noqa: C901  # the whole of it, in one piece
     """Call the user's function in a daemon thread and wait until it has really ended.
 
@@ -334,7 +343,7 @@ def call_within(effect: Call, timeout: float, deadline: float) -> Any:  # noqa: 
             is_over.set()
             scope.land(flight)
 
-    scope, run, flight = effect.slot.scope, effect.slot.run, object()
+    scope, run, flight = effect.slot.scope, effect.slot.run, Flight(effect.slot)
     is_over = Event()  # `Thread.join`, interrupted, takes a thread that runs for one that has ended
     thread = Thread(target=body, name=f"sagadsl {effect.slot.key}", daemon=True)
     struck: Exception | None = None

@@ -475,6 +475,10 @@ class Scope:
         """Tell whether an attempt is under way in this scope or those inside it."""
         return any(each.flying for each in self.tree())
 
+    def has_in_flight(self, slot: Slot) -> bool:
+        """Tell whether an attempt of this call is under way, be it one whose caller is gone."""
+        return any(getattr(each, "slot", None) is slot for each in tuple(self.flying))
+
     def pivot(self) -> Slot | None:
         """Return the point of no return that is passed, in this scope or those inside it; else one that may be."""
         pivots = [slot for slot in self.calls() if slot.is_past_pivot]

@@ -30,6 +30,7 @@ class Calls:
     def __init__(self, held: Held) -> None:
         self._held = held
         self._busy: set[Slot] = set()
+        self._cut: tuple[Scope, BaseException] | None = None
 
     def caller(self, spec: StepSpec, *, again: bool = False) -> Callable[..., Any]:
         """Return what happens when a step of this run is called; with *again* each call by hand is a further one."""
@@ -51,9 +52,9 @@ class Calls:
         try:
             return by_hand(*called)
         except BaseException as error:  # noqa: BLE001  # raised again, a stop as its reason
-            out = self._raised(error)
+            out = self._raised(error, mine)
         finally:
-            self._busy.difference_update(mine)
+            self._ended(mine)
         raise out
 
     async def _acall(self, by_hand: Callable[..., Any], called: Any, mine: list[Slot]) -> Any:
@@ -63,22 +64,35 @@ class Calls:
             with HeedingStop():
                 return await by_hand(*called)
         except BaseException as error:  # noqa: BLE001  # as above
-            out = self._raised(error)
+            out = self._raised(error, mine)
         finally:
-            self._busy.difference_update(mine)
+            self._ended(mine)
         raise out
 
-    def _raised(self, error: BaseException) -> BaseException:
+    def _raised(self, error: BaseException, mine: list[Slot]) -> BaseException:
         """Return what a step by hand raises. After a stop the next use opens the run again: the file knows best."""
-        scope = self._held.scope
+        scope = mine[0].scope if mine else self._held.scope
         if isinstance(error, Stop):
-            self._held.let_go()
+            self._held.let_go(scope)
             return error.reason
         if scope is not None and not isinstance(error, Exception):
-            running.interrupted(scope, error)
-            if scope.run.stop is not None:
-                self._held.let_go()
+            scope.run.cut.clear()  # no body survives it: what was cut off is on record as begun, and stays so
+            self._cut = scope, error
         return error.with_traceback(user_frames(error))
+
+    def _ended(self, mine: list[Slot]) -> None:
+        """Take note that a call is over. After an interruption the run is let go with the last that is under way.
+
+        The others are not interrupted, and what they give goes on record.
+        """
+        with self._held.guard:
+            self._busy.difference_update(mine)
+            if self._cut is None or (self._busy and self._cut[0].run.stop is None):
+                return
+            (scope, error), self._cut = self._cut, None
+            if not scope.closing:  # else somebody ends the run, and waits for this call to be over
+                running.interrupted(scope, error)
+                self._held.let_go(scope)
 
     def _here(self) -> Scope | Call | None:
         """Return where a step of this run is called.
@@ -119,11 +133,11 @@ class Calls:
         """
         with self._held.guard:
             slot = scope.call(name, *call, again)
-            if slot in self._busy:
+            if slot in self._busy or scope.has_in_flight(slot):
                 msg = f"{slot.key} is under way with these arguments; step(..., again=True) makes it a further call"
                 raise UsageError(msg)
-            self._busy.add(slot)
             mine.append(slot)
+            self._busy.add(slot)
         if slot.child is not None:
             reason = f"{name} was a saga"
             raise ReplayError(scope.run.id, "", (slot.local_key,), (name,), reason)

@@ -131,16 +131,19 @@ class Held:
             self._when_lost = unended.hold(self, scope.run)
         return scope
 
-    def let_go(self) -> None:
-        """Have the run let go, as every run is; a further use opens it again.
+    def let_go(self, scope: Scope | None = None) -> None:
+        """Have the run let go, as every run is; a further use opens it again. That of a *scope* may be so already.
 
         A block inside another body never owned it, nor does a handle that stands in the record of one.
         """
-        if self._when_lost is not None and self.scope is not None:
-            unended.forget(self.scope.run)
-            self.runtime.leave(self.scope)
-            self._when_lost.detach()
-        self.scope = self._when_lost = None
+        with self.guard:
+            if scope is not None and self.scope is not scope:
+                return
+            if self._when_lost is not None and self.scope is not None:
+                unended.forget(self.scope.run)
+                self.runtime.leave(self.scope)
+                self._when_lost.detach()
+            self.scope = self._when_lost = None
 
     def _replace_earlier(self) -> None:
         """Let the newer handle have the run: in a session, where a cell is run again, the older one is left over."""
