@@ -20,7 +20,7 @@ import pytest
 
 import sagadsl
 from sagadsl._core.codec import Codec, Unstorable, user_frames
-from sagadsl._core.codec.faults import DEEPEST_CAUSE, LONGEST_TEXT, SPEECHLESS
+from sagadsl._core.codec.faults import DEEPEST_CAUSE, LONGEST_TEXT, SPEECHLESS, fields_of
 from sagadsl.errors import Fault, NotStorableError, StepError, StepTimeout, UsageError
 
 
@@ -50,6 +50,12 @@ class Defined(Exception):
 @attrs.frozen
 class FrozenError(Exception):
     order: str
+
+
+@attrs.define(eq=False)
+class Sparse(Exception):
+    order: str
+    reason: str | None = None
 
 
 @dataclasses.dataclass
@@ -449,6 +455,203 @@ def test_an_exception_that_cannot_say_itself_still_comes_back():
     assert (type(found), found.args) == (Speechless, ("a",))
 
 
+def test_a_field_without_a_value_is_none_again():
+    """As a record's is; it was given."""
+    codec = Codec()
+    found = codec.exception(codec.encode_fault(Sparse("o-1"))[1])
+    assert (found.order, found.reason) == ("o-1", None)
+
+
+class Row:
+    """As a row is whose session is closed: it cannot even be shown."""
+
+    def __repr__(self):
+        raise LookupError("the session is closed")
+
+
+class Unasked(Exception):
+    def __getattribute__(self, name):
+        if name.startswith("__"):
+            return super().__getattribute__(name)
+        raise LookupError(name)
+
+
+class Bare(Exception):
+    __slots__ = ("row",)
+
+    def __getattribute__(self, name):
+        if name == "row":
+            raise LookupError(name)
+        return super().__getattribute__(name)
+
+
+def hiding(name):
+    """Return a class of this module, whose property of that name raises."""
+
+    def hidden(_):
+        raise LookupError(name)
+
+    cls = type(f"Hiding{name.strip('_').title()}", (Exception,), {name: property(hidden), "__module__": __name__})
+    return globals().setdefault(cls.__name__, cls)
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def closed():
+    """Return exceptions that raise when they, or what they hold, are looked at, by name."""
+    return {
+        "an argument": ValueError("not yet", Row()),
+        "the only argument": ValueError(Row()),
+        "a key": KeyError(Row()),
+        "an attribute": with_attributes(Holder("a"), row=Row()),
+        "a cause": caused(ValueError("a"), ValueError(Row())),
+        "a deep argument": ValueError(nested(100_000)),
+        "notes that are none": with_attributes(Holder("a"), __notes__=5, row=Row()),
+        "its args": hiding("args")("a"),
+        "its cause": hiding("__cause__")("a"),
+        "its traceback": hiding("__traceback__")("a"),
+        "its dictionary": hiding("__dict__")("a"),
+        "its traceback's setter": hiding("with_traceback")("a"),
+        "whatever it is asked": Unasked("a"),
+        "a slot": Bare("a"),
+    }
+
+
+def ended_with(colour, function):
+    """Return what a saga raises. `asyncio.run` and pytest would fail themselves where they want to show that."""
+
+    @colour.coloured
+    def end():
+        try:
+            yield function()
+        except BaseException as error:
+            found.append(error)
+
+    found = []
+    colour.call(end)
+    return found[0]
+
+
+@pytest.mark.parametrize("name", closed())
+def test_an_exception_that_raises_when_it_is_looked_at_is_a_failure_like_any_other(colour, make_runtime, world, name):
+    """It is tried again, caught by its class, also after a restart, and what was done is compensated."""
+
+    class Cut(BaseException):
+        """The end of a process, for a test."""
+
+    error, cut = closed()[name], [True]
+
+    @colour.step(compensate=lambda name: world.add(f"-{name}"))
+    def act(name: str) -> None:
+        world.add(name)
+
+    @colour.step(compensate=None, retries=1)
+    def fail() -> None:
+        world.add("fails")
+        raise closed()[name]
+
+    @colour.saga
+    def flow():
+        yield act("a")
+        try:
+            yield fail()
+        except type(error):
+            world.add("caught")
+        if cut:
+            cut.pop()
+            raise Cut
+        raise error
+
+    assert type(ended_with(colour, flow.using(runtime=make_runtime()))) is Cut
+    runtime = make_runtime()
+    assert ended_with(colour, flow.using(runtime=runtime)) is error
+    assert world == ["a", "fails", "fails", "caught", "caught", "-a"]
+    [run] = runtime.runs()
+    assert [run.status, *((step.key, step.status) for step in run.steps)] == [
+        "compensated", ("act", "compensated"), ("fail", "failed"),
+    ]  # fmt: skip
+    assert sagadsl.outcome(error).compensated_steps == ("act",)
+
+
+def test_a_compensation_that_raises_what_cannot_be_looked_at_has_failed(colour, runtime, world):
+    """The run stays stuck there, and says by what."""
+
+    def undo() -> None:
+        world.add("-act")
+        raise KeyError(Row())
+
+    @colour.step(compensate=sagadsl.Compensation(undo, retries=0))
+    def act() -> None:
+        world.add("act")
+
+    @colour.saga(runtime=runtime)
+    def flow():
+        yield act()
+        raise ValueError("no")
+
+    error = ended_with(colour, flow)
+    assert type(error) is sagadsl.CompensationError
+    assert f"act failed with KeyError: {SPEECHLESS}" in str(error)
+    assert world == ["act", "-act"]
+    assert runtime.runs()[0].status == "compensation_failed"
+
+
+class Coded(ExceptionGroup):
+    """A group that needs more than Python gives to make another one of some of its members."""
+
+    def derive(self, members):
+        world, code = self.code
+        world.add("derive")
+        return Coded(self.message, members, code=code)
+
+
+def test_a_group_whose_class_makes_no_other_group_is_raised_as_it_is(colour, runtime, world):
+    """With the exceptions that the body was given."""
+
+    @colour.step(compensate=lambda: world.add("-act"))
+    def act() -> None:
+        world.add("act")
+
+    @colour.step(compensate=None)
+    def fail() -> None:
+        raise KeyError("a")
+
+    @colour.saga(runtime=runtime)
+    def flow():
+        yield act()
+        try:
+            yield fail()
+        except KeyError as error:
+            raise with_attributes(Coded("several", [error]), code=(world, 5)) from None
+
+    with pytest.raises(Coded) as caught:
+        colour.call(flow)
+    assert [type(each) for each in caught.value.exceptions] == [KeyError]
+    assert "derive" in world.effects
+    assert [effect for effect in world.effects if effect != "derive"] == ["act", "-act"]
+    assert runtime.runs()[0].status == "compensated"
+
+
+def test_what_cannot_be_recorded_of_an_exception_hides_not_what_it_says():
+    """Its class, its text and its traceback are for people, who have to act."""
+
+    class Shy(Exception):
+        pass
+
+    Shy.__slots__ = 5
+    with pytest.raises(TypeError):
+        fields_of(Shy(), never)
+    text, fault = Codec().encode_fault(raised(Shy("a")))
+    assert Codec().load_fault(text) == fault
+    assert (fault.name, fault.message, fault.refused) == ("Shy", "a", True)
+    assert "raise error" in fault.traceback
+
+
 def test_a_local_class_is_gone_both_times_unless_it_is_made_known():
     """No name leads to a class inside a function."""
 
@@ -566,7 +769,7 @@ def test_an_exception_whose_traceback_cannot_be_shown_is_stored_all_the_same():
 def test_an_attribute_that_no_name_can_be_is_left_out():
     """What sets it made no attribute of it either."""
     error = Holder("a")
-    vars(error)["$type"] = 1
+    vars(error).update({"$type": 1, 5: 6})
     assert Codec().encode_fault(error)[1].attributes == {}
 
 

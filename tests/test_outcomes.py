@@ -379,6 +379,27 @@ def test_a_script_whose_saga_fails_ends_with_the_code_of_its_outcome(colour, run
     assert runtime.runs()[0].status == "compensated"
 
 
+def test_a_failure_that_cannot_say_itself_is_told_all_the_same(colour, runtime, act, script, world, capsys):
+    """By what is known of it: its class, and what became of the run."""
+
+    class Speechless(Exception):
+        def __str__(self):
+            world.add("asked")
+            raise self
+
+    @colour.saga(runtime=runtime, key="k")
+    def flow():
+        yield act("a")
+        raise Speechless
+
+    assert script(flow) == 3
+    assert "asked" in world.effects
+    assert [effect for effect in world.effects if effect != "asked"] == ["a", "-a"]
+    assert "flow/k failed with Speechless: <its __str__ failed>; compensated act" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no saga ended with Speechless: <its __str__ failed>"):
+        sagadsl.outcome(Speechless())
+
+
 def test_how_a_saga_ended_is_said_alike_by_its_note_and_by_its_script(
     colour, runtime, act, script, capsys, monkeypatch
 ):

@@ -12,6 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+SPEECHLESS = "<its __str__ failed>"
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says; one that cannot say it has been raised for a reason all the same."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # whatever it, or what it holds, does when it is looked at
+        return SPEECHLESS
+
 
 def what_became(
     compensated: Sequence[str],

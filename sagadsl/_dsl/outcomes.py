@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Self
 
-from sagadsl._core.codec.faults import add_note
+from sagadsl._core.codec.faults import add_note, notes_of
 from sagadsl._core.flow import Ended
 from sagadsl._core.later import Later
-from sagadsl._core.phrases import command, what_became
+from sagadsl._core.phrases import command, text_of, what_became
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun
 from sagadsl._core.values import Status, StepStatus
@@ -63,13 +63,13 @@ def outcome(error: BaseException, /) -> outcomes.Outcome[Any]:
         UsageError: No saga ended with this exception. What is not about the business (usage, replay, lock, journal,
             interruption) ends no saga.
     """
-    for note in reversed(getattr(error, "__notes__", ())):
+    for note in reversed(notes_of(error)):
         if isinstance(note, Told):
             found: outcomes.Outcome[Any] = note.outcome(error)
             return found
     msg = (
-        f"no saga ended with {type(error).__name__}: {error}. sagadsl.outcome() takes the exception object that the "
-        "call of a saga raised after it had compensated or paused; usage, replay, lock and journal errors and "
+        f"no saga ended with {type(error).__name__}: {text_of(error)}. sagadsl.outcome() takes the exception object "
+        "that the call of a saga raised after it had compensated or paused; usage, replay, lock and journal errors and "
         "interruptions are no outcome, and say themselves what to do"
     )
     raise UsageError(msg)

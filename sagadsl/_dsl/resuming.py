@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from sagadsl._core.awaiting import running_loop
 from sagadsl._core.definition import SagaSpec, as_seconds
+from sagadsl._core.phrases import text_of
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import CURRENT
@@ -152,7 +153,7 @@ def checked_sagas(sagas: Any) -> list[Any] | None:
 
 def warn(run: str, error: BaseException) -> None:
     """Log why a run was not resumed."""
-    log.warning("%s was not gone on with: %s: %s", run, type(error).__name__, error, extra={"run": run})
+    log.warning("%s was not gone on with: %s: %s", run, type(error).__name__, text_of(error), extra={"run": run})
 
 
 def warning_once() -> Report:
@@ -160,7 +161,7 @@ def warning_once() -> Report:
     known: set[tuple[str, str]] = set()
 
     def warn_once(run: str, error: BaseException) -> None:
-        reason = (run, f"{type(error).__name__}: {error}")
+        reason = (run, f"{type(error).__name__}: {text_of(error)}")
         if reason not in known:
             known.add(reason)
             warn(run, error)

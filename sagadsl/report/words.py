@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from sagadsl._core.phrases import text_of
 from sagadsl._core.values import Status, StepStatus
 from sagadsl._core.values.seen import RunInfo
 
@@ -60,7 +61,8 @@ def printable_lines(text: object, limit: int = 2000) -> str:
 
 def last_line(error: BaseException) -> str:
     """Return an error as the last line of its traceback shows it."""
-    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 400)
+    text = text_of(error)
+    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 400)
 
 
 def short_id(run_id: str) -> str:

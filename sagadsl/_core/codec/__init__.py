@@ -38,7 +38,16 @@ from sagadsl._core.codec.classes import (
     put_together,
     take_apart,
 )
-from sagadsl._core.codec.faults import fields_of, first_frame, rebuild, user_frames, without
+from sagadsl._core.codec.faults import (
+    INBORN,
+    add_note,
+    fields_of,
+    first_frame,
+    rebuild,
+    told_of,
+    user_frames,
+    without,
+)
 from sagadsl._core.codec.plain import WORDS, copied, template_of
 from sagadsl._core.codec.plain import decode as _decode
 from sagadsl._core.codec.plain import encode as _encode
@@ -55,6 +64,7 @@ from sagadsl._core.codec.vocabulary import (
     same_leaf,
 )
 from sagadsl._core.digests import blake2b
+from sagadsl._core.phrases import text_of
 from sagadsl._core.values import Noted
 from sagadsl.errors import Fault, UsageError
 
@@ -134,7 +144,7 @@ class Codec:
         except ValueError:
             raise
         except Exception as error:  # whatever a damaged or foreign text does to the functions that read it
-            msg = f"the journal holds a value that cannot be read: {type(error).__name__}: {error}"
+            msg = f"the journal holds a value that cannot be read: {type(error).__name__}: {text_of(error)}"
             raise ValueError(msg) from error
         if end != len(text):
             msg = "the journal holds a value that something else follows"
@@ -152,23 +162,34 @@ class Codec:
         return self.decode(_encode(_decode(text)[0].get("note")))
 
     def encode_fault(self, error: BaseException) -> tuple[str, Fault]:
-        """Return an exception as text, and as the fault that would come back of it."""
+        """Return an exception as text, and as the fault that would come back of it.
+
+        Whatever it does when it is looked at, it is a failure: what it says to people is recorded at the least.
+        """
+        try:
+            fields = self._taken_apart(error)
+            fault = self.load_fault(_encode(fields))
+        except Exception as why:  # noqa: BLE001  # it is too large or nested too deeply, or a class nobody has thought of
+            fields = told_of(error) | {"missing": [f"all but its text ({text_of(why):.200})"], "refused": True}
+            fault = self.load_fault(_encode(fields))
+        cls = self._class_called(fault.type)
+        if cls is not None and type(self.exception(fault)) is not cls:
+            fields["refused"], fault = True, attrs.evolve(fault, refused=True)
+        return _encode(fields), fault
+
+    def _taken_apart(self, error: BaseException) -> dict[str, Any]:
         fields = fields_of(error, self._keep)
         dump = self._dumps.get(type(error))
         if dump is not None:
             try:
                 fields["dumped"] = self._keep(dump(error))
             except Exception as why:  # noqa: BLE001  # the failure of the step matters more than that of its dump
-                fields["missing"] = [*fields.get("missing", ()), f"its registered form ({why!r:.100})"]
+                told = f"its registered form ({type(why).__name__}: {text_of(why):.100})"
+                fields["missing"] = [*fields.get("missing", ()), told]
         text = _encode(fields)
         if len(text) > self.limit:
-            fields = {name: fields[name] for name in ("type", "message", "traceback")}
-            fields |= {"missing": ["its attributes, which were too large"], "refused": True}
-        fault = self.load_fault(_encode(fields))
-        cls = self._class_called(fault.type)
-        if cls is not None and type(self.exception(fault)) is not cls:
-            fields["refused"], fault = True, attrs.evolve(fault, refused=True)
-        return _encode(fields), fault
+            raise self._too_large(error, text)
+        return fields
 
     def dump_fault(self, fault: Fault) -> str:
         """Return a fault as text."""
@@ -208,10 +229,9 @@ class Codec:
         if not isinstance(error, BaseException):
             return None
         if fault.missing:
-            notes = [*vars(error).get("__notes__", ()), without(fault.missing)]
-            object.__setattr__(error, "__notes__", notes)  # past a ``__setattr__`` that freezes
+            add_note(error, without(fault.missing))
         if fault.cause is not None:
-            error.__cause__ = self.exception(fault.cause)
+            INBORN["__cause__"].__set__(error, self.exception(fault.cause))
         return error
 
     def register(self, cls: type, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
@@ -287,7 +307,7 @@ class Codec:
         except ValueError as error:
             raise Unstorable(value, str(error), "$") from error
         except Exception as error:  # a property, an ``__eq__``, a registered function of the user's
-            raise Unstorable(value, f"{type(error).__name__}: {error}", "$") from error
+            raise Unstorable(value, f"{type(error).__name__}: {text_of(error)}", "$") from error
         return text, copy
 
     def _keep(self, value: Any) -> Any:

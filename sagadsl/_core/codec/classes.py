@@ -125,9 +125,13 @@ def take_apart(value: Any) -> dict[str, Any]:
 
 def own_attributes(value: Any) -> dict[str, Any]:
     """Return what an instance itself carries, in its ``__dict__`` and in slots."""
-    slots = [name for cls in type(value).__mro__ if not attrs.has(cls) for name in _slots_of(cls)]
-    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    found = {name: getattr(value, name) for name in slot_names(type(value)) if hasattr(value, name)}
     return found | getattr(value, "__dict__", {})
+
+
+def slot_names(cls: type) -> list[str]:
+    """Return the slots of a class that are no fields of attrs."""
+    return [name for each in cls.__mro__ if not attrs.has(each) for name in _slots_of(each)]
 
 
 def _slots_of(cls: type) -> list[str]:

@@ -3,6 +3,9 @@
 What a step raises inside a saga is the exception that would come back after a restart, so the same ``except`` clauses
 see the same thing both times. The codec therefore rebuilds at once what is taken apart here: a class that refuses is
 marked, and `StepError` stands for it, live and on replay.
+
+An exception is the user's, and so is what it holds: a row of a database that is closed by now raises whatever it is
+asked. That must not hide the failure, so each part is asked by itself, and what raises is a part that is missing.
 """
 
 from __future__ import annotations
@@ -12,18 +15,18 @@ import traceback as tracebacks
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
-from sagadsl._core.codec.classes import class_name, own_attributes
+from sagadsl._core.codec.classes import class_name, slot_names
 from sagadsl._core.codec.vocabulary import Unstorable, dump_text
+from sagadsl._core.phrases import SPEECHLESS, text_of
 from sagadsl.errors import Fault
 
 LONGEST_TEXT = 16_000
 DEEPEST_CAUSE = 5
 NOT_RECORDED = "not recorded: "
-SPEECHLESS = "<its __str__ failed>"
 OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("_core", "_dsl", "llm"))
 
 NATIVE: dict[type[BaseException], tuple[str, ...]] = {
@@ -34,6 +37,11 @@ NATIVE: dict[type[BaseException], tuple[str, ...]] = {
 }
 """Attributes that Python keeps outside an exception's ``__dict__`` and that its ``args`` do not tell."""
 
+INBORN: Any = vars(BaseException)
+"""How Python itself reads and sets what each exception has, past a property that its class has of that name."""
+
+E = TypeVar("E", bound=BaseException)
+
 Keep = Callable[[Any], Any]
 """Return a value as it is stored, or raise `Unstorable`."""
 
@@ -41,28 +49,35 @@ Keep = Callable[[Any], Any]
 def fields_of(error: BaseException, keep: Keep, *, depth: int = 0) -> dict[str, Any]:
     """Take an exception apart: the fields of its `Fault`, as they are stored."""
     args, attributes, missing = [], {}, []
-    for at, value in enumerate(error.args):
+    for at, value in enumerate(INBORN["args"].__get__(error)):
         try:
             args.append(keep(value))
         except Unstorable:
-            args.append(dump_text(repr(value)[:200]))
+            args.append(dump_text(_shown(value)))
             missing.append(f"args[{at}]")
     for name, value in _attributes(error).items():
         try:
             attributes[name] = keep(value)
         except Unstorable:
             missing.append(f"{name} ({type(value).__name__})")
-    cause = error.__cause__ if depth < DEEPEST_CAUSE else None
-    fields = {
-        "type": class_name(type(error)),
-        "message": dump_text(_text(error)),
-        "traceback": dump_text(_traceback(error)),
+    cause = INBORN["__cause__"].__get__(error) if depth < DEEPEST_CAUSE else None
+    fields = told_of(error) | {
         "args": args,
         "attributes": attributes,
         "missing": missing,
         "cause": fields_of(cause, keep, depth=depth + 1) if cause is not None else None,
     }
     return {name: value for name, value in fields.items() if value or name in {"type", "message"}}
+
+
+def told_of(error: BaseException) -> dict[str, Any]:
+    """Return the fields of an exception's `Fault` that are for people."""
+    text = text_of(error)
+    return {
+        "type": class_name(type(error)),
+        "message": dump_text(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"),
+        "traceback": dump_text(_traceback(error)),
+    }
 
 
 def rebuild(fault: Fault, cls: type) -> BaseException | None:
@@ -76,10 +91,10 @@ def rebuild(fault: Fault, cls: type) -> BaseException | None:
             with contextlib.suppress(Exception):  # fills the C fields of UnicodeError, SyntaxError and their like
                 builtin.__init__(error, *fault.args)
         if not isinstance(error, BaseExceptionGroup):
-            object.__setattr__(error, "args", fault.args)  # past a ``__setattr__`` that freezes
-        for name, value in fault.attributes.items():
+            INBORN["args"].__set__(error, fault.args)
+        for name, value in fault.attributes.items():  # past a ``__setattr__`` that freezes
             object.__setattr__(error, name, list(value) if name == "__notes__" else value)
-        if _text(error) == SPEECHLESS != fault.message:
+        if text_of(error) == SPEECHLESS != fault.message:
             return None  # it cannot be shown without what was not recorded
     except Exception:  # noqa: BLE001  # whatever a foreign class does when it is made, the answer is: it refuses
         return None
@@ -88,8 +103,13 @@ def rebuild(fault: Fault, cls: type) -> BaseException | None:
 
 def add_note(error: BaseException, note: str) -> None:
     """Leave a note on an exception, past a ``__setattr__`` that freezes."""
-    notes = vars(error).get("__notes__", ())
-    vars(error)["__notes__"] = [*notes, note]
+    INBORN["__dict__"].__get__(error)["__notes__"] = [*notes_of(error), note]
+
+
+def notes_of(error: BaseException) -> list[Any]:
+    """Return the notes on an exception; none where a program has put anything else in their place."""
+    notes = INBORN["__dict__"].__get__(error).get("__notes__")
+    return list(notes) if isinstance(notes, list | tuple) else []
 
 
 def without(missing: Iterable[str]) -> str:
@@ -112,35 +132,36 @@ def explain(error: AttributeError) -> None:
 
 
 def _notes_of_ours(error: BaseException) -> list[str]:
-    notes = vars(error).get("__notes__", ())
-    notes = notes if isinstance(notes, list) else []  # whatever a program has put there
-    return [note for note in notes if isinstance(note, str) and note.startswith(NOT_RECORDED)]
+    return [note for note in notes_of(error) if isinstance(note, str) and note.startswith(NOT_RECORDED)]
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
-    found = own_attributes(error)
-    names = [name for native, known in NATIVE.items() if isinstance(error, native) for name in known]
     cls = type(error)
-    if attrs.has(cls):
-        names += [a.name for a in attrs.fields(cls)]
-    found |= {name: value for name in names if (value := getattr(error, name, None)) is not None}
-    notes = found.get("__notes__")
-    if isinstance(notes, list):  # a note can be more than text in its own process
-        found["__notes__"] = [str(note) if isinstance(note, str) else note for note in notes]
-    return {name: value for name, value in found.items() if name.isidentifier()}
+    fields = [a.name for a in attrs.fields(cls)] if attrs.has(cls) else []
+    native = [name for kind, names in NATIVE.items() if issubclass(cls, kind) for name in names]
+    found = {}
+    for name in (*slot_names(cls), *fields, *native):
+        with contextlib.suppress(Exception):  # an empty slot, or a property that raises
+            value = getattr(error, name)
+            if value is not None or name not in native:
+                found[name] = value
+    found |= INBORN["__dict__"].__get__(error)
+    if "__notes__" in found:  # a note can be more than text in its own process
+        found["__notes__"] = [str(note) if isinstance(note, str) else note for note in notes_of(error)]
+    return {name: value for name, value in found.items() if isinstance(name, str) and name.isidentifier()}
 
 
-def _text(error: BaseException) -> str:
+def _shown(value: object) -> str:
     try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  # a broken __str__ must not hide the failure
-        return SPEECHLESS
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+        return repr(value)[:200]
+    except Exception:  # noqa: BLE001  # as of an exception's text
+        return f"<{type(value).__name__}: its __repr__ failed>"
 
 
 def user_frames(error: BaseException) -> TracebackType | None:
     """Return the traceback of *error* without the frames of this library."""
-    frames, found = error.__traceback__, []
+    frames: TracebackType | None = INBORN["__traceback__"].__get__(error)
+    found: list[TracebackType] = []
     while frames is not None:
         if not frames.tb_frame.f_code.co_filename.startswith(OURS):
             found.append(frames)
@@ -149,6 +170,11 @@ def user_frames(error: BaseException) -> TracebackType | None:
     for each in reversed(found):
         cleaned = TracebackType(cleaned, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return cleaned
+
+
+def trimmed(error: E, raised: BaseException) -> E:
+    """Return *error* with the traceback of what was *raised*, without the frames of this library."""
+    return BaseException.with_traceback(error, user_frames(raised))
 
 
 def first_frame(error: BaseException) -> TracebackType | None:

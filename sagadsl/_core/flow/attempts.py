@@ -9,6 +9,7 @@ from sagadsl._core.flow.compensation import compensation_call
 from sagadsl._core.flow.doubt import ask, ask_of, decide_cut_off
 from sagadsl._core.flow.record import give_up, keep_unstorable, not_run
 from sagadsl._core.parameters import has_not_run
+from sagadsl._core.phrases import text_of
 from sagadsl._core.retry import Retry
 from sagadsl._core.scope import Scope
 from sagadsl._core.values import Kind, StepStatus
@@ -155,7 +156,7 @@ def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | Non
         failures = (slot.compensation_failures if back else slot.failures) + 1
         return again.delay(failures, error, slot.run.jitter())
     except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
-        add_note(error, f"its Retry could not be asked: {type(bug).__name__}: {bug}")
+        add_note(error, f"its Retry could not be asked: {type(bug).__name__}: {text_of(bug)}")
         return None
 
 

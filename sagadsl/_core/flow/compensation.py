@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sagadsl._core.codec import user_frames
 from sagadsl._core.codec.classes import why_not_found
+from sagadsl._core.codec.faults import trimmed
 from sagadsl._core.definition import Compensation
 from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.flow.doubt import probe_call, what_is_known
@@ -127,7 +127,7 @@ def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: Bas
         yield each.entry(K.COMPENSATION_FAILED, result=told)
     pending = tuple(s.key for s in scope.owed() if s not in failures)
     failed = CompensationError(run.id, slot.key, why, scope.compensated(), pending, run.journal.name)
-    failed.__cause__ = run.genuine(error).with_traceback(user_frames(error)) if error is not None else None
+    failed.__cause__ = trimmed(run.genuine(error), error) if error is not None else None
     tried = (copy for copy, _, of in reversed(run.copies.values()) if of is slot)
     raise run.halt(failed.with_traceback(getattr(next(tried, None), "__traceback__", None)))
 

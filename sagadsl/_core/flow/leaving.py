@@ -8,7 +8,8 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from sagadsl._core.codec import Unstorable, user_frames
+from sagadsl._core.codec import Unstorable
+from sagadsl._core.codec.faults import trimmed
 from sagadsl._core.effects import Flow, Gather
 from sagadsl._core.flow.again import come_after, come_out
 from sagadsl._core.flow.compensation import Ended, compensate, is_compensated, stay_stuck
@@ -196,7 +197,7 @@ def leave_to_a_person(scope: Scope, times: int) -> Flow[None]:
 def fail(scope: Scope, ended: Ended, error: BaseException, fault: Fault) -> Ended:
     """Say what comes out of a saga that failed; inside a parent, that is the exception which a restart would give."""
     run = scope.run
-    ended.error = run.genuine(error).with_traceback(user_frames(error))
+    ended.error = trimmed(run.genuine(error), error)
     if scope.slot is not None:
         ended.error = replayable(scope.slot, fault, ended.error)
     return ended

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sagadsl._core.codec import Unstorable, user_frames
-from sagadsl._core.codec.faults import explain
+from sagadsl._core.codec import Unstorable
+from sagadsl._core.codec.faults import explain, trimmed
 from sagadsl._core.effects import Call, Failed, Flow, Sleep, Wait
 from sagadsl._core.parameters import close, function_name, is_coroutine
 from sagadsl._core.scope import OpenRun, Scope, Slot
@@ -75,7 +75,7 @@ def replayable(slot: Slot, fault: Fault, genuine: BaseException | None) -> BaseE
     run = slot.run
     error = run.codec.exception(fault) or StepError(slot.key, fault)
     if genuine is not None:
-        error = error.with_traceback(user_frames(genuine))
+        error = trimmed(error, genuine)
     run.copies[id(error)] = (error, genuine or error, slot)
     return error
 

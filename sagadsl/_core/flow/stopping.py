@@ -9,7 +9,8 @@ import json
 import sys
 from asyncio import CancelledError
 
-from sagadsl._core.codec import first_frame, user_frames
+from sagadsl._core.codec import first_frame
+from sagadsl._core.codec.faults import trimmed
 from sagadsl._core.effects import Call, Flow, Gather
 from sagadsl._core.flow.compensation import Ended
 from sagadsl._core.flow.record import interruption
@@ -138,5 +139,5 @@ def pause(scope: Scope, error: BaseException) -> Flow[Ended]:
             reason += ". It has happened and is not entered again: give it a probe that returns Landed(value)"
     only = root.only_goes_forward
     suspended = SuspendedError(run.id, Status.PAUSED, reason, only, root.is_block, run.journal.name)
-    suspended.__cause__ = run.genuine(error).with_traceback(user_frames(error))
+    suspended.__cause__ = trimmed(run.genuine(error), error)
     raise run.halt(suspended.with_traceback(first_frame(error)))

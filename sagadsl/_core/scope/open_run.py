@@ -97,7 +97,10 @@ class OpenRun(Generic[S]):
         return None if fault is None else self.codec.exception(fault) or StepError(place or self.id, fault)
 
     def genuine(self, error: BaseException) -> BaseException:
-        """Return the exception that *error* is the replayable copy of, or itself; a group with its genuine members."""
+        """Return the exception that *error* is the replayable copy of, or itself; a group with its genuine members.
+
+        A group whose class cannot make another one of these is left with the copies.
+        """
         if id(error) in self.copies:
             return self.copies[id(error)][1]
         if not isinstance(error, BaseExceptionGroup):
@@ -105,9 +108,12 @@ class OpenRun(Generic[S]):
         members = [self.genuine(each) for each in error.exceptions]
         if all(new is old for new, old in zip(members, error.exceptions, strict=True)):
             return error
-        group = error.derive(members).with_traceback(error.__traceback__)
-        group.__cause__, group.__context__ = error.__cause__, error.__context__
-        vars(group).update({name: value for name, value in vars(error).items() if name == "__notes__"})
+        try:
+            group = error.derive(members).with_traceback(error.__traceback__)
+            group.__cause__, group.__context__ = error.__cause__, error.__context__
+            vars(group).update({name: value for name, value in vars(error).items() if name == "__notes__"})
+        except Exception:  # noqa: BLE001  # a function of the user's
+            return error
         return group
 
     def origins(self, error: BaseException) -> list[S]:
