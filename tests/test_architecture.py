@@ -24,7 +24,7 @@ FLOORS = {
     "_core.settings": 3, "_core.shown": 3,
     "_core.flow": 4, "_core.drive": 4, "_core.history": 4, "_core.describe": 4, "_core.registry": 4,
     "_core.supply": 4, "_core.threads": 4, "_core.upkeep": 4, "_core.observers": 4,
-    "_core.runtime": 5, "_core.points": 5,
+    "_core.runtime": 5,
     "_dsl": 6,
     "": 7, "aio": 7,
     "llm": 8, "testing": 8, "check": 8, "engines": 8, "plan": 8, "otel": 8,

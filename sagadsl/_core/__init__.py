@@ -14,6 +14,5 @@ Which room stands on which floor is said in ``tests/test_architecture.py``. Whic
   ``threads``.
 * Who is told what happens? ``observers``. What do people see? ``describe``, ``shown``, ``figures``, ``phrases``.
 * What is done to a journal as a whole? ``upkeep``.
-* Where could the world end? ``points``.
 * What is every room built with? ``structs``, ``later``.
 """

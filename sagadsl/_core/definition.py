@@ -99,7 +99,6 @@ class StepSpec(Struct):
     read_only: bool = False
     compensation: Compensation | None = None
     standing: Standing | None = None
-    decided: bool = False
     compensation_module: str = ""
     receiver: Receiver | AsGiven | None = None
     probe: Receiver | None = None

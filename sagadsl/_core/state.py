@@ -1,12 +1,11 @@
 """What may follow what: one table for scopes, one for steps. Every status in the house comes out of these.
 
-``fold`` is total over legal journals: each prefix of one folds to a legal status. An entry that fits no row means that
-the file is not what this library wrote, which is an error and never a guess.
+Each prefix of a legal journal folds to a legal status, row by row. An entry that fits no row means that the file is not
+what this library wrote, which is an error and never a guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from sagadsl._core.values import Kind, Status, StepStatus
@@ -95,19 +94,3 @@ INTENTS: Final = frozenset({K.INTENT, K.COMPENSATION_INTENT})
 """What is written before an effect."""
 OWNED: Final = frozenset({K.OPENED, K.TAKEN, K.RESUMED})
 """What opens a run, or takes it over, and says by whom."""
-
-SCOPE_KINDS: Final = frozenset(kind for _, kind in SCOPES)
-
-
-def fold(kinds: Iterable[Kind]) -> Status:
-    """Fold the entries of one scope, given by their kinds in order, to its status.
-
-    Raises:
-        KeyError: The journal is not legal, or empty.
-    """
-    status: Status | None = None
-    for kind in kinds:
-        status = SCOPES[status, kind]
-    if status is None:
-        raise KeyError(None)
-    return status

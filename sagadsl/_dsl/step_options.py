@@ -162,7 +162,7 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
         UsageError: It cannot be called for this step.
     """
     if given is None or isinstance(given, Standing):
-        return {"compensation": None, "compensation_module": "", "receiver": None, "standing": given, "decided": True}
+        return {"compensation": None, "compensation_module": "", "receiver": None, "standing": given}
     if spec.read_only:
         msg = f"{spec.name} is read_only: a step that only looks has nothing to compensate"
         raise UsageError(msg)
@@ -179,7 +179,7 @@ def compensation_of(spec: StepSpec, given: Any) -> dict[str, Any]:
 
         refuse_nothing_to_move(function, spec.name, spec.parameters.annotations.get("return", Any))
     changes = {"compensation": compensation, "compensation_module": module, "receiver": receiver}
-    return changes | {"standing": None, "decided": True}
+    return changes | {"standing": None}
 
 
 def refuse_other_kind_of_method(spec: StepSpec, function: Any, role: str) -> None:

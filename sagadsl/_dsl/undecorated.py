@@ -103,7 +103,6 @@ def as_compensation(
         compensation=Compensation(target),
         compensation_module=module_name(getattr(target, "__module__", None)),
         receiver=AsGiven(target, known.signature, tuple(bound)),
-        decided=True,
     )
     return spec, bound
 

@@ -48,12 +48,6 @@ class NoStore:
     def __getattr__(self, name: str) -> Any:
         return self._refuse
 
-    def append(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse."""
-        self._refuse()
-
-    entries = runs = commit = append
-
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         msg = (
             f"{self.target} calls a saga, or asks for runs, while it is imported, so nothing was done. "

@@ -26,13 +26,13 @@ from sagadsl._core.flow import again
 from sagadsl._core.journal.locks import Locks
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.journal.together import Ticket, Together
-from sagadsl._core.points import watch
 from sagadsl._core.runtime import default_runtime, opening
 from sagadsl._core.scope import Scope
 from sagadsl._core.values import Kind
 from tests.crash import forks
 from tests.crash.early import hasty
 from tests.crash.sweep_programs import PROGRAMS, WIDE, stage
+from tests.points import watch
 
 KILLED = -signal.SIGKILL
 

@@ -48,11 +48,11 @@ def watch(at: At, drivers: Drivers) -> Iterator[None]:
             (SqliteJournal, "log_file", log_file_class(point) if SqliteJournal.log_file is not None else None),
             (Locks, "hold", told_of(Locks.hold, "the lock is taken", point)),
             (Locks, "release", told_of(Locks.release, "the lock is let go", point)),
-            (drivers, "_answers", drivers._answers | {Call: call(drivers._answers[Call], point)}),  # noqa: SLF001
+            (drivers, "_answers", drivers._answers | {Call: call(drivers._answers[Call], point)}),
             (
                 drivers,
                 "_async_answers",
-                drivers._async_answers | {Call: acall(drivers._async_answers[Call], point)},  # noqa: SLF001
+                drivers._async_answers | {Call: acall(drivers._async_answers[Call], point)},
             ),
         ):
             stack.callback(setattr, place, name, getattr(place, name))
