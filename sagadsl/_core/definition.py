@@ -184,8 +184,8 @@ class SagaSpec(Struct):
         self.definition = json.dumps(facts, separators=(",", ":"))
 
 
-WORDS: Final = ("module", "compensate", "title", "standing", "body", "compensate_body")
-"""What of a definition is a word, where it is there."""
+TEXTS: Final = ("module", "compensate", "title", "standing", "body", "compensate_body")
+"""Facts that are text, if present."""
 
 
 @cache
@@ -196,7 +196,7 @@ def facts_of(definition: str) -> dict[str, Any]:
         ValueError: It is no definition.
     """
     facts: dict[str, Any] = json.loads(definition)
-    is_sound = isinstance(facts, dict) and all(isinstance(facts.get(name, ""), str) for name in WORDS)
+    is_sound = isinstance(facts, dict) and all(isinstance(facts.get(name, ""), str) for name in TEXTS)
     if not is_sound or not isinstance(facts.get("within", 0), int | float):
         msg = f"{definition!r:.80} is no definition of a step"
         raise ValueError(msg)

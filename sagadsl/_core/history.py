@@ -159,7 +159,7 @@ def interruptions(entries: list[Entry]) -> int:
 
 
 def recorded_files(scope: Scope) -> dict[Artifact, str]:
-    """Return the files in what the steps of a run returned that goes on, each with the key of its step."""
+    """Return the artifacts on record of an open run, each with the key of its step."""
     found: dict[Artifact, str] = {}
     if scope.status is not Status.OPEN:
         return found

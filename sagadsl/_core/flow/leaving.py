@@ -149,9 +149,7 @@ def settle_compensating(scope: Scope) -> Flow[Ended]:
 
 
 def ask_the_pivot(scope: Scope) -> Flow[None]:
-    """Ask whether the point of no return is passed of which nobody knew, while a request to compensate can be refused.
-
-    That is until the request is on record, which it is with what follows.
+    """Probe a pivot in doubt while a request to compensate can still be refused: before it is on record.
 
     Raises:
         Stop: The effect is there: the run only goes forward, and stays as it was.

@@ -67,9 +67,8 @@ def measure(scope: Scope, spans: dict[Slot, Span]) -> Span:
 class Front:
     """The calls of one scope that are still to be compensated, and which of them nothing has to precede any more.
 
-    That is so of each that had not ended when the last of those left began. The last gets ever earlier, so nobody who
-    may come has to be told so twice, and each is looked at once: however many there are, what follows one that ends
-    is found at once.
+    That is so of each that had not ended when the last of those left began. The last gets ever earlier, so a call that
+    is ready stays so: each is examined once, and the whole is linear after sorting.
     """
 
     __slots__ = ("by_begin", "by_end", "gone", "inner", "outer", "spans")
