@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 from attrs import field, frozen
 
 from sagadsl._core.phrases import command, to_run_again, what_became
-from sagadsl._core.structs import filled, listed
+from sagadsl._core.structs import defaults_of, filled, listed
 
 
 class ExitCode(IntEnum):
@@ -82,13 +82,15 @@ class SagaError(Exception):
 
     exit_code: ClassVar[int] = ExitCode.UNEXPECTED
     _fields: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._fields = (*cls._fields, *listed(cls))
+        cls._defaults = defaults_of(cls, cls._fields)
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        vars(self).update(filled(type(self), self._fields, values, named))
+        vars(self).update(filled(type(self), self._fields, self._defaults, values, named))
         super().__init__(*(vars(self)[name] for name in self._fields))
 
 

@@ -16,18 +16,24 @@ def listed(cls: type) -> tuple[str, ...]:
     return tuple(name for name, kind in get_annotations(cls).items() if not str(kind).startswith("ClassVar"))
 
 
-def filled(cls: type, names: tuple[str, ...], values: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
-    """Return what *cls*, which lists *names*, is given for each of them: a value, or its default.
+def defaults_of(cls: type, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a class has for those of its *names* that need not be given."""
+    return {name: getattr(cls, name) for name in names if hasattr(cls, name)}
+
+
+def filled(
+    cls: type, names: tuple[str, ...], defaults: dict[str, Any], values: tuple[Any, ...], named: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what an object of *cls*, which lists *names*, has for each of them.
 
     Raises:
         TypeError: One is missing or unknown, or there are more values than names.
     """
-    given = dict(zip(names, values, strict=False)) | named
-    missing = [name for name in names if name not in given and not hasattr(cls, name)]
-    if missing or len(values) > len(names) or given.keys() - set(names):
+    facts = defaults | dict(zip(names, values, strict=False)) | named
+    if len(values) > len(names) or facts.keys() != {*names}:
         msg = f"{cls.__name__}({', '.join(names)}) was given {values!r} and {named!r}"
         raise TypeError(msg)
-    return {name: given[name] if name in given else getattr(cls, name) for name in names}
+    return facts
 
 
 @dataclass_transform()
@@ -39,13 +45,15 @@ class Struct:
     """
 
     _names: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         cls._names = listed(cls)
+        cls._defaults = defaults_of(cls, cls._names)
 
     def __init__(self, *values: Any, **named: Any) -> None:
         # the defaults too: what stands in the class is found more slowly
-        vars(self).update(filled(type(self), self._names, values, named))
+        vars(self).update(filled(type(self), self._names, self._defaults, values, named))
 
     def changed(self, **changes: Any) -> Self:
         """Return the same with other facts."""
