@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import inspect
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import types
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ from sagadsl import (
     UsageError,
     saga,
 )
+from sagadsl._dsl.blocks.calls import Calls
+from sagadsl.errors import Stop
 
 
 class Cut(BaseException):
@@ -1269,6 +1273,70 @@ def test_a_thread_without_a_context_is_still_inside_the_block(make_runtime, worl
         thread.start()
         thread.join()
     assert [s.key for s in run.steps] == ["plain"]
+
+
+class Paused:
+    """Holds a thread up at one line of a function, by its number among those that it comes to, until it may go on."""
+
+    def __init__(self, function, number):
+        self.code, self.number, self.lines = function.__code__, number, 0
+        self.is_there, self.may_go = threading.Event(), threading.Event()
+
+    def call(self, function):
+        """Call a function in a thread that is held up; return the thread once it is there, or has ended."""
+        thread = threading.Thread(target=self._called, args=(function,), daemon=True)
+        thread.start()
+        assert self.is_there.wait(30)
+        return thread
+
+    def _called(self, function):
+        sys.settrace(lambda frame, *_: self._traced if frame.f_code is self.code else None)
+        try:
+            function()
+        finally:
+            sys.settrace(None)
+            self.is_there.set()
+
+    def _traced(self, _, event, __):
+        self.lines += event == "line"
+        if event == "line" and self.lines == self.number:
+            self.is_there.set()
+            assert self.may_go.wait(30)
+        return self._traced
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_step_that_is_called_while_its_block_is_left_is_refused_and_never_the_plain_function(
+    make_runtime, world, fails
+):
+    """Wherever its thread is just then; what the plain function does nobody would compensate."""
+    runtime, refused = make_runtime(), []
+
+    def act(number: int) -> None:
+        world.add(str(number))
+
+    def called(step, number):
+        try:
+            step(number)
+        except (UsageError, Stop) as error:
+            refused.append(error)
+
+    def left(number):
+        paused = Paused(Calls._here, number)
+        with contextlib.suppress(LookupError), saga("nightly", key=str(number), runtime=runtime) as run:
+            step = run.step(act, compensate=lambda number: world.add(f"-{number}"))
+            thread = paused.call(functools.partial(called, step, number))
+            if fails:
+                raise LookupError
+        paused.may_go.set()
+        thread.join(30)
+        return paused.lines >= number
+
+    number = next(number for number in count(1) if not left(number))  # the one that it is not held up in any more
+    assert number > 5
+    assert len(refused) == number - 1
+    assert world == [str(number), f"-{number}"][: 1 + fails]
+    assert [run.id for run in runtime.runs() if run.steps] == [f"nightly/{number}"]
 
 
 # -- without the body -----------------------------------------------------------------------------------------------

@@ -92,8 +92,8 @@ class Body:
         scope = held.opened_forward() if here is None else self._child(here)
         if here is None and not held.is_record:
             threads.begin(scope.run)
-        held.use, self._around = Use.BLOCK, here
         held.scope = held.last = scope
+        held.use, self._around = Use.BLOCK, here
         return scope
 
     def _child(self, here: Scope) -> Scope:

@@ -103,17 +103,18 @@ class Calls:
         held, here = self._held, CURRENT.get()
         if isinstance(here, Call):
             return here  # where no step can be called at all
-        if held.over:
+        scope = held.scope  # once, for a block may be left just now: without one a step is the plain function
+        if held.over or (held.use is Use.BLOCK and scope is None):
             msg = f"{held.spec.name} {held.over}: a further step takes a further run, {held.another}"
             raise UsageError(msg)
-        if here is not None and here.home is not held.scope:
+        if here is not None and here.home is not scope:
             msg = (
                 f"a step of {held.spec.name} is called inside {here.name}, which would not compensate it; "
                 "begin a block there: with saga(...)"
             )
             raise UsageError(msg)
         if held.use is Use.BLOCK:
-            return here or held.scope
+            return here or scope
         held.use = Use.BY_HAND
         return held.opened_by_hand()
 
