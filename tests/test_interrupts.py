@@ -214,6 +214,35 @@ def test_a_real_ctrl_c_around_a_commit_leaves_what_the_file_says(make_runtime, w
     assert {str(run.status) for run in runtime.runs()} == {"completed"}
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Ctrl-C cannot be sent to a thread here")
+def test_a_branch_that_waits_for_its_next_attempt_has_none_after_a_ctrl_c(make_runtime, world):
+    """Nor is the branch begun whose turn had not come; nobody is there any more who waits for them."""
+    main, branches, over = threading.main_thread().ident, [], threading.Event()
+
+    def sleep(_):
+        branches.append(threading.current_thread())
+        signal.pthread_kill(main, signal.SIGINT)
+        over.wait()
+
+    @sagadsl.step(compensate=None, retries=3, name="work")
+    def work() -> None:
+        world.add("work")
+        raise OSError
+
+    @sagadsl.saga(runtime=make_runtime(sleep=sleep), name="trip", key="k")
+    def trip() -> None:
+        sagadsl.parallel(work, lambda: world.add("turn"), limit=1)
+
+    with pytest.raises(KeyboardInterrupt):
+        trip()
+    over.set()
+    branches[0].join()
+    assert world == ["work"]
+    (run,) = make_runtime().runs()
+    assert run.status == "open"
+    assert run.steps[-1].status == "retrying"
+
+
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_cancellation_at_any_await_is_no_failure(make_runtime, tmp_path, fails, twice):

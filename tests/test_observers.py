@@ -281,6 +281,40 @@ def test_a_compensation_that_fails_is_an_error(colour, runtime, caplog):
     ]
 
 
+def test_what_an_observer_calls_is_no_part_of_the_run(make_runtime, world):
+    """A step is the plain function there, and a saga one of its own: neither is missed when the run goes on."""
+    dies = True
+
+    @sagadsl.step(compensate=None)
+    def count(what: str) -> None:
+        world.add(what)
+
+    @sagadsl.saga(name="mirror", runtime=Runtime(":memory:"))
+    def mirror(seq: int) -> None:
+        count(f"mirrored{seq}")
+
+    @sagadsl.step(compensate=None)
+    def act() -> None:
+        if dies:
+            raise KeyboardInterrupt
+
+    @sagadsl.saga(name="flow", key="k")
+    def flow() -> None:
+        act()
+
+    def observer(entry):
+        if entry.name == "act":
+            count("counted")
+            mirror(entry.seq)
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.using(runtime=make_runtime(observers=[observer]))()
+    assert world == ["counted", "mirrored2"]
+    dies = False
+    flow.using(runtime=make_runtime())()
+    assert [step.key for step in make_runtime().find("flow/k").steps] == ["act"]
+
+
 SILENT = """
 import logging, sys
 import sagadsl

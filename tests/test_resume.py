@@ -1593,6 +1593,28 @@ def test_a_predicate_of_a_retry_that_is_wrong_loses_no_failure(colour, make_runt
 # -- what must not happen -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("asked", ["on", "wait"])
+def test_a_step_in_what_a_retry_asks_is_refused(colour, make_runtime, asked):
+    """Nobody would call it when the run goes on; the step fails with its own exception, and a note tells."""
+
+    @colour.step(compensate=None, read_only=True)
+    def limit() -> float:
+        return 0.0
+
+    @colour.step(compensate=None, retries=sagadsl.Retry(3, **{asked: lambda _: limit()}))
+    def act() -> None:
+        raise OSError("refused")
+
+    @colour.saga(name="trip", key="k", runtime=make_runtime())
+    def trip():
+        yield act()
+
+    with pytest.raises(OSError, match="refused") as caught:
+        colour.call(trip)
+    assert any("limit is called inside step act: a step is a leaf" in note for note in caught.value.__notes__)
+    assert [step.key for step in make_runtime().find("trip/k").steps] == ["act"]
+
+
 def test_an_entry_that_no_table_allows_is_never_written(make_runtime):
     """A file that cannot be read again would be worse than a stopped run."""
     runtime = make_runtime()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import suppress
+from contextvars import copy_context
 from itertools import count
 
 import pytest
@@ -12,7 +13,10 @@ import pytest
 import sagadsl
 from sagadsl import Live
 from sagadsl._core import scope
+from sagadsl._core.flow import attempts, calls
 from sagadsl._core.scope import past
+from sagadsl._core.values import Kind
+from sagadsl.errors import Stop
 
 ROOMS = (scope.__file__, past.__file__)
 """Where a call becomes one of those on record, or a new one."""
@@ -23,14 +27,14 @@ class Death(BaseException):
 
 
 class Beside:
-    """Has *other* done in a thread of its own in the *number*-th line of a room; it may have to wait there."""
+    """Has *other* done in a thread of its own in the *number*-th line of some rooms; it may have to wait there."""
 
-    def __init__(self, number, other):
-        self.number, self.lines, self.has_come = number, count(1), False
+    def __init__(self, number, other, rooms=ROOMS):
+        self.number, self.rooms, self.lines, self.has_come = number, rooms, count(1), False
         self.thread = threading.Thread(target=other)
 
     def __enter__(self):
-        sys.settrace(lambda frame, event, arg: self.line if frame.f_code.co_filename in ROOMS else None)
+        sys.settrace(lambda frame, event, arg: self.line if frame.f_code.co_filename in self.rooms else None)
 
     def line(self, frame, event, arg):
         if event == "line" and next(self.lines) == self.number:
@@ -104,3 +108,57 @@ def test_calls_on_record_are_each_found_once(runtime):
         assert sorted(batch.paid) == ["x", "y"]
         assert len(runtime.find(f"batch/{number}").steps) == 3
     assert number > 5
+
+
+class Trip:
+    """A saga that fails while a thread of its own, in some line, calls a second step."""
+
+    def __init__(self, runtime, number):
+        self.runtime, self.number = runtime, number
+        self.done, self.undone = [], []
+        self.is_called, self.has_ended = threading.Event(), threading.Event()
+        self.beside = Beside(number, self.end, (calls.__file__, attempts.__file__))
+
+    def undo(self, who: str) -> None:
+        self.undone.append(who)
+
+    @sagadsl.step(compensate=undo)
+    def pay(self, who: str) -> None:
+        self.done.append(who)
+
+    @sagadsl.saga(key="{number}")
+    def trip(self, number: int) -> None:
+        self.pay("first")
+        self.thread = threading.Thread(target=copy_context().run, args=(self.pay_too,))
+        self.thread.start()
+        self.is_called.wait()
+        raise LookupError
+
+    def pay_too(self) -> None:
+        with self.beside, suppress(Stop):
+            self.pay("second")
+
+    def end(self) -> None:
+        self.is_called.set()
+        self.has_ended.wait()
+
+    def play(self) -> None:
+        with pytest.raises(LookupError):
+            self.trip.using(runtime=self.runtime)(self.number)
+        self.has_ended.set()
+        self.thread.join()
+
+
+def test_no_step_starts_in_a_thread_once_its_saga_has_begun_to_compensate(runtime):
+    """Wherever its call is: it is entered before, and compensated, or never."""
+    came_late = 0
+    for number in count(1):
+        trip = Trip(runtime, number)
+        trip.play()
+        if not trip.beside.has_come:
+            break
+        assert sorted(trip.undone) == sorted(trip.done)
+        kinds = [entry.kind for entry in runtime.journal().entries(number)]
+        assert Kind.INTENT not in kinds[kinds.index(Kind.COMPENSATING) :]
+        came_late += len(trip.done) == 1
+    assert 0 < came_late < number

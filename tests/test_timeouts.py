@@ -13,6 +13,7 @@ from sagadsl import (
     Compensation,
     CompensationError,
     CompensationFailed,
+    Live,
     Retry,
     RunLockedError,
     StepTimeout,
@@ -834,3 +835,70 @@ def test_a_compensation_that_needs_the_result_of_an_uncertain_step_fails_loudly(
     ]
     with pytest.raises(CompensationError, match="late"):
         colour.call(flow.using(runtime=make_runtime()))
+
+
+def test_all_tasks_that_wait_for_what_a_timeout_left_in_a_thread_go_on(make_runtime, world):
+    """Whoever came to wait last is not the only one that is told of its end."""
+    over = threading.Event()
+
+    @step(compensate=None)
+    def stay() -> None:
+        over.wait()
+        world.add("stayed")
+
+    @step(compensate=None)
+    async def act(name: str) -> str:
+        world.add(name)
+        return name
+
+    @saga
+    async def child() -> None:
+        await asyncio.to_thread(stay)
+
+    @saga(runtime=make_runtime())
+    async def trip() -> list[str]:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await child()
+        asyncio.get_running_loop().call_later(0.01, over.set)
+        return await asyncio.gather(act("a"), act("b"))
+
+    assert asyncio.run(asyncio.wait_for(trip(), 30)) == ["a", "b"]
+    assert world.effects[0] == "stayed"
+    assert sorted(world.effects[1:]) == ["a", "b"]
+
+
+def test_a_def_step_does_not_wait_for_a_task_that_its_own_thread_runs(make_runtime, world):
+    """What a timeout left behind, shielded, goes on once the loop does."""
+
+    @step(compensate=None)
+    async def slow() -> str:
+        await asyncio.sleep(0.02)
+        world.add("slow")
+        return "slow"
+
+    @step(compensate=None)
+    def note() -> str:
+        world.add("note")
+        return "noted"
+
+    @saga
+    async def shielding(left: Live[list[asyncio.Future[str]]]) -> str:
+        left.append(asyncio.ensure_future(slow()))
+        return await asyncio.shield(left[0])
+
+    @saga(runtime=make_runtime(), name="trip", key="k")
+    async def trip() -> str:
+        left: list[asyncio.Future[str]] = []
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await shielding(left)
+        return note() + await left[0]
+
+    ended: list[str] = []
+    thread = threading.Thread(target=lambda: ended.append(asyncio.run(trip())), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "it waits for itself"
+    assert ended == ["notedslow"]
+    assert world == ["note", "slow"]

@@ -181,14 +181,14 @@ def context_of(scope: Scope) -> Context:
 
 
 def in_threads(bodies: list[tuple[Context, Callable[[], Any]]], limit: int | None) -> list[Ending]:
-    """Call bodies in daemon threads, so many at a time; return how each ended."""
+    """Call bodies in daemon threads, so many at a time; return how each ended. A Ctrl-C has none begin any more."""
     endings: list[Ending] = [(None, None)] * len(bodies)
-    waiting, guard, ended = enumerate(bodies), threading.Lock(), threading.Semaphore(0)
+    waiting, guard, ended, left = enumerate(bodies), threading.Lock(), threading.Semaphore(0), threading.Event()
 
     def following() -> Iterator[tuple[int, tuple[Context, Callable[[], Any]]]]:
         while True:
             with guard:
-                at = next(waiting, None)
+                at = None if left.is_set() else next(waiting, None)
             if at is None:
                 return
             yield at
@@ -205,10 +205,14 @@ def in_threads(bodies: list[tuple[Context, Callable[[], Any]]], limit: int | Non
         threading.Thread(target=work, name=f"sagadsl branch {number}", daemon=True)
         for number in range(1, min(limit or len(bodies), len(bodies)) + 1)
     ]
-    for thread in threads:
-        thread.start()
-    for _ in threads:
-        ended.acquire()
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            ended.acquire()
+    except BaseException:
+        left.set()
+        raise
     return endings
 
 

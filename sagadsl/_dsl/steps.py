@@ -17,7 +17,7 @@ from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import plain_function
 from sagadsl._core.registry import registry
 from sagadsl._core.retry import Retry
-from sagadsl._core.scope import CURRENT, Scope, Slot
+from sagadsl._core.scope import CURRENT, Scope, Slot, called_at
 from sagadsl._core.scope.waking import halt
 from sagadsl._core.threads import threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
@@ -237,7 +237,7 @@ def valid_or_next(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str |
 
     def asked(result: str | None) -> bool:
         try:
-            return bool(stands(run.codec.note(result), **run.codec.decode(text)))
+            return bool(called_at(None, stands, run.codec.note(result), **run.codec.decode(text)))
         except Exception as error:
             if not slot.scope.is_forward:
                 return False  # all that is on record gets bound to what compensates it

@@ -1,9 +1,9 @@
 """Making it happen: the only two functions that act, and what they share.
 
-``drive`` and ``adrive`` run a flow and answer its effects, each in its colour; they mirror each other line by line, but
-for the one effect that a ``def`` never meets (``Wait``). An engine brings a pair of its own. What a user's function
-raises is thrown into the flow as it is; what the journal cannot do becomes a `Stop`, so that a full disk never looks
-like a failing step. How an entry gets on record stands in ``entries``; ``company`` has tasks do it together.
+``drive`` and ``adrive`` run a flow and answer its effects, each in its colour; they mirror each other line by line. An
+engine brings a pair of its own. What a user's function raises is thrown into the flow as it is; what the journal cannot
+do becomes a `Stop`, so that a full disk never looks like a failing step. How an entry gets on record stands in
+``entries``; ``company`` has tasks do it together.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from inspect import GEN_CLOSED, getgeneratorstate
 from queue import SimpleQueue
 from threading import Event, Thread, current_thread
 from typing import Any
 
-from sagadsl._core.awaiting import awaited
+from sagadsl._core.awaiting import awaited, running_loop
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.drive.company import awrite
 from sagadsl._core.drive.entries import obey, write
@@ -27,6 +27,7 @@ from sagadsl._core.effects import Call, Flow, Gather, Raise, Sleep, Together, Wa
 from sagadsl._core.parameters import has_not_run
 from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
 from sagadsl._core.scope.cancelled import LONG, MARGIN, cancellations
+from sagadsl._core.scope.open_run import CLOSED
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, StepTimeout, Stop
 
@@ -51,6 +52,7 @@ class Drivers:
             Sleep: nap if sleep is None else lambda effect: sleep(effect.seconds),
             Gather: lambda effect: settled(effect.scope),
             Together: self._together,
+            Wait: refuse,
         }
         self._async_answers: dict[type, Callable[[Any], Any]] = {
             Entry: awrite,
@@ -190,20 +192,35 @@ def when_settled(scope: Scope, then: Callable[[], Any]) -> None:
             if waiting and not scope.flies():
                 waiting.pop()()
 
-    scope.landed = landed
+    scope.landed += (landed,)
     landed()
 
 
+@contextmanager
+def told_of_landings(scope: Scope, tell: Callable[[], Any]) -> Iterator[None]:
+    """Have *tell* called, in whichever thread, whenever an attempt has landed; others may wait for the same."""
+    with scope.run.guard:
+        scope.landed += (tell,)
+    try:
+        yield
+    finally:
+        with scope.run.guard:
+            scope.landed = tuple(each for each in scope.landed if each is not tell)
+
+
 def settled(scope: Scope) -> None:
-    """Wait until no attempt is under way in a scope and those inside it: in other threads, for a ``def``."""
-    if not scope.flies():
+    """Wait until no attempt is under way in a scope and those inside it: in other threads, for a ``def``.
+
+    Called where an event loop runs it does not wait for its tasks, which go on once this thread is let go.
+    """
+    flies = Scope.flies if running_loop() is None else is_in_thread
+    if not flies(scope):
         return
     landing = Event()
-    scope.landed = landing.set
-    while scope.flies():
-        landing.wait(1)
-        landing.clear()
-    scope.landed = None
+    with told_of_landings(scope, landing.set):
+        while flies(scope):
+            landing.wait(1)
+            landing.clear()
 
 
 async def asettled(scope: Scope, flies: Callable[[Scope], bool] = Scope.flies) -> None:
@@ -211,11 +228,10 @@ async def asettled(scope: Scope, flies: Callable[[Scope], bool] = Scope.flies) -
     if not flies(scope):
         return
     loop, landing = asyncio.get_running_loop(), asyncio.Event()
-    scope.landed = lambda: loop.call_soon_threadsafe(landing.set)
-    while flies(scope):
-        landing.clear()
-        await landing.wait()
-    scope.landed = None
+    with told_of_landings(scope, lambda: loop.call_soon_threadsafe(landing.set)):
+        while flies(scope):
+            landing.clear()
+            await landing.wait()
 
 
 # -- waiting between two attempts --------------------------------------------------------------------------------------
@@ -249,6 +265,15 @@ def naps(effect: Sleep) -> Iterator[float]:
         yield NAP
         left -= NAP
     yield left
+
+
+def refuse(_: Wait) -> None:
+    """Let nothing start in a child that was cut off: that comes again once its body awaits something, or ends.
+
+    Raises:
+        RuntimeError: Always.
+    """
+    raise RuntimeError(*CLOSED.args)
 
 
 async def await_cancellation(effect: Wait) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sagadsl._core.journal import Letter, Overtaken, Taken, Unread
 from sagadsl._core.journal.together import Ticket
-from sagadsl._core.scope import OpenRun, Scope
+from sagadsl._core.scope import OpenRun, Scope, called_at
 from sagadsl._core.scope.outlined import outline_with
 from sagadsl._core.values import Cause, Entry, Kind, Status, because
 from sagadsl.errors import JournalError, RunCancelledError, RunLockedError, RunLostError, Stop
@@ -116,11 +116,11 @@ def halted(run: OpenRun, error: BaseException) -> BaseException:
 
 
 def tell(run: OpenRun, entries: list[Entry]) -> None:
-    """Tell a run's observers of entries that are durable."""
+    """Tell a run's observers of entries that are durable; what they do is no part of the run."""
     for entry in entries:
         entry.run, entry.of = run.id, None
         for observer in run.observers:
-            observer(entry)
+            called_at(None, observer, entry)
 
 
 def obey(scope: Scope) -> None:

@@ -11,13 +11,10 @@ from sagadsl._core.flow.record import give_up, keep_unstorable, not_run
 from sagadsl._core.parameters import has_not_run
 from sagadsl._core.phrases import text_of
 from sagadsl._core.retry import Retry
-from sagadsl._core.scope import Scope
+from sagadsl._core.scope import Scope, called_at
+from sagadsl._core.scope.open_run import CLOSED
 from sagadsl._core.values import Kind, StepStatus
-from sagadsl.errors import (
-    NotStorableError,
-    StepTimeout,
-    UsageError,
-)
+from sagadsl.errors import NotStorableError, StepTimeout, Stop, UsageError
 
 K = Kind
 FORWARD = (K.INTENT, K.DONE)
@@ -31,10 +28,12 @@ def in_place(call: Call) -> Flow[Done | Failed]:
     scope: Scope = call.slot.scope
     try:
         scope.flying.add(call)
+        if (scope.closing or scope.parent is not None) and not (call.is_compensation or call.is_probe or scope.is_open):
+            raise Stop(scope.run.stop or CLOSED)  # since `perform` has looked, in another thread
         return (yield from attempt(call))
     finally:
         scope.flying.discard(call)  # in line, for a Ctrl-C may come where a method begins
-        if scope.landed is not None or scope.parent is not None:
+        if scope.landed or scope.parent is not None:
             scope.land(call)
 
 
@@ -154,7 +153,7 @@ def delay_after(call: Call, error: Exception, *, uncertain: bool) -> float | Non
         return None
     try:
         failures = (slot.compensation_failures if back else slot.failures) + 1
-        return again.delay(failures, error, slot.run.jitter())
+        return called_at(call, again.delay, failures, error, slot.run.jitter())
     except Exception as bug:  # noqa: BLE001  # of the user's predicate: the step has failed all the same
         add_note(error, f"its Retry could not be asked: {type(bug).__name__}: {text_of(bug)}")
         return None
@@ -186,5 +185,12 @@ def renew(call: Call) -> None:
 
 
 def sleep(call: Call, seconds: float) -> Flow[None]:
-    """Wait between two attempts."""
+    """Wait between two attempts.
+
+    Raises:
+        Stop: The run has stopped meanwhile: no other attempt follows.
+    """
     yield Sleep(seconds, None if call.is_compensation else call.slot.scope)
+    stop = call.slot.run.stop
+    if stop is not None and not call.is_compensation:
+        raise Stop(stop)

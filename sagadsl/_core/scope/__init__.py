@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from functools import partial
 from itertools import count
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from sagadsl._core.definition import SagaSpec, StepSpec, facts_of
 from sagadsl._core.effects import Call
@@ -29,8 +29,21 @@ from sagadsl._core.values import Cause, Entry, Kind, Status, StepStatus
 from sagadsl._core.values.outlines import process_of
 from sagadsl.errors import NotStorableError, ReplayError
 
+T = TypeVar("T")
+
 CURRENT: ContextVar[Scope | Call | None] = ContextVar("sagadsl", default=None)
 """Where the program is: in a saga's body, inside a step, compensation or probe, or (`None`) outside."""
+
+
+def called_at(place: Scope | Call | None, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call a function of the user's that is no part of the body, so that it is not taken for one."""
+    around = CURRENT.get()
+    try:
+        CURRENT.set(place)  # inside, for a Ctrl-C may come as soon as it is set
+        return function(*args, **kwargs)
+    finally:
+        CURRENT.set(around)
+
 
 INTENT, DONE, BACK_INTENT, BACK_DONE = Kind.INTENT, Kind.DONE, Kind.COMPENSATION_INTENT, Kind.COMPENSATION_DONE
 ENTERED, OPEN = StepStatus.ENTERED, Status.OPEN
@@ -325,7 +338,7 @@ class Scope:
         self.flying: set[Any] = set()
         self.task: Any = None
         self.earlier: Counts = {}
-        self.landed: Callable[[], Any] | None = None
+        self.landed: tuple[Callable[[], Any], ...] = ()
 
     @property
     def scope(self) -> Scope:
@@ -392,8 +405,8 @@ class Scope:
         scope: Scope | None = self
         while scope is not None:
             scope.flying.discard(flight)
-            if scope.landed is not None:
-                scope.landed()
+            for told in scope.landed:
+                told()
             scope = scope.parent
 
     @property
