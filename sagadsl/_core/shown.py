@@ -6,7 +6,7 @@ same timeline as a terminal.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal
 
 from sagadsl._core.later import Later
@@ -22,11 +22,6 @@ else:
 def bundle(text: str, html: str) -> dict[str, str]:
     """Return one thing in both forms, for a notebook to choose from."""
     return {"text/plain": text, "text/html": html}
-
-
-def local_now() -> datetime:
-    """Return the time, in the zone of the person who reads."""
-    return datetime.now(UTC).astimezone()
 
 
 class ShownRun(RunInfo):
@@ -47,7 +42,7 @@ class ShownRun(RunInfo):
         Raises:
             UsageError: There is no such format.
         """
-        from sagadsl.report import run_report
+        from sagadsl.report import local_now, run_report
 
         return run_report(self, format, options=db_option(self._journal.name), zone=local_now().tzinfo or UTC)
 
@@ -58,7 +53,7 @@ class ShownRun(RunInfo):
         return of_run(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
-        from sagadsl.report import run_html, run_text
+        from sagadsl.report import local_now, run_html, run_text
 
         zone = local_now().tzinfo or UTC
         options = db_option(self._journal.name)
@@ -69,7 +64,7 @@ class Runs(list[Any]):
     """Runs, which a notebook shows as a table."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002  # IPython's
-        from sagadsl.report import runs_html, runs_text
+        from sagadsl.report import local_now, runs_html, runs_text
 
         return bundle(runs_text(self, local_now()) if self else "no runs", runs_html(self))
 

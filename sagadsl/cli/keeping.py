@@ -22,6 +22,11 @@ from sagadsl.report import SCHEMA, columns, printable
 SIGNS = {"good": "+", "note": "?", "damage": "!"}
 
 
+def write_facts(**facts: Any) -> None:
+    """Write what was done to the journal, or found in it, as a document."""
+    write_json({"schema": SCHEMA, "store": str(store_path())} | facts)
+
+
 # -- prune ------------------------------------------------------------------------------------------------------------
 
 
@@ -57,8 +62,7 @@ def prune(
         ids = Runtime(store_path()).prune(**limits)
     freed = max(0, size - file_size())  # the log beside the file may have grown by more than a few runs took
     if as_json:
-        document = {"schema": SCHEMA, "store": str(store_path()), "is_dry_run": dry_run, "pruned": list(ids)}
-        write_json(document | {"bytes": freed})
+        write_facts(is_dry_run=dry_run, pruned=list(ids), bytes=freed)
     elif dry_run:
         write("\n".join(printable(each, 200) for each in ids) or "nothing would go")
     else:
@@ -109,7 +113,7 @@ def doctor(as_json: bool) -> int:  # noqa: FBT001  # a flag
     is_sound = all(finding.status != "damage" for finding in findings)
     if as_json:
         told = [{n: getattr(f, n) for n in ("check", "status", "told", "cure")} for f in findings]
-        write_json({"schema": SCHEMA, "store": str(store_path()), "is_sound": is_sound, "findings": told})
+        write_facts(is_sound=is_sound, findings=told)
     else:
         write("\n".join(finding_lines(findings)))
     return ExitCode.DONE if is_sound else ExitCode.STORE
@@ -161,7 +165,7 @@ def import_runs(file: Any, as_json: bool) -> None:  # noqa: FBT001  # a flag
     put, there = runtime.upkeep.imported(documents(file, name), name)
     unfinished = [each for each in put if not runtime.find(each).status.is_terminal]
     if as_json:
-        write_json({"schema": SCHEMA, "store": str(store_path()), "imported": put, "present": there})
+        write_facts(imported=put, present=there)
     say(f"{counted(put)} imported" + (f", {counted(there)} there already" if there else ""))
     if unfinished:
         say(
@@ -193,6 +197,5 @@ def backup(file: Path, as_json: bool) -> None:  # noqa: FBT001  # a flag
     reading().upkeep.backed_up(file)
     size = file.stat().st_size
     if as_json:
-        document = {"schema": SCHEMA, "store": str(store_path()), "backup": str(file.absolute()), "bytes": size}
-        write_json(document)
+        write_facts(backup=str(file.absolute()), bytes=size)
     say(f"{file} is a copy of {store_path()}, {size / 1e6:.1f} MB")

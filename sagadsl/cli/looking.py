@@ -15,7 +15,7 @@ from sagadsl import JournalError, RunConflictError, Saga, Status
 from sagadsl.cli.spans import Moment
 from sagadsl.cli.stores import reading, run_argument, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load, target_words
-from sagadsl.report import FORMATS, run_report, runs_document, runs_text, short_ids
+from sagadsl.report import FORMATS, local_now, run_report, runs_document, runs_text, short_ids
 
 if TYPE_CHECKING:
     from sagadsl.report import Graph
@@ -118,8 +118,3 @@ def write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
-
-
-def local_now() -> datetime:
-    """Return the time, in the zone of the person who reads."""
-    return datetime.now().astimezone()

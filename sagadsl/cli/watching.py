@@ -19,11 +19,10 @@ import click
 
 from sagadsl import Entry, Run, Runtime, Status
 from sagadsl.cli.exits import BY_STATUS
-from sagadsl.cli.looking import local_now
 from sagadsl.cli.stores import reading, run_argument, store_option, store_words, stored_run
 from sagadsl.cli.targets import target_words
 from sagadsl.errors import ExitCode
-from sagadsl.report import SCHEMA, event_data, fitted, printable, run_text, runs_text, short_id, short_ids
+from sagadsl.report import SCHEMA, event_data, fitted, local_now, printable, run_text, runs_text, short_id, short_ids
 
 PAUSE: Final = 0.1
 """Seconds between two times that SQLite is asked."""

@@ -19,7 +19,7 @@ from sagadsl._core.phrases import command
 from sagadsl._core.session import SESSION
 from sagadsl._core.values import Status, StepStatus
 from sagadsl._core.values.seen import AttemptInfo, RunInfo, StepInfo
-from sagadsl.report.words import CUT, SIGNS, age, printable, span, status_sign, status_words
+from sagadsl.report.words import CUT, SIGNS, age, named_values, printable, span, status_sign, status_words
 
 T = TypeVar("T")
 
@@ -104,11 +104,10 @@ def story(
     back = folded(compensations(run), COMPENSATIONS, lambda step: step.status != StepStatus.COMPENSATED, _as_gap)
     stack = [] if run.status.is_terminal else [*owed(run.stack)]
     to_undo = folded(stack, OWED, lambda row: bool(row[-1]), lambda few: Gap(f"{len(few):,} more"))
-    arguments = ", ".join(f"{printable(name, 40)}={printable(repr(v), 40)}" for name, v in run.arguments.items())
     return Story(
         id=printable(run.id, 200),
         saga=printable(run.saga),
-        title=f"{printable(run.saga)}({printable(arguments, 400)})",
+        title=f"{printable(run.saga)}({printable(named_values(run.arguments, 40), 400)})",
         sign=status_sign(run),
         words=status_words(run),
         tone=run_tone(run),
@@ -297,8 +296,7 @@ def _ended(attempt: AttemptInfo) -> str:
 
 def _details(step: StepInfo, limit: int) -> Iterator[tuple[str, str]]:
     if step.arguments:
-        shown = (f"{printable(name, 40)}={printable(repr(value), limit)}" for name, value in step.arguments.items())
-        yield "arguments", printable(", ".join(shown), 4 * limit)
+        yield "arguments", printable(named_values(step.arguments, limit), 4 * limit)
     if step.result is not None:
         yield "result", printable(repr(step.result), 4 * limit)
     if step.note is not None:

@@ -7,7 +7,8 @@ a cursor, set a window's title or turn text around. None of them leaves this roo
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from sagadsl._core.phrases import text_of
@@ -59,6 +60,11 @@ def printable_lines(text: object, limit: int = 2000) -> str:
     return "\n".join(printable(line, limit) for line in str(text).split("\n"))
 
 
+def named_values(values: Mapping[str, object], limit: int) -> str:
+    """Return arguments as they are written in a call, each value cut at *limit* characters."""
+    return ", ".join(f"{printable(name, 40)}={printable(repr(value), limit)}" for name, value in values.items())
+
+
 def last_line(error: BaseException) -> str:
     """Return an error as the last line of its traceback shows it."""
     text = text_of(error)
@@ -91,6 +97,11 @@ def _is_generated(run_id: str) -> bool:
 def _shared(one: str, other: str) -> int:
     """Return how many characters two texts have in common at their beginning."""
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def local_now() -> datetime:
+    """Return the time, in the zone of the person who reads."""
+    return datetime.now(UTC).astimezone()
 
 
 def age(seconds: float) -> str:

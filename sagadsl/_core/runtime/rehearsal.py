@@ -31,12 +31,12 @@ class DryRun:
 
     def __repr__(self) -> str:
         """Give a line for each step, in order."""
-        from sagadsl.report import printable, short_id
+        from sagadsl.report import named_values, printable, short_id
 
         back = f" back to {self.to}" if self.to is not None else ""
         lines = [f"compensating {short_id(self.run)}{back} calls{', in this order:' if self.steps else ' nothing'}"]
         for number, step in enumerate(self.steps, 1):
-            given = ", ".join(f"{printable(name, 40)}={printable(repr(v), 40)}" for name, v in step.arguments.items())
+            given = named_values(step.arguments, 40)
             doubt = "   (its effect is uncertain)" if step.uncertain else ""
             what = f"{printable(step.compensation, 60)}   for {printable(step.key, 60)}({given})"
             lines.append(f"  {number}  {what}{doubt}")
