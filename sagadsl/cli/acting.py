@@ -169,32 +169,33 @@ def asked_to_stop(found: Run, *, yes: bool) -> int:
 
 
 def confirm(run: Run, verb: str, what: object = "") -> None:
-    """Have a person say yes to *what* is about to be done.
+    """Have a person say yes to *what* is about to be done to a run.
 
     Raises:
         UsageError: Nobody is there to be asked.
         click.Abort: They said no.
     """
-    need_a_person(run, verb)
-    if what:
-        say(what)
-    if not click.confirm(f"{verb.capitalize()} it?", err=True):
-        say("nothing was done")
-        raise click.Abort
+    nobody = (
+        f"run {run.id}: nobody can be asked here whether to {verb} it. "
+        f"Look: {typed('show', run)}   Then add --yes to this command."
+    )
+    ask(f"{verb.capitalize()} it?", what, nobody)
 
 
-def need_a_person(run: Run, verb: str) -> None:
-    """Refuse to ask where nobody is.
+def ask(question: str, what: object, nobody: str) -> None:
+    """Ask whether to do *what* is said first; *nobody* says what to type where there is nobody to be asked.
 
     Raises:
-        UsageError: As said, with what to type instead.
+        UsageError: There is nobody.
+        click.Abort: They said no.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        msg = (
-            f"run {run.id}: nobody can be asked here whether to {verb} it. "
-            f"Look: {typed('show', run)}   Then add --yes to this command."
-        )
-        raise UsageError(msg)
+        raise UsageError(nobody)
+    if what:
+        say(what)
+    if not click.confirm(question, err=True):
+        say("nothing was done")
+        raise click.Abort
 
 
 def typed(verb: str, run: Run) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from sagadsl import JournalError, Runtime, UsageError
-from sagadsl.cli.acting import say
+from sagadsl.cli.acting import ask, say
 from sagadsl.cli.looking import json_option, write, write_json
 from sagadsl.cli.spans import Span
 from sagadsl.cli.stores import need_store, reading, run_argument, store_option, store_path, store_words, stored_run
@@ -76,15 +75,10 @@ def confirm_pruning(ids: tuple[str, ...], *, yes: bool) -> None:
         UsageError: Nobody is there to be asked.
         click.Abort: They said no.
     """
-    if yes:
-        return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        msg = f"nobody can be asked here whether to forget {counted(ids)}. Look with --dry-run, then add --yes"
-        raise UsageError(msg)
-    say(f"{counted(ids)}, from {ids[0]} to {ids[-1]}; what a later compensation of them would need goes too")
-    if not click.confirm("Forget them?", err=True):
-        say("nothing was done")
-        raise click.Abort
+    if not yes:
+        what = f"{counted(ids)}, from {ids[0]} to {ids[-1]}; what a later compensation of them would need goes too"
+        nobody = f"nobody can be asked here whether to forget {counted(ids)}. Look with --dry-run, then add --yes"
+        ask("Forget them?", what, nobody)
 
 
 def counted(ids: tuple[str, ...] | list[str]) -> str:
