@@ -28,7 +28,7 @@ from sagadsl._core.settings import DURABILITY
 from sagadsl._core.values import Kind
 
 POLICIES = {"all": 1, "synced": 1, "subset": 2, "torn": 2}
-SAMPLE = 250
+SAMPLE = 150
 SWEEP = os.environ.get("SAGADSL_SWEEP") or str(random.randrange(10**6))  # noqa: S311  # a sample, no secret
 OFF = dict.fromkeys(("pragma synchronous = full", "pragma synchronous = normal"), ("pragma synchronous = off", None))
 ROLLBACK = {"pragma journal_mode = wal": ("pragma journal_mode = delete", [("wal",)])}

@@ -92,20 +92,20 @@ def several(count, each, **told):
 
 
 def test_a_saga_killed_anywhere_is_completed_by_calling_it_again(runners):
-    assert runners.wrong(once(runners, verb="call"), 80) == {}
+    assert runners.wrong(once(runners, verb="call"), 54) == {}
 
 
 def test_a_saga_killed_anywhere_can_be_compensated_instead(runners):
-    assert runners.wrong(once(runners, verb="compensate"), 80) == {}
+    assert runners.wrong(once(runners, verb="compensate"), 54) == {}
 
 
 def test_a_failing_saga_killed_anywhere_leaves_nothing(runners):
     """In its steps, in a compensation, between them: by calling it again."""
-    assert runners.wrong(once(runners, fail=True, verb="call"), 80) == {}
+    assert runners.wrong(once(runners, fail=True, verb="call"), 54) == {}
 
 
 def test_a_failing_saga_killed_anywhere_can_be_compensated_by_its_id(runners):
-    assert runners.wrong(once(runners, fail=True, verb="compensate"), 60) == {}
+    assert runners.wrong(once(runners, fail=True, verb="compensate"), 45) == {}
 
 
 @pytest.mark.parametrize("verb", ["call", "compensate"])

@@ -117,7 +117,7 @@ def test_a_cancellation_that_nobody_brings_again_is_brought(program):
     check(program)
 
 
-@law(40)
+@law(25)
 @given(programs((*AGAIN, *ONCE)))
 def test_whoever_cancels_a_run_that_died_ends_and_owes_nothing(program):
     """Where what comes once runs into what comes again, too."""
