@@ -704,7 +704,7 @@ def test_an_async_saga_whose_body_cannot_run_is_awaited_all_the_same(make_runtim
 
 def forget(name: str) -> None:
     """Have this program without a saga."""
-    sagadsl._core.registry.registry.sagas.pop(("test_live", name), None)
+    sagadsl._core.registry.registry.sagas.pop(("test_provided", name), None)
 
 
 def lost(runtime: Runtime) -> str:
@@ -897,12 +897,12 @@ def test_an_argument_that_the_record_lacks_is_named(make_runtime):
     bodies[1] = None
     registered = sagadsl._core.registry.registry.steps
     spec = step(compensate=Compensation(release, retries=0), name="pay")(after)._self_spec
-    registered["test_live", "pay"] = spec
+    registered["test_provided", "pay"] = spec
     try:
         with pytest.raises(sagadsl.CompensationError, match="needs the argument 'currency', which the step was"):
             make_runtime().find("grown/k").compensate()
     finally:
-        del registered["test_live", "pay"]
+        del registered["test_provided", "pay"]
 
 
 def test_a_closure_is_compensated_live_and_by_its_body_and_never_guessed_at_by_name(make_runtime, world):
@@ -934,7 +934,9 @@ def test_a_closure_is_compensated_live_and_by_its_body_and_never_guessed_at_by_n
     assert make_runtime().find("closes/again").compensate().status == "compensated"
     del kept
     forget("closes")
-    with pytest.raises(UsageError, match="the body of closes cannot be run here, and step send of module test_live"):
+    with pytest.raises(
+        UsageError, match="the body of closes cannot be run here, and step send of module test_provided"
+    ):
         make_runtime().find("closes/gone").compensate()
     assert world == ["closure-live", "-closure-live", "closure-again", "closure-gone", "-closure-again"]
 
@@ -953,7 +955,7 @@ def test_a_closure_that_a_changed_body_no_longer_makes_stops_the_compensation_lo
     with pytest.raises(Cut):
         half.using(runtime=make_runtime())()
     bodies[:] = ["second"]
-    reason = "only the saga's body reaches it; it must stand at the top of test_live"
+    reason = "only the saga's body reaches it; it must stand at the top of test_provided"
     with pytest.raises(sagadsl.CompensationError, match=reason):
         make_runtime().find("half/k").compensate()
     assert world == ["a@caller", "b@caller"]
