@@ -99,7 +99,7 @@ def test_an_idempotency_key_is_the_same_on_every_attempt_and_every_resume(colour
         with pytest.raises(expected):
             colour.call(flow.using(runtime=make_runtime()))
     assert fates == []
-    colour.run(flow.reopen(make_runtime().runs()[0].id, make_runtime(), Request()))
+    colour.run(flow.reopen(make_runtime().runs()[0].id, Request(), make_runtime()))
     assert len(seen) == 5
     assert len(set(seen)) == 1
 
@@ -233,9 +233,9 @@ def test_a_compensation_that_the_code_has_lost_is_not_lost(colour, world, make_r
         assert make_runtime().runs()[0].status == "paused"
     else:
         with pytest.raises(CompensationError, match="is not to be found"):
-            colour.run(changed.reopen("flow/1", make_runtime(), Request()))
+            colour.run(changed.reopen("flow/1", Request(), make_runtime()))
         assert make_runtime().runs()[0].status == "compensation_failed"
-    run = colour.run(program(lambda: world.add("-act")).reopen("flow/1", make_runtime(), Request()))
+    run = colour.run(program(lambda: world.add("-act")).reopen("flow/1", Request(), make_runtime()))
     assert run.status == "compensated"
     assert world == ["act", "-act"]
 
@@ -258,7 +258,7 @@ def test_a_compensation_that_the_code_has_gained_is_not_owed(colour, world, make
     with pytest.raises(SuspendedError):
         colour.call(program(None).using(runtime=make_runtime()))
     changed = program(lambda: world.add("-act"))
-    assert colour.run(changed.reopen("flow/1", make_runtime(), Request())).status == "compensated"
+    assert colour.run(changed.reopen("flow/1", Request(), make_runtime())).status == "compensated"
     assert world == ["act"]
 
 
@@ -347,7 +347,7 @@ def test_a_compensation_gets_the_fault_that_caused_it_or_none(colour, world, mak
 
     with pytest.raises(Cut):
         colour.call(flow.using(runtime=make_runtime()), 1)
-    colour.run(flow.reopen("flow/1", make_runtime(), Request()))
+    colour.run(flow.reopen("flow/1", Request(), make_runtime()))
     with pytest.raises(ValueError, match="no"):
         colour.call(flow.using(runtime=make_runtime()), 2)
     assert seen == [None, ("ValueError", "no")]

@@ -538,7 +538,7 @@ def test_going_on_past_failed_compensations_reaches_into_children(colour, world,
     for error in (caught.value, again.value):
         assert (error.step, error.compensated, error.pending) == ("inner/c", ("d", "a"), ())
     broken.clear()
-    run = colour.run(outer.reopen(caught.value.run, make_runtime(), Request()))
+    run = colour.run(outer.reopen(caught.value.run, Request(), make_runtime()))
     assert run.status == "compensated"
     assert world == ["a", "b", "c", "d", "-d", "-a", "-c", "-b"]
 
@@ -615,7 +615,7 @@ def test_a_run_that_was_compensated_on_request_pays_again_when_it_is_rerun(colou
     with closing(shop()) as db:
         with pytest.raises(SuspendedError):
             colour.call(checkout.using(runtime=make_runtime()), db, "o-1")
-        run = colour.run(checkout.reopen("checkout/o-1", provided, Request()))
+        run = colour.run(checkout.reopen("checkout/o-1", Request(), provided))
         assert run.status == "compensated"
         assert payments(shop) == []
         fails.pop()

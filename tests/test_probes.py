@@ -1019,7 +1019,7 @@ def test_a_request_to_compensate_asks_the_pivot_first(colour, world, doubtful, m
         colour.call(order, "o-1")
     run = make_runtime().runs()[0]
     with pytest.raises(RunConflictError, match=r"past its pivot, pivot: it can only go forward"):
-        colour.run(order.reopen(run.id, make_runtime(), Request()))
+        colour.run(order.reopen(run.id, Request(), make_runtime()))
     assert len(asked) == 1
     assert world == ["first", "pivot"]
     assert "compensating" not in kinds(make_runtime())
@@ -1043,7 +1043,7 @@ def test_what_a_refused_request_found_out_of_a_paused_run_is_what_it_goes_on_wit
     run = make_runtime().runs()[0]
     answer[0] = Landed("sent")
     with pytest.raises(RunConflictError, match="past its pivot"):
-        colour.run(order.reopen(run.id, make_runtime(), Request()))
+        colour.run(order.reopen(run.id, Request(), make_runtime()))
     assert make_runtime().runs()[0].status == "paused"
     assert colour.call(order.using(runtime=make_runtime()), "o-1") == "sent"
     assert len(asked) == 2
@@ -1058,7 +1058,7 @@ def test_a_pivot_that_the_probe_does_not_find_does_not_keep_a_run_from_being_com
     order, asked = doubtful([answer])
     with pytest.raises(Cut):
         colour.call(order.using(runtime=make_runtime()), "o-1")
-    run = colour.run(order.reopen(make_runtime().runs()[0].id, make_runtime(), Request()))
+    run = colour.run(order.reopen(make_runtime().runs()[0].id, Request(), make_runtime()))
     assert run.status == "compensated"
     assert len(asked) == 1
     assert world == ["first", "pivot", "-first"]
@@ -1073,10 +1073,10 @@ def test_a_request_cut_off_in_the_probe_of_the_pivot_was_not_made(colour, world,
         colour.call(order.using(runtime=make_runtime()), "o-1")
     before = kinds(make_runtime())
     with pytest.raises(Cut):
-        colour.run(order.reopen(make_runtime().runs()[0].id, make_runtime(), Request()))
+        colour.run(order.reopen(make_runtime().runs()[0].id, Request(), make_runtime()))
     assert kinds(make_runtime()) == before
     answer[0] = NotLanded()
-    run = colour.run(order.reopen(make_runtime().runs()[0].id, make_runtime(), Request()))
+    run = colour.run(order.reopen(make_runtime().runs()[0].id, Request(), make_runtime()))
     assert (run.status, len(asked)) == ("compensated", 2)
     assert world == ["first", "pivot", "-first"]
 
@@ -1107,10 +1107,10 @@ def test_a_request_that_was_granted_is_not_questioned_again(colour, world, make_
         colour.call(order.using(runtime=make_runtime()))
     run_id = make_runtime().runs()[0].id
     with pytest.raises(CompensationError):
-        colour.run(order.reopen(run_id, make_runtime(), Request()))
+        colour.run(order.reopen(run_id, Request(), make_runtime()))
     answer[0] = Landed(None)
     mended.append(1)
-    assert colour.run(order.reopen(run_id, make_runtime(), Request())).status == "compensated"
+    assert colour.run(order.reopen(run_id, Request(), make_runtime())).status == "compensated"
     assert world == ["first", "-first"]
 
 
@@ -1140,7 +1140,7 @@ def test_a_pivot_whose_result_cannot_be_stored_has_happened(colour, world, make_
         run = make_runtime().runs()[0]
         assert (run.status, run.pivot) == ("paused", "pivot")
         with pytest.raises(RunConflictError, match="can only go forward"):
-            colour.run(order.reopen(run.id, make_runtime(), Request()))
+            colour.run(order.reopen(run.id, Request(), make_runtime()))
     answer[0] = Landed("sent")
     assert colour.call(order.using(runtime=make_runtime())) == "sent"
     assert world == ["first", "pivot"]
@@ -1225,6 +1225,6 @@ def test_a_request_asks_the_pivot_before_a_child_goes_on_compensating(colour, wo
     run_id = make_runtime().runs()[0].id
     answer[0] = Landed(None)
     with pytest.raises(RunConflictError, match="past its pivot"):
-        colour.run(order.reopen(run_id, make_runtime(), Request()))
+        colour.run(order.reopen(run_id, Request(), make_runtime()))
     assert world == ["pivot", "caught", "act", "caught"]  # the body ran again, to bind what it calls
     assert make_runtime().runs()[0].pivot == "pivot"
