@@ -84,7 +84,8 @@ class Compensation:
 class StepSpec(Struct):
     """A step as decorated. *definition* is what the journal keeps of it with each call: what is owed, and by whom.
 
-    It *compensates_async* if its compensation is, or may be, to be awaited.
+    It *compensates_async* if its compensation is, or may be, to be awaited. One with *instead_of* is that of a single
+    call: the key is that of the one it is made instead of.
     """
 
     function: Callable[..., Any]
@@ -106,6 +107,7 @@ class StepSpec(Struct):
     stands: Callable[..., bool] | None = None
     titled: bool = False
     transaction: str | None = None
+    instead_of: str | None = None
 
     def __init__(self, *values: Any, **named: Any) -> None:
         super().__init__(*values, **named)
@@ -122,6 +124,8 @@ class StepSpec(Struct):
             facts["on_uncertain"] = self.on_uncertain
         if self.titled:
             facts["title"] = self.title
+        if self.instead_of is not None:
+            facts["instead_of"] = self.instead_of
         if (body := body_of(plain_function(self.function))) is not None:
             facts["body"] = body
         self.definition = json.dumps(facts, separators=(",", ":"))
@@ -184,7 +188,7 @@ class SagaSpec(Struct):
         self.definition = json.dumps(facts, separators=(",", ":"))
 
 
-TEXTS: Final = ("module", "compensate", "title", "standing", "body", "compensate_body")
+TEXTS: Final = ("module", "compensate", "title", "standing", "body", "compensate_body", "instead_of")
 """Facts that are text, if present."""
 
 

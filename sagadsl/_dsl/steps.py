@@ -206,10 +206,10 @@ def caller(  # noqa: C901  # the hot path, in one piece
                 key = None if spec.key is None else key_of(spec.key, stored, name)
         except Unstorable as why:
             raise why.error(name, "argument") from None
-        slot = slot_of(scope, name, definition, text, key)
+        slot, of = slot_of(scope, name, definition, text, key), spec
         if stands is not None:
-            slot = valid_or_next(slot, (spec, live), text, key)
-        slot.spec, slot.live = spec, live
+            slot, of = valid_or_next(slot, (spec, live), text, key)
+        slot.spec, slot.live = of, live
         call = Call(slot, wrapped, args, kwargs, is_async, spec.retry, spec.timeout, False, read_only)  # noqa: FBT003
         if key is not None and slot.seq and run.codec.canonical(text) != run.codec.canonical(slot.arguments):
             log.warning(
@@ -226,8 +226,8 @@ def caller(  # noqa: C901  # the hot path, in one piece
     return call
 
 
-def valid_or_next(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None) -> Slot:
-    """Return the slot of a call: *slot*, or another one if *stands* says that the recorded result no longer does.
+def valid_or_next(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str | None) -> tuple[Slot, StepSpec]:
+    """Return the slot of a call, and its spec: *slot*, or another one if *stands* says that its result no longer does.
 
     Raises:
         Stop: *stands* raised, so that nobody knows: nothing is entered.
@@ -239,8 +239,6 @@ def valid_or_next(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str |
         try:
             return bool(called_at(None, stands, run.codec.note(result), **run.codec.decode(text)))
         except Exception as error:
-            if not slot.scope.is_forward:
-                return False  # all that is on record gets bound to what compensates it
             raise halt(slot.scope, error) from error
 
     return slot.scope.successor(slot, text, key, bound, asked)

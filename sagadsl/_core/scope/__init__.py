@@ -71,7 +71,6 @@ class Slot:
     stored copies as JSON text. *result* is the text of its value, *fault* of its exception. *uncertain* is sticky.
     *spec* and *live* are bound when the body calls; a *redefinition* goes into the next entry. *entered_again* is the
     ``seq`` of the intent with which it was entered after it had already failed.
-    *supersedes*: it is called instead of one whose result no longer stands.
     *forgotten*: the run was put back to a step before it, so it is no part of what is replayed. *let_stand*: a person
     has accepted that it is not compensated; *skipped* tells who gave its compensation up, and why, as JSON text.
     *tried* tells of the attempts that were tried again, *entered* when the last one began (0: when the call did), and
@@ -99,7 +98,6 @@ class Slot:
     unkept: bool = False
     cancelled: Coming | None = None
     entered_again: int = 0
-    supersedes: bool = False
     forgotten: bool = False
     let_stand: bool = False
     skipped: str | None = None
@@ -286,7 +284,14 @@ class Slot:
 
         Its key is explicit, or it only looks and leaves no trace until it has ended, or it takes another call's place.
         """
-        return self.supersedes or "read_only" in self.facts or self.local_key.startswith(f"{self.name}:")
+        facts = self.facts
+        return "instead_of" in facts or "read_only" in facts or self.local_key.startswith(f"{self.name}:")
+
+    @property
+    def supersedes(self) -> str | None:
+        """The key of the call that it was made instead of, whose result no longer stood."""
+        key: str | None = self.facts.get("instead_of")
+        return key
 
     @property
     def local_key(self) -> str:
@@ -588,24 +593,23 @@ class Scope:
         key: str | None,
         bound: tuple[StepSpec, dict[str, Any] | None],
         stands: Callable[[str | None], bool],
-    ) -> Slot:
-        """Return the call that comes instead of one whose recorded result no longer *stands*: a later one, or a new.
+    ) -> tuple[Slot, StepSpec]:
+        """Return which call one is, and of what: *slot*, or what is called instead, as its result no longer *stands*.
 
-        What does not stand stays on record, *bound* to what compensates it: it is never entered again. A body that only
-        runs to bind what it calls is given what is on record.
+        What does not stand stays on record, *bound* to what compensates it: it is never entered again. What was called
+        instead is on record too, so only the last one is asked. A body that only runs to bind what it calls is given
+        what is on record.
         """
-        base = slot.name if key is None else f"{slot.name}:{key}"
-        while self.past is not None and not self.past.is_free and slot.done and slot.fault is None:
-            if stands(slot.result):
-                break
-            with self.run.guard:
-                is_last = not self.is_forward and not self.past.equal(slot.name, base, arguments)
-            if is_last:
+        spec, live = bound
+        while (past := self.past) is not None and not past.is_free and slot.done and slot.fault is None:
+            later = past.instead.pop(slot.key, None)
+            if later is None and (not self.is_forward or stands(slot.result)):
                 break
             self.admit(slot)
-            slot, old = self.call(slot.name, slot.definition, arguments, key), slot
-            slot.supersedes, (old.spec, old.live) = True, bound
-        return slot
+            slot.spec, slot.live = spec, live
+            spec = spec.changed(instead_of=slot.key)
+            slot = self.call(slot.name, spec.definition, arguments, key, True) if later is None else later  # noqa: FBT003
+        return slot, spec
 
     def leftover(self) -> ReplayError | None:
         """Return what is wrong when the body has ended and recorded calls were not made again."""

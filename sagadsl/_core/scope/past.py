@@ -28,6 +28,10 @@ class OnRecord(Protocol):
     def is_free(self) -> bool:
         """It may come in any order."""
 
+    @property
+    def supersedes(self) -> str | None:
+        """The key of the call that it was made instead of."""
+
 
 S = TypeVar("S", bound=OnRecord)
 
@@ -38,18 +42,20 @@ NAMED = 5
 class Past(Generic[S]):
     """The recorded calls of one scope, each with its *base*: its name, and its explicit key.
 
-    *order* has those that were not made again yet, *called* those that were. *canonical* gives the form in which equal
-    arguments are the same text. In a past that *is_strict* they never overlapped, and come in their order again. In one
-    that *is_free* calls come by hand: in any order, any number of times or not at all. Nothing in it is used up, and
-    what is called is added.
+    *order* has those that were not made again yet, *called* those that were; *instead* has, by the key of another call,
+    what no body calls by itself. *canonical* gives the form in which equal arguments are the same text. In a past that
+    *is_strict* they never overlapped, and come in their order again. In one that *is_free* calls come by hand: in any
+    order, any number of times or not at all. Nothing in it is used up, and what is called is added.
     """
 
     def __init__(
         self, canonical: Callable[[str], str], calls: Iterable[tuple[str, S]] = (), *, is_strict: bool = False
     ) -> None:
         self.canonical, self.is_strict, self.is_free = cache(canonical), is_strict, False
-        self.unsorted = deque(calls)
-        self.recorded = tuple(slot for _, slot in self.unsorted)
+        calls = tuple(calls)
+        self.recorded = tuple(slot for _, slot in calls)
+        self.instead = {slot.supersedes: slot for slot in self.recorded if slot.supersedes is not None}
+        self.unsorted = deque(call for call in calls if call[1].supersedes is None)
         self.order = OrderedDict.fromkeys(self.recorded)  # a dict that loses its first is slow to find the next
         self.called: list[S] = []
         self.sorted: dict[tuple[str, str | None], deque[S]] = {}

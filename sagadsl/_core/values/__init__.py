@@ -102,9 +102,9 @@ class Entry:
     *number* is the run's, *seq* orders the run's entries, *scope* is the ``seq`` at which the enclosing scope was
     opened (0: the run). An entry with a *name* begins a call; the others of that call carry its ``seq`` as *ref*.
     *at* is microseconds since 1970, for people only. *arguments* and *result* (a value, or a `Fault`) are JSON text.
-    *definition* is JSON text, the same for each call of a step: what is owed for it. *of* is what it tells of, a
-    ``scope.Slot`` or ``scope.Scope``, until it is on record. *run* is the run's id, for observers alone: in the file
-    *number* leads to it.
+    *definition* is JSON text: what is owed for it, the same for each call of a step but for one made instead of
+    another, which it names. *of* is what it tells of, a ``scope.Slot`` or ``scope.Scope``, until it is on record. *run*
+    is the run's id, for observers alone: in the file *number* leads to it.
     """
 
     number: int
