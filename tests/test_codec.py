@@ -132,12 +132,24 @@ class Word(enum.StrEnum):
 
 
 class Level(enum.IntEnum):
+    NONE = 0
     LOW = 1
 
 
 class Right(enum.Flag):
     READ = 1
     WRITE = 2
+
+
+class Access(enum.IntFlag):
+    NONE = 0
+
+
+class Counted(type):
+    """A class that knows how many there are, none yet: it counts as false."""
+
+    def __len__(cls):
+        return 0
 
 
 class Model(pydantic.BaseModel):
@@ -214,8 +226,13 @@ def local_classes():
     class Carton(Generic[V]):
         content: V
 
+    @dataclasses.dataclass
+    class Rare(metaclass=Counted):
+        x: int
+
     Reservation.__annotations__["colour"] = Local
-    return [Reservation, Carton[Inner] | None, Local], [Reservation(Inner(1), Local.ONE), Carton(Inner(2)), Local.ONE]
+    annotations = [Reservation, Carton[Inner] | None, Local, Rare]
+    return annotations, [Reservation(Inner(1), Local.ONE), Carton(Inner(2)), Local.ONE, Rare(1)]
 
 
 def careful():
@@ -354,6 +371,7 @@ def values():
         "paths": [Path("a/b"), PurePosixPath("/x"), PureWindowsPath("C:\\y")],
         "ellipsis": ...,
         "enums": [Colour.RED, Colour.SCARLET, Word.YES, Level.LOW, Right.READ, Right.READ | Right.WRITE, Right(0)],
+        "enums that count as false": [Level.NONE, Access.NONE, {Level.NONE: 1}],
         "attrs": [Frozen("a"), careful(), boxed()],
         "dataclasses": [Point(1), Slotted(name="a", tags={"x"}), Built(3), Checked(4)],
         "named tuples": [Pair(1, [2]), Triple(1, 2, 3), Pair(Pair(None))],
@@ -523,7 +541,7 @@ def test_mutating_the_copy_changes_nothing_that_was_given():
 
 def test_annotations_are_followed_through_new_types_aliases_and_generics():
     """`know` finds the classes inside whatever form an annotation has."""
-    _, (reservation, carton, member) = local_classes()
+    _, (reservation, carton, member, _) = local_classes()
     name = NewType("name", type(reservation))
     alias = types.SimpleNamespace(__value__=dict[str, name | None])
     made = Codec()

@@ -426,6 +426,50 @@ def test_an_interruption_in_one_lets_the_others_end_on_record(colour, make_runti
     assert world.effects[3:] == ["-a", "-b", "-first"]
 
 
+def test_an_interruption_that_counts_as_false_is_not_forgotten_when_another_ends_after_it(
+    colour, make_runtime, world, parallel
+):
+    """What came before both is not compensated by a process that is to end."""
+
+    class Reported(Cut):
+        def __len__(self):
+            return 0
+
+    both, cut = Meeting(colour, 2), []
+
+    @colour.coloured
+    def back(name):
+        if name == "b":
+            cut.append(asyncio.current_task() if colour.is_async else threading.current_thread())
+        if name != "first":
+            yield both.wait()
+        if name == "b":
+            raise Reported
+        if name == "a" and colour.is_async:
+            yield asyncio.wait(cut)
+        elif name == "a":
+            cut[0].join(30)
+        world.add(f"-{name}")
+
+    @colour.step(compensate=sagadsl.Compensation(back, retries=0))
+    def act(name: str) -> None:
+        if name != "first":
+            yield together.wait()
+        world.add(name)
+
+    together = Meeting(colour, 2)
+
+    @colour.saga(compensate_order="parallel")
+    def trip():
+        yield act("first")
+        yield parallel(*calls(act, "ab"))
+        raise ValueError("no")
+
+    with pytest.raises(Reported):
+        colour.call(trip.using(runtime=make_runtime()))
+    assert world.effects[3:] == ["-a"]
+
+
 def test_a_ctrl_c_leaves_at_once_and_the_run_is_held_until_all_have_ended(make_runtime, monkeypatch):
     """What was under way ends on record; nothing else begins."""
     both, go = threading.Barrier(2), threading.Event()

@@ -462,6 +462,123 @@ def test_a_field_without_a_value_is_none_again():
     assert (found.order, found.reason) == ("o-1", None)
 
 
+class Problems(Exception):
+    """A failure with a length, and none of what it could have: it counts as false."""
+
+    def __len__(self):
+        return 0
+
+
+def failing(colour, world, error):
+    """Return a step that is done and compensated, one that fails for good, and what undoes neither."""
+
+    @colour.step(compensate=lambda name: world.add(f"-{name}"))
+    def act(name: str) -> None:
+        world.add(name)
+
+    @colour.step(compensate=None)
+    def fail() -> None:
+        world.add("fails")
+        raise error
+
+    return act, fail
+
+
+def test_an_exception_that_counts_as_false_is_one_all_the_same(colour, make_runtime, world):
+    """The body catches it by its class, also after a restart; it is what a call and an outcome give."""
+
+    class Cut(BaseException):
+        """The end of a process, for a test."""
+
+        def __bool__(self):
+            return False
+
+    error, cut = Problems("none"), [True]
+    act, fail = failing(colour, world, Problems("none"))
+
+    @colour.saga(key="k")
+    def flow():
+        yield act("a")
+        try:
+            yield fail()
+        except Problems:
+            world.add("caught")
+        if cut:
+            cut.pop()
+            raise Cut
+        raise error
+
+    with pytest.raises(Cut):
+        colour.call(flow.using(runtime=make_runtime()))
+    runtime = make_runtime()
+    outcome = colour.call(flow.using(runtime=runtime).outcome)
+    assert (outcome.error, outcome.compensated_steps) == (error, ("act",))
+    assert world == ["a", "fails", "caught", "caught", "-a"]
+    assert runtime.runs()[0].status == "compensated"
+    with pytest.raises(Problems) as caught:
+        colour.call(flow.using(runtime=runtime))
+    assert sagadsl.outcome(caught.value).error is error
+
+
+def test_a_parent_and_a_compensation_meet_what_counts_as_false(colour, runtime, world):
+    """A child raises it as itself, and a compensation fails with it."""
+    act, fail = failing(colour, world, Problems("none"))
+
+    def undo() -> None:
+        world.add("-stuck")
+        raise Problems("at all")
+
+    @colour.step(compensate=sagadsl.Compensation(undo, retries=0))
+    def stuck() -> None:
+        world.add("stuck")
+
+    @colour.saga
+    def child():
+        yield act("a")
+        yield fail()
+
+    @colour.saga(runtime=runtime)
+    def flow():
+        try:
+            yield child()
+        except Problems as error:
+            world.add("caught")
+            yield stuck()
+            raise KeyError("no") from error
+
+    outcome = colour.call(flow.outcome)
+    assert world == ["a", "fails", "-a", "caught", "stuck", "-stuck"]
+    assert [type(outcome), repr(outcome.compensation_error)] == [sagadsl.CompensationFailed, "Problems('at all')"]
+
+
+def test_a_pause_knows_the_step_whose_failure_counts_as_false(colour, make_runtime, world):
+    """It is entered again when the run goes on, also where the body has raised something else because of it."""
+    fails = [True]
+
+    @colour.step(compensate=None)
+    def fetch() -> str:
+        world.add("fetch")
+        if fails:
+            fails.pop()
+            raise Problems("none")
+        return "fetched"
+
+    @colour.saga(key="k", on_failure="pause")
+    def flow():
+        try:
+            return (yield fetch())
+        except Problems as error:
+            try:
+                never()
+            except AssertionError:
+                raise ValueError("wrapped") from error
+
+    with pytest.raises(sagadsl.SuspendedError, match="wrapped"):
+        colour.call(flow.using(runtime=make_runtime()))
+    assert colour.call(flow.using(runtime=make_runtime())) == "fetched"
+    assert world == ["fetch", "fetch"]
+
+
 class Row:
     """As a row is whose session is closed: it cannot even be shown."""
 

@@ -17,7 +17,7 @@ from sagadsl._core.phrases import command, text_of, what_became
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.scope import OpenRun
 from sagadsl._core.values import Status, StepStatus
-from sagadsl.errors import CompensationError, RunConflictError, StepError, SuspendedError, UsageError
+from sagadsl.errors import CompensationError, RunConflictError, SuspendedError, UsageError
 
 if TYPE_CHECKING:
     from sagadsl._core.values import outcomes
@@ -119,8 +119,8 @@ def as_outcome(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseExcepti
         if ended.error is not None and not isinstance(ended.error, UsageError):
             return ended_as(runtime, run, ended)
     if isinstance(ended, CompensationError):
-        why = runtime.codec.exception(ended.fault) or StepError(ended.step, ended.fault)
-        cause = ended.__cause__ or why
+        why = runtime.codec.raised(ended.fault, ended.step)
+        cause = why if ended.__cause__ is None else ended.__cause__
         found = runtime.find(ended.run)
         skipped = tuple(step.key for step in found.steps if step.status == StepStatus.SKIPPED)
         steps = (ended.step, ended.compensated, ended.pending, skipped)
@@ -134,7 +134,7 @@ def ended_as(runtime: Runtime, run: OpenRun, ended: Ended) -> outcomes.Completed
     """Return the outcome of a run that has ended, whatever made it compensate."""
     if ended.status is Status.COMPLETED:
         return outcomes.Completed(ended.value, run=runtime.info(run))
-    error = ended.error or on_request(run)
+    error = on_request(run) if ended.error is None else ended.error
     return outcomes.Compensated(error, ended.compensated, ended.standing, ended.skipped, run=runtime.info(run))
 
 

@@ -54,13 +54,16 @@ def looking(function: Any, owner: type | None) -> Callable[[str], Known | None]:
     found = names.get(around[0]) if around else None
     for name in around[1:]:
         found = vars(found).get(name) if isinstance(found, type) else None
-    owner = owner or (found if isinstance(found, type) else None)
+    if owner is None and isinstance(found, type):
+        owner = found
     first = function.__code__.co_varnames[: function.__code__.co_argcount][:1]
 
     def look(dotted: str) -> Known | None:
         head, *rest = dotted.split(".")
         mine = owner if (head,) == first else None
-        found = mine or (names.get(head) if head not in function.__code__.co_varnames else None)
+        found: Any = mine
+        if mine is None and head not in function.__code__.co_varnames:
+            found = names.get(head)
         for name in rest:
             found = inspect.getattr_static(found, name, None)
         return meaning(found, mine)

@@ -66,7 +66,7 @@ from sagadsl._core.codec.vocabulary import (
 from sagadsl._core.digests import blake2b
 from sagadsl._core.phrases import text_of
 from sagadsl._core.values import Noted
-from sagadsl.errors import Fault, UsageError
+from sagadsl.errors import Fault, StepError, UsageError
 
 PLAIN = {*WORDS, list, dict}
 SEQUENCES = frozenset({list, tuple, deque})
@@ -233,6 +233,11 @@ class Codec:
         if fault.cause is not None:
             INBORN["__cause__"].__set__(error, self.exception(fault.cause))
         return error
+
+    def raised(self, fault: Fault, step: str) -> BaseException:
+        """Return the exception of a fault, or the `StepError` that stands for it where that cannot be made again."""
+        error = self.exception(fault)
+        return StepError(step, fault) if error is None else error
 
     def register(self, cls: type, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
         """Store values of exactly *cls* as ``dump(value)`` and read them with ``load``.
@@ -443,7 +448,8 @@ class Codec:
             raise ValueError(msg) from error
 
     def _class_called(self, name: str) -> type | None:
-        return self._known.get(name) or find_class(name)
+        known = self._known.get(name)
+        return find_class(name) if known is None else known
 
     def _revive(self, fields: dict[str, Any]) -> Any:  # noqa: PLR0911  # one a form
         """Make the value of an object whose first key is a tag; others pass. Called by the decoder, inside out."""
@@ -461,7 +467,8 @@ class Codec:
             return self._fault_from(fields[tag])
         if tag == "$exception":
             fault = self._fault_from(fields[tag])
-            return self.exception(fault) or gone(fault.type)
+            error = self.exception(fault)
+            return gone(fault.type) if error is None else error
         if tag == "$as":
             annotation = self._spelled.get(fields[tag])
             return gone(fields[tag]) if annotation is None else _cattrs().structure(fields["value"], annotation)
@@ -481,7 +488,8 @@ class Codec:
         if tag == "$model" and is_pydantic(cls):
             return model_from(cls, fields)
         if tag == "$enum" and issubclass(cls, Enum) and "name" in fields:
-            return cls.__members__.get(fields["name"]) or gone(f"{name}.{fields['name']}")
+            member = cls.__members__.get(fields["name"])
+            return gone(f"{name}.{fields['name']}") if member is None else member
         if tag == "$enum" and issubclass(cls, Flag):
             return cls(fields["flags"])
         return gone(name)

@@ -128,7 +128,7 @@ class Drivers:
 
         wrong: BaseException | None = None
         try:
-            while (flows := [] if wrong else effect.following()) or running:
+            while (flows := effect.following() if wrong is None else []) or running:
                 if len(flows) == 1 and not running:
                     self.drive(flows[0])
                     continue
@@ -139,7 +139,7 @@ class Drivers:
                     thread.start()
                 thread, error = ended.get()
                 running.discard(thread)
-                wrong = wrong or error
+                wrong = error if wrong is None else wrong
         except BaseException:
             for thread in running:
                 if thread.ident is None:  # a Ctrl-C came before it could start
@@ -160,7 +160,7 @@ class Drivers:
             return None
 
         wrong: BaseException | None = None
-        while (flows := [] if wrong else effect.following()) or running:
+        while (flows := effect.following() if wrong is None else []) or running:
             if len(flows) == 1 and not running:
                 await self.adrive(flows[0])
                 continue
@@ -168,12 +168,12 @@ class Drivers:
             try:
                 ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError as error:
-                wrong = wrong or error
+                wrong = error if wrong is None else wrong
                 for task in running:
                     task.cancel()
             else:
                 for task in ended:
-                    wrong = wrong or task.result()
+                    wrong = task.result() if wrong is None else wrong
         if wrong is not None:
             raise wrong
 

@@ -14,7 +14,6 @@ from sagadsl._core.values import Kind
 from sagadsl.errors import (
     Fault,
     JournalError,
-    StepError,
     Stop,
     UsageError,
 )
@@ -73,10 +72,10 @@ def cut_off(call: Call, error: BaseException) -> None:
 def replayable(slot: Slot, fault: Fault, genuine: BaseException | None) -> BaseException:
     """Return the exception that comes back after a restart, and remember which one it stands for."""
     run = slot.run
-    error = run.codec.exception(fault) or StepError(slot.key, fault)
+    error = run.codec.raised(fault, slot.key)
     if genuine is not None:
         error = trimmed(error, genuine)
-    run.copies[id(error)] = (error, genuine or error, slot)
+    run.copies[id(error)] = (error, error if genuine is None else genuine, slot)
     return error
 
 

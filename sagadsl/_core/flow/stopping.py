@@ -15,7 +15,6 @@ from sagadsl._core.effects import Call, Flow, Gather
 from sagadsl._core.flow.compensation import Ended
 from sagadsl._core.flow.record import interruption
 from sagadsl._core.scope import Scope, Slot
-from sagadsl._core.scope.open_run import CLOSED
 from sagadsl._core.scope.waking import halt, met
 from sagadsl._core.values import Cause, Kind, Status, StepStatus, because
 from sagadsl.errors import (
@@ -42,7 +41,7 @@ def barred(scope: Scope, slot: Slot | None = None) -> Flow[BaseException]:
     if run.stop is None and slot is not None and scope.completed and scope.is_forward:
         return halt(scope, scope.beyond(slot))  # its end is on record, not just reached
     met(scope)
-    return Stop(run.stop or CLOSED)
+    return run.barrier()
 
 
 def refuse_beside_others(slot: Slot) -> None:

@@ -16,7 +16,7 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.definition import StepSpec
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.values import Entry, Kind, RunRow
-from sagadsl.errors import Fault, JournalError, StepError, Stop
+from sagadsl.errors import Fault, JournalError, Stop
 
 S = TypeVar("S")
 
@@ -87,6 +87,10 @@ class OpenRun(Generic[S]):
             self.stop = reason
         return Stop(self.stop)
 
+    def barrier(self) -> Stop:
+        """Return what keeps a step from starting: why the run has stopped, or that its scope starts nothing more."""
+        return Stop(CLOSED if self.stop is None else self.stop)
+
     def illegal(self, key: str, status: object, kind: Kind) -> Stop:
         """Stop the run because an entry would be written that no table allows."""
         reason = f"run {self.id}: {kind} cannot follow {status} of {key}; nothing was written"
@@ -94,7 +98,7 @@ class OpenRun(Generic[S]):
 
     def original(self, fault: Fault | None, place: str) -> BaseException | None:
         """Return the exception that a stored fault of *place*, a scope or call, stands for."""
-        return None if fault is None else self.codec.exception(fault) or StepError(place or self.id, fault)
+        return None if fault is None else self.codec.raised(fault, place or self.id)
 
     def genuine(self, error: BaseException) -> BaseException:
         """Return the exception that *error* is the replayable copy of, or itself; a group with its genuine members.
@@ -131,5 +135,5 @@ class OpenRun(Generic[S]):
             elif isinstance(each, BaseExceptionGroup):
                 pending += each.exceptions
             else:
-                pending.append(each.__cause__ or each.__context__)
+                pending.append(each.__context__ if each.__cause__ is None else each.__cause__)
         return found

@@ -22,7 +22,6 @@ from typing import Any, Final
 
 from sagadsl._core.awaiting import current_task
 from sagadsl._core.scope import GOES_FORWARD, Scope
-from sagadsl._core.scope.open_run import CLOSED
 from sagadsl._core.structs import Struct
 from sagadsl.errors import Stop
 
@@ -186,7 +185,7 @@ def came_out(scope: Scope, error: BaseException | None) -> BaseException | None:
         return error
     if woken.before > earlier and not is_ours(error):
         return error
-    return Stop(run.stop or CLOSED)
+    return run.barrier()
 
 
 def is_ours(error: BaseException | None) -> bool:
