@@ -408,13 +408,15 @@ def test_plain_lines_are_for_logs(colour, trip, runtime, capsys):
 
 
 def test_where_nobody_sits_it_is_silent(colour, trip, runtime, screen, monkeypatch):
-    """A terminal that is told ``off``, a stream that is none, a program without one."""
+    """A terminal that is told ``off``, a stream that is none, a program without one, a daemon that has closed it."""
     runtime.configure(progress="off")
     with screen:
         colour.call(trip)
     assert screen.raw == ""
     runtime.configure(progress="auto")
-    for stream in (None, io.StringIO()):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed, io.StringIO()):
         monkeypatch.setattr(sys, "stderr", stream)
         colour.call(trip.using(key=f"{stream}"))
     assert stream.getvalue() == ""

@@ -21,9 +21,12 @@ class Progress:
 
     def looks(self) -> bool:
         """Tell whether anybody would see it. A terminal is asked for at each run, for stderr may be redirected."""
-        if self._mode == "auto":
+        if self._mode != "auto":
+            return self._mode != "off"
+        try:
             return bool(sys.stderr is not None and sys.stderr.isatty())
-        return self._mode != "off"
+        except ValueError:  # it is closed, as a daemon does
+            return False
 
     def watch(self, run: RunInfo, /) -> Following:
         """Return the observer of a run."""
