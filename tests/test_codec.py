@@ -168,6 +168,10 @@ class Crate(pydantic.BaseModel, Generic[V]):
 CrateOfInt = Crate[int]
 
 
+class Tags(pydantic.RootModel[dict[str, list[date]]]):
+    """A model that is a single value."""
+
+
 @pydantic.dataclasses.dataclass
 class Checked:
     amount: int
@@ -379,6 +383,7 @@ def values():
         "model": Model(name="a", nested=Model(name="b"), when=date(2026, 1, 1), extra_one=(1,)),
         "model made unchecked": Model.model_construct(name=5),
         "generic model": CrateOfInt(content=1),
+        "root model": Crate(content=Tags({"a": [date(2026, 1, 1)]})),
         "registered": [Handle(1), {"h": Handle(2)}],
         "fault": Fault("m:E", "text", args=((1,),), attributes={"a": {1}}, cause=Fault("m:F", "")),
         "annotated": Registry({"a": 1}),

@@ -168,31 +168,30 @@ def is_pydantic(cls: type) -> bool:
     return pydantic is not None and issubclass(cls, pydantic.BaseModel)
 
 
-PYDANTIC_STATE = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
-
-
 def model_state(value: Any) -> dict[str, Any]:
     """Return what makes up a pydantic model: fields, which of them were set, extras, private attributes."""
     state = value.__getstate__()
-    private = state.get("__pydantic_private__")
+    kept = {name: state[attribute] for name, attribute in _model_attributes(type(value)).items()}
+    private = kept.get("private")
     if private:  # an undefined private attribute is absent from the state that pydantic itself pickles
-        private = {k: v for k, v in private.items() if type(v).__name__ != "PydanticUndefinedType"}
-    return {
-        "fields": state["__dict__"],
-        "set": state["__pydantic_fields_set__"],
-        "extra": state["__pydantic_extra__"],
-        "private": private,
-    }
+        kept["private"] = {k: v for k, v in private.items() if type(v).__name__ != "PydanticUndefinedType"}
+    return kept
 
 
 def model_from(cls: type, state: dict[str, Any]) -> Any:
     """Make a pydantic model from its state, without validation."""
     model: Any = object.__new__(cls)
-    base: Any = sys.modules["pydantic"].BaseModel
-    base.__setstate__(
-        model, dict(zip(PYDANTIC_STATE, (state["fields"], state["set"], state["extra"], state["private"]), strict=True))
-    )
+    for name, attribute in _model_attributes(cls).items():
+        object.__setattr__(model, attribute, state[name])
     return model
+
+
+def _model_attributes(cls: type) -> dict[str, str]:
+    """Return where a pydantic model has what makes it up; one that is a single value has no extras to keep."""
+    names = {"fields": "__dict__", "set": "__pydantic_fields_set__"}
+    if not issubclass(cls, sys.modules["pydantic"].RootModel):
+        names |= {"extra": "__pydantic_extra__", "private": "__pydantic_private__"}
+    return names
 
 
 def mentioned_in(annotation: Any) -> Iterator[Any]:
