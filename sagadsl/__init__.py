@@ -16,13 +16,7 @@ from sagadsl._core.retry import Retry
 from sagadsl._core.runtime import CODEC as _CODEC
 from sagadsl._core.runtime import Runtime
 from sagadsl._core.runtime import default_runtime as _default
-from sagadsl._core.values import (
-    Cause,
-    Entry,
-    Kind,
-    Status,
-    StepStatus,
-)
+from sagadsl._core.values import Cause, Entry, Kind, Status, StepStatus
 from sagadsl._dsl.branches import parallel
 from sagadsl._dsl.outcomes import outcome
 from sagadsl._dsl.resuming import resume_all

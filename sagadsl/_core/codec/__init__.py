@@ -38,16 +38,7 @@ from sagadsl._core.codec.classes import (
     put_together,
     take_apart,
 )
-from sagadsl._core.codec.faults import (
-    INBORN,
-    add_note,
-    fields_of,
-    first_frame,
-    rebuild,
-    told_of,
-    user_frames,
-    without,
-)
+from sagadsl._core.codec.faults import INBORN, add_note, fields_of, first_frame, rebuild, told_of, user_frames, without
 from sagadsl._core.codec.plain import WORDS, copied, template_of
 from sagadsl._core.codec.plain import decode as _decode
 from sagadsl._core.codec.plain import encode as _encode

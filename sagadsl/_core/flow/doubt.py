@@ -17,11 +17,7 @@ from sagadsl._core.parameters import AsGiven, Origin, Receiver, function_name
 from sagadsl._core.retry import NEVER
 from sagadsl._core.scope import Slot
 from sagadsl._core.values import Kind, StepStatus
-from sagadsl.errors import (
-    Fault,
-    StepError,
-    UsageError,
-)
+from sagadsl.errors import Fault, StepError, UsageError
 
 K = Kind
 

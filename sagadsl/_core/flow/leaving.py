@@ -20,12 +20,7 @@ from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.open_run import CLOSED
 from sagadsl._core.scope.waking import met
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
-from sagadsl.errors import (
-    Fault,
-    ReplayError,
-    RunConflictError,
-    Stop,
-)
+from sagadsl.errors import Fault, ReplayError, RunConflictError, Stop
 
 K = Kind
 

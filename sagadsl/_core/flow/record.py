@@ -11,12 +11,7 @@ from sagadsl._core.parameters import close, function_name, is_coroutine
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.scope.waking import halt
 from sagadsl._core.values import Kind
-from sagadsl.errors import (
-    Fault,
-    JournalError,
-    Stop,
-    UsageError,
-)
+from sagadsl.errors import Fault, JournalError, Stop, UsageError
 
 K = Kind
 

@@ -17,12 +17,7 @@ from sagadsl._core.flow.record import interruption
 from sagadsl._core.scope import Scope, Slot
 from sagadsl._core.scope.waking import halt, met
 from sagadsl._core.values import Cause, Kind, Status, StepStatus, because
-from sagadsl.errors import (
-    NotStorableError,
-    Stop,
-    SuspendedError,
-    UsageError,
-)
+from sagadsl.errors import NotStorableError, Stop, SuspendedError, UsageError
 
 K = Kind
 PRESSED = (KeyboardInterrupt, CancelledError)

@@ -25,21 +25,12 @@ from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.opening import CODEC, Opening, open_runs
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.scope.outlined import outline_of
-from sagadsl._core.settings import (
-    NO_OPTIONS,
-    Options,
-)
+from sagadsl._core.settings import NO_OPTIONS, Options
 from sagadsl._core.state import ENDED
 from sagadsl._core.supply import asupply, supply
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status, as_time
 from sagadsl._core.values.outlines import Outline
-from sagadsl.errors import (
-    JournalError,
-    RunConflictError,
-    Stop,
-    SuspendedError,
-    UsageError,
-)
+from sagadsl.errors import JournalError, RunConflictError, Stop, SuspendedError, UsageError
 
 if TYPE_CHECKING:
     from sagadsl._core import figures, shown

@@ -60,12 +60,7 @@ from sagadsl._core.settings import (
 from sagadsl._core.state import ENDED
 from sagadsl._core.values import Cause, Entry, Kind, RunRow, Status
 from sagadsl._core.values.outlines import Outline
-from sagadsl.errors import (
-    JournalError,
-    RunConflictError,
-    RunLostError,
-    UsageError,
-)
+from sagadsl.errors import JournalError, RunConflictError, RunLostError, UsageError
 
 if TYPE_CHECKING:
     from sagadsl._core.upkeep.pruning import Keep, Keeper

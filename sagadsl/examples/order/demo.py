@@ -13,17 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sagadsl
-from sagadsl import (
-    Compensated,
-    CompensationFailed,
-    Completed,
-    Outcome,
-    Run,
-    SagaError,
-    Status,
-    Suspended,
-    UsageError,
-)
+from sagadsl import Compensated, CompensationFailed, Completed, Outcome, Run, SagaError, Status, Suspended, UsageError
 from sagadsl.examples.order import outbox, payments, shop
 from sagadsl.examples.order.bank import TEMPERS
 from sagadsl.examples.order.saga import AUDITED_ABOVE, Order, place_order
