@@ -30,6 +30,7 @@ class Notebook:
         self.folder, self.kernel = folder, kernel
         self.run(f"import os; os.chdir({str(folder)!r})")
         self.run(START)
+        self.run('sagadsl.configure(store="sagadsl.db")')  # a new kernel begins here; this one may have a store already
 
     def run(self, *cells, stop_at=None):
         """Run cells; return what the last one shows."""
