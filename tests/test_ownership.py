@@ -75,6 +75,31 @@ def test_a_second_caller_is_told_who_has_the_run(play):
     assert first.end() == "a"
 
 
+def test_who_goes_on_with_a_run_is_its_owner_before_it_has_written_anything(colour, make_runtime, world):
+    """Also while it computes between two steps: else who asks would be sent after a process that is dead."""
+    left, seen = [True], []
+
+    @colour.step(compensate=None, name="first")
+    def first() -> None:
+        world.add("first")
+
+    @colour.saga(name="owned", key="k")
+    def owned():
+        yield first()
+        if left.pop():
+            raise KeyboardInterrupt
+        run = make_runtime().find("owned/k")
+        seen.append((run.is_live, [entry.kind for entry in make_runtime().journal().entries(1)][-1]))
+        left.append(False)
+
+    with pytest.raises(KeyboardInterrupt):
+        colour.call(owned.using(runtime=make_runtime()))
+    left.append(False)
+    colour.call(owned.using(runtime=make_runtime()))
+    assert seen == [(True, Kind.TAKEN)]
+    assert world == ["first"]
+
+
 def test_who_was_robbed_stops_and_nobody_else_can_enter(play, world, make_runtime):
     """The thief is the owner: not even the end of the old owner lets a third one in."""
     old = play("a").start()

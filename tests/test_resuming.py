@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import sagadsl
-from sagadsl import Compensated, CompensationFailed, Completed, Suspended, UsageError, resume_all
+from sagadsl import Compensated, CompensationFailed, Completed, Kind, Suspended, UsageError, resume_all
 
 
 class Cut(BaseException):
@@ -237,6 +237,57 @@ def test_a_run_that_is_interrupted_again_and_again_is_paused(colour, make_runtim
     assert isinstance(again()[0], Suspended)
     dies.clear()
     assert colour.run(make_runtime().find("trip/k").resume()) == "arrived"
+
+
+@pytest.mark.parametrize("where", ["body", "child", "look"])
+def test_a_death_outside_of_what_is_recorded_counts_too(where, colour, make_runtime, act, world):
+    """In the body, in that of a child, in a step that only looks: no entry follows the one that says who has it."""
+
+    def dies_here():
+        world.add("dies")
+        raise Cut
+
+    look = colour.step(read_only=True, name="look")(dies_here)
+
+    @colour.saga(name="child")
+    def child():
+        yield act("b")
+        dies_here()
+
+    @colour.saga(key="k", name="trip")
+    def trip():
+        yield act("a")
+        yield {"body": dies_here, "child": child, "look": look}[where]()
+
+    leave(colour, trip.using(runtime=make_runtime()))
+    for _ in range(4):
+        assert resume_all(trip.using(runtime=make_runtime())) == ()
+    (outcome,) = resume_all(trip.using(runtime=make_runtime()))
+    assert isinstance(outcome, Suspended)
+    assert outcome.reason.endswith("interrupted 5 times without getting any further")
+    assert resume_all(trip.using(runtime=make_runtime())) == ()
+    assert world.effects.count("dies") == 5
+
+
+def test_what_cannot_go_on_is_not_interrupted(colour, make_runtime, act, dies, world):
+    """However often one process tries: that it has taken the run over is written once, and then nothing."""
+    wanted = ["cut"]
+
+    @colour.saga(key="k", name="trip")
+    def trip():
+        yield act("first")
+        yield act(wanted[0])
+
+    leave(colour, trip.using(runtime=make_runtime()))
+    wanted[0] = "else"
+    runtime = make_runtime()
+    for _ in range(8):
+        assert resume_all(trip.using(runtime=runtime)) == ()
+    wanted[0] = "cut"
+    assert told(resume_all(trip.using(runtime=runtime))) == [("Completed", "trip/k")]
+    assert world == ["first", "cut", "cut"]
+    kinds = [entry.kind for entry in runtime.journal().entries(1)]
+    assert kinds.count(Kind.TAKEN) == 1
 
 
 def test_what_gets_further_each_time_is_never_paused(colour, make_runtime, act, dies, world):
@@ -655,6 +706,9 @@ def book(name):
 @saga
 def trip(name):
     book("train")
+    if name == "nowhere":
+        effect(name)
+        os.kill(os.getpid(), signal.SIGKILL)
     return book(name)
 
 @saga
@@ -692,6 +746,16 @@ def test_killed_runs_go_on_when_the_program_starts_again(tmp_path):
     assert effects[:4] == ["train", "hotel", "boat", "hotel"]
     assert effects[4:] == ["hotel", "hotel"]
     assert run_script(tmp_path, "start").stdout == ""
+
+
+def test_a_program_that_the_body_of_a_run_kills_at_its_start_starts_again(tmp_path):
+    """Where no step is under way, five deaths are enough too."""
+    assert run_script(tmp_path, "trip", "nowhere").returncode == -signal.SIGKILL
+    for _ in range(4):
+        assert run_script(tmp_path, "start").returncode == -signal.SIGKILL
+    started = run_script(tmp_path, "start")
+    assert (started.returncode, started.stdout) == (0, "Suspended trip None\n"), started.stderr
+    assert (tmp_path / "world.txt").read_text().split() == ["train", *["nowhere"] * 5]
 
 
 def test_a_program_that_a_run_kills_at_its_start_starts_again(tmp_path):

@@ -2,7 +2,7 @@
 
 One run after another, by the saga that the program has now. A run that cannot go on is logged, and keeps none of the
 others waiting. A run that takes its process with it each time would let a service that resumes at its start never start
-again; so one that was interrupted five times at one step is left to a person instead.
+again; so one that was interrupted five times without getting any further is left to a person instead.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def resume_all(sagas: Any = None, every: float | timedelta | None = None) -> Any
 
     For the start of a program. Runs that a living process has, that were paused, or whose compensation failed, are left
     alone. A run that cannot go on (its code changed, a live argument is missing) is said in the log, and never raised.
-    A run that was interrupted five times at one step is paused: going on with it by hand starts the count again.
+    A run that was interrupted five times without getting any further is paused: going on with it by hand starts the
+    count again.
     A saga's ``notify`` that is still owed for a run that has ended is called.
 
     Args:

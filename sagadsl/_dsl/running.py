@@ -18,7 +18,7 @@ from sagadsl._core.awaiting import to_the_end
 from sagadsl._core.codec import Unstorable, user_frames
 from sagadsl._core.definition import SagaSpec, key_of, literal
 from sagadsl._core.drive import asettled, is_in_thread
-from sagadsl._core.flow import PRESSED, Ended, child_scope, descend, settle
+from sagadsl._core.flow import PRESSED, Ended, child_scope, descend, settle, take_over
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.phrases import command, to_run_again
@@ -155,6 +155,8 @@ def enter(scope: Scope, body: Callable[[], Any]) -> tuple[Any, BaseException | N
     """Run a body; return its value, or what it raised."""
     around = CURRENT.get()
     try:
+        if scope.run.pending:
+            scope.run.drive(take_over(scope))
         CURRENT.set(scope)  # inside, for a Ctrl-C may come as soon as it is set
         return body(), None
     except BaseException as error:  # noqa: BLE001  # settle decides
@@ -168,6 +170,8 @@ async def aenter(scope: Scope, body: Callable[[], Awaitable[Any]]) -> tuple[Any,
     around = CURRENT.get()
     try:
         begin(scope)
+        if scope.run.pending:
+            await scope.run.adrive(take_over(scope))
         CURRENT.set(scope)
         return await body(), came_out(scope, None)
     except BaseException as error:  # noqa: BLE001  # settle decides

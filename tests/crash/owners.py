@@ -85,6 +85,14 @@ def owned():
 
 
 @saga(key="k")
+def computing():
+    first()
+    effect("computes")
+    pass_gate()
+    return "done"
+
+
+@saga(key="k")
 def backing_off():
     first()
     never()
@@ -140,7 +148,7 @@ def play():
     sagadsl.configure(store="sagas.db", durability="process")
     if verb == "backing_off":
         sagadsl.configure(observers=[tell])  # that it waits is an entry, and no effect
-    if verb in {"owned", "backing_off", "failing"}:
+    if verb in {"owned", "computing", "backing_off", "failing"}:
         made = globals()[verb]
         if "STEAL" in os.environ:
             made = made.using(steal=True)

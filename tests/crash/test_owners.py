@@ -108,6 +108,22 @@ def test_a_second_process_is_told_who_has_the_run(start, gate, tmp_path):
     assert world(tmp_path) == ["+first", "+second a"]
 
 
+def test_who_goes_on_with_a_killed_ones_run_is_the_owner_that_is_told(start, gate, tmp_path):
+    """Before it has come to a step: whoever is sent after a dead process would take the run from a living one."""
+    owner = start("computing")
+    until(lambda: "computes" in world(tmp_path), owner)
+    owner.kill()
+    owner.wait()
+    next_one = start("computing")
+    until(lambda: world(tmp_path).count("computes") == 2, next_one)
+    code, out, _ = ended(start("computing"))
+    assert (code, int(out.split()[2])) == (4, next_one.pid)
+    assert f"process {next_one.pid} " in str(sagadsl.Runtime(tmp_path / "sagas.db").find("computing/k").owner)
+    go(gate)
+    assert ended(next_one)[:2] == (0, "done")
+    assert world(tmp_path) == ["+first", "computes", "computes"]
+
+
 def test_the_next_owner_gets_a_killed_ones_run_at_once(start, gate, tmp_path):
     """The kernel lets go of the lock with the process: nobody waits for a lease to lapse."""
     owner = start("owned")

@@ -11,7 +11,7 @@ driver throws in at a ``yield`` is what the user's function raised, or the `Stop
 """
 
 from sagadsl._core.flow.attempts import attempt, handed_over, in_place, renew
-from sagadsl._core.flow.calls import child_scope, descend, perform
+from sagadsl._core.flow.calls import child_scope, descend, perform, take_over
 from sagadsl._core.flow.compensation import Ended, is_compensated
 from sagadsl._core.flow.leaving import leave_to_a_person, past_pivot, settle, settle_branch
 from sagadsl._core.flow.stopping import PRESSED
@@ -31,4 +31,5 @@ __all__ = [
     "renew",
     "settle",
     "settle_branch",
+    "take_over",
 ]

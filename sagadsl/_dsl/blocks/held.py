@@ -14,6 +14,7 @@ from typing import Any
 
 from sagadsl._core import threads
 from sagadsl._core.definition import SagaSpec
+from sagadsl._core.flow import take_over
 from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.scope import Scope
@@ -23,7 +24,7 @@ from sagadsl._core.values import Status
 from sagadsl._dsl import running, unended
 from sagadsl._dsl.outcomes import as_call
 from sagadsl._dsl.running import Calling
-from sagadsl.errors import UsageError
+from sagadsl.errors import Stop, UsageError
 
 
 class Use(Enum):
@@ -72,14 +73,19 @@ class Held:
         """Return the scope of the run to go on with it: the files that its steps made are what they were.
 
         Raises:
-            JournalError: One is not.
+            JournalError: One is not, or the journal cannot be written.
+            RunLostError: Somebody has taken the run meanwhile.
         """
         with self.guard:
             if self.scope is not None:
                 return self.scope
             scope = self._open()
             try:
-                wrong = None if self.is_record else altered(scope, recorded_files(scope))
+                wrong: BaseException | None = None if self.is_record else altered(scope, recorded_files(scope))
+                if wrong is None:
+                    scope.run.drive(take_over(scope))
+            except Stop as stop:
+                wrong = stop.reason
             except BaseException:
                 self.let_go()
                 raise
