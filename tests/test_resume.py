@@ -326,6 +326,26 @@ def test_a_completed_key_gives_the_stored_value_and_enters_nothing(colour, make_
     assert world == ["body", "a"]
 
 
+@pytest.mark.parametrize("key", ["2026/11", "a#2", "50%", "{order}"])
+def test_a_key_is_the_same_run_however_it_is_said(key, make_runtime, world):
+    """By the saga's template, by the call, and as a block: so what was done is not done again."""
+
+    @sagadsl.step(compensate=None)
+    def pay() -> None:
+        world.add("pay")
+
+    @sagadsl.saga(key="{order}", runtime=make_runtime())
+    def sell(order: str) -> str:
+        pay()
+        return sagadsl.current().run.id
+
+    told = sell(key)
+    assert sell.using(key=key, runtime=make_runtime())(key) == told
+    assert world == ["pay"]
+    with sagadsl.saga("sell", key=key, runtime=make_runtime(store=":memory:")) as block:
+        assert block.id == told
+
+
 def test_a_key_that_failed_and_was_compensated_runs_afresh(colour, make_runtime, act, world):
     """The next generation has new idempotency keys."""
     keys = []

@@ -226,8 +226,12 @@ def key_of(key: str | Callable[..., Any], arguments: dict[str, Any], title: str)
             text = key.format_map(arguments)
         except (KeyError, IndexError, AttributeError, ValueError) as error:
             raise _no_template(key, arguments, title, repr(error)) from error
-    checked_name(text, f"{title}: key")
-    return text.replace("%", "%25").replace("#", "%23").replace("/", "%2F")  # "#" and "/" structure a full key
+    return escaped(checked_name(text, f"{title}: key"))
+
+
+def escaped(key: str) -> str:
+    """Return a key as it stands in a full key and in an id, which ``#`` and ``/`` structure."""
+    return key.replace("%", "%25").replace("#", "%23").replace("/", "%2F")
 
 
 def checked_key(key: Any, names: tuple[str, ...], title: str) -> Any:

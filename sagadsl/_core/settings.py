@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sagadsl._core.definition import escaped
 from sagadsl._core.state import INTENTS
 from sagadsl._core.structs import Struct
 from sagadsl._core.values import Kind
@@ -126,7 +127,7 @@ class Options(Struct):
 
     def run_of(self, saga: str) -> str | None:
         """Return the id of the run that is meant, of a saga with this name; `None`: they do not say."""
-        return self.id if self.id is not None or self.key is None else f"{saga}/{self.key}"
+        return self.id if self.id is not None or self.key is None else f"{saga}/{escaped(self.key)}"
 
 
 NO_OPTIONS = Options()
