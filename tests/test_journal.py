@@ -24,6 +24,7 @@ from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import JournalError
+from tests import users
 
 NOW = 1_700_000_000_000_000
 
@@ -587,6 +588,23 @@ def test_a_file_whose_folder_allows_no_log_is_read_without_one(path, journal):
     assert [row.id for row in looking.runs()] == ["trip/1"]
     assert refusing.asked[1] == f"{path.as_uri()}?mode=ro"
     looking.close()
+
+
+def test_who_may_read_a_file_and_not_write_its_folder_reads_it():
+    """As a user does who only monitors: nothing is made there."""
+    with users.folder() as folder:
+        journal = SqliteJournal(folder / "s.db")
+        opened(journal)
+        journal.close()
+        journal.path.chmod(0o444)
+        folder.chmod(0o555)
+        with users.another():
+            with pytest.raises(PermissionError):
+                (folder / "s.db-wal").touch()
+            looking = SqliteJournal(journal.path, read_only=True)
+            assert [row.id for row in looking.runs()] == ["trip/1"]
+            looking.close()
+        assert sorted(p.name for p in folder.iterdir()) == ["s.db", "s.db-lock"]
 
 
 @pytest.mark.parametrize(

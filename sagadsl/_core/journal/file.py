@@ -24,6 +24,9 @@ PATIENCE: Final = 30.0
 SMALLEST: Final = 512
 """Bytes; no SQLite database is smaller, and SQLite takes what is for an empty one."""
 
+NO_LOG: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+"""What SQLite says where it may read a file and make no log: on a read-only file system, or in such a folder."""
+
 CURES: Final = {
     sqlite3.SQLITE_NOTADB: "this file is no SQLite database; name another with store=",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a backup, or `sqlite3 FILE .recover`",
@@ -87,9 +90,9 @@ class File:
         try:
             return self._prepared(f"{address}?mode=ro")
         except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_CANTOPEN or os.path.exists(f"{self.path}-wal"):  # noqa: PTH110
+            if _code(error) not in NO_LOG or os.path.exists(f"{self.path}-wal"):  # noqa: PTH110
                 raise
-        return self._prepared(f"{address}?mode=ro&immutable=1")  # where SQLite cannot make its log: no writer can
+        return self._prepared(f"{address}?mode=ro&immutable=1")  # SQLite cannot make its log, and nobody has made one
 
     def _prepared(self, address: str) -> sqlite3.Connection:
         connection = self.connect(address, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)
