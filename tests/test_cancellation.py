@@ -1531,6 +1531,46 @@ def test_a_task_that_was_cancelled_for_itself_gets_that_again_where_nobody_bring
     assert run() == "there"
 
 
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_def_step_in_a_child_that_was_cut_off_is_refused_until_that_comes_again(swallows, tmp_path, world):
+    """It cannot wait for that, in the thread of who brings it; the end of the child's body can."""
+    dies = True
+
+    @step(compensate=None)
+    def audit() -> None:
+        world.add("audit")
+
+    @step(compensate=None)
+    async def ship() -> str:
+        if dies:
+            raise Death
+        return "there"
+
+    @saga
+    async def child() -> None:
+        if dies:
+            await asyncio.get_running_loop().create_future()
+        with contextlib.suppress(RuntimeError) if swallows else contextlib.nullcontext():
+            audit()
+
+    @saga(name="trip", key="k")
+    async def trip() -> str:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await child()
+        return await ship()
+
+    def run() -> str:
+        with asyncio.Runner(loop_factory=Clockwork) as runner:
+            return runner.run(trip.using(runtime=Runtime(tmp_path / "sagas.db"))())
+
+    with pytest.raises(Death):
+        run()
+    dies = False
+    assert run() == "there"
+    assert world == []
+
+
 @pytest.mark.parametrize("told", ['{"after":"soon"}', '{"after":1.0,"around":"me"}', '{"around":0}', '"then"'])
 def test_what_is_no_record_of_a_cancellation_is_refused(told):
     """Nobody has written it, so nobody waits by it."""
