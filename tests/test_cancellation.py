@@ -382,6 +382,25 @@ async def in_the_body_of_a_child_that_is_faster_on_replay(s: Stage) -> None:
 
 
 @case
+async def in_branches_that_are_faster_on_replay(s: Stage) -> None:
+    at_work = not s.journal.journal.runs()
+
+    async def branch(name: str) -> None:
+        await s.act(name)
+        if at_work:
+            await s.forever("")
+        if name == "a":
+            await s.act("more")
+
+    with_timeout = s.timeout()
+    try:
+        async with with_timeout:
+            await sagadsl.aio.parallel(lambda: branch("a"), lambda: branch("b"))
+    except TimeoutError:
+        s.trace.append(await s.act("c"))
+
+
+@case
 async def in_a_grandchild(s: Stage) -> None:
     @saga
     async def inner() -> None:
@@ -593,6 +612,7 @@ def entered_again(journal: Any) -> list[str]:
 EITHER = {
     "in_a_child_that_compensates": [["LookupError"]],
     "in_a_child_whose_sibling_fails_while_it_compensates": [["LookupError"], ["KeyError+LookupError"]],
+    "in_branches_that_are_faster_on_replay": [[]],
     "in_the_body_of_a_child_that_is_faster_on_replay": [[]],
     "shielded_step_in_a_child": [[]],
     "step_in_a_thread_of_a_child": [[]],
@@ -611,6 +631,7 @@ def test_the_same_branch_is_taken_after_a_death_at_any_later_point(name, fails, 
     whole = play(body, journal, effects, 0, fails)
     assert whole.outcome is not None
     assert whole.stage.trace or "not_caught" in name, "the cancellation was reached"
+    assert cut_in(journal) or "faster" not in name, "what more there is to do next time would be done"
     assert entered_again(journal) == []
     if fails or "not_caught" in name:
         assert Runtime(journal).find("flow/k").status == "compensated"

@@ -20,6 +20,7 @@ from sagadsl._core.effects import Call
 from sagadsl._core.flow import child_scope, descend, settle_branch
 from sagadsl._core.parameters import Parameters
 from sagadsl._core.scope import CURRENT, Scope
+from sagadsl._core.scope.cancelled import Counts, coming, counts
 from sagadsl.errors import Stop, UsageError
 
 T = TypeVar("T")
@@ -62,12 +63,14 @@ def parallel(*branches: Callable[[], T], limit: int | None = None) -> list[T]:
 
     try:
         endings = in_threads([body(*pair) for pair in zip(scopes, branches, strict=True)], limit)
-    except BaseException:
+    except BaseException as error:
         outer.closing = True  # an interruption: nothing more starts in the branches, which nobody waits for
+        cut_off(outer, error)
         raise
     try:
         values: list[T] = together(endings)
     except BaseException as error:
+        cut_off(outer, error)
         drive(settle_branch(outer, error))
         raise
     drive(settle_branch(outer, None))
@@ -103,7 +106,7 @@ async def aparallel(*branches: Callable[[], Awaitable[T]] | Awaitable[T], limit:
 
 async def in_scopes(here: Scope, branches: tuple[Any, ...], limit: int | None) -> list[Any]:
     """Await branches, each in a scope of its own."""
-    drive = here.run.adrive
+    drive, earlier = here.run.adrive, counts(here)
     outer, scopes = opened(here, len(branches), ASYNC)
     for scope in (outer, *scopes):
         await drive(descend(scope))
@@ -121,6 +124,7 @@ async def in_scopes(here: Scope, branches: tuple[Any, ...], limit: int | None) -
     try:
         values = together(await in_tasks(made, limit))
     except BaseException as error:
+        cut_off(outer, error, earlier)
         await drive(settle_branch(outer, error))
         raise
     await drive(settle_branch(outer, None))
@@ -173,6 +177,14 @@ def opened(here: Scope, count: int, spec: SagaSpec) -> tuple[Scope, list[Scope]]
     return outer, [child_scope(outer, spec, str(number), "{}") for number in range(1, count + 1)]
 
 
+def cut_off(outer: Scope, error: BaseException, earlier: Counts | None = None) -> None:
+    """Note that branches were interrupted, if they were; they have an end on record once the body survives it."""
+    assert outer.slot is not None  # noqa: S101  # it is no root
+    if not isinstance(error, Exception | Stop):
+        outer.slot.cancelled = None if earlier is None else coming(outer.slot.scope, earlier)
+        outer.run.cut.append((outer.slot, error))
+
+
 def context_of(scope: Scope) -> Context:
     """Return a copy of the context in which *scope* is the current position."""
     context = copy_context()
@@ -183,12 +195,13 @@ def context_of(scope: Scope) -> Context:
 def in_threads(bodies: list[tuple[Context, Callable[[], Any]]], limit: int | None) -> list[Ending]:
     """Call bodies in daemon threads, so many at a time; return how each ended. A Ctrl-C has none begin any more."""
     endings: list[Ending] = [(None, None)] * len(bodies)
-    waiting, guard, ended, left = enumerate(bodies), threading.Lock(), threading.Semaphore(0), threading.Event()
+    waiting, guard, ended = enumerate(bodies), threading.Lock(), threading.Semaphore(0)
+    is_left = False
 
     def following() -> Iterator[tuple[int, tuple[Context, Callable[[], Any]]]]:
         while True:
             with guard:
-                at = None if left.is_set() else next(waiting, None)
+                at = None if is_left else next(waiting, None)
             if at is None:
                 return
             yield at
@@ -211,7 +224,7 @@ def in_threads(bodies: list[tuple[Context, Callable[[], Any]]], limit: int | Non
         for _ in threads:
             ended.acquire()
     except BaseException:
-        left.set()
+        is_left = True
         raise
     return endings
 

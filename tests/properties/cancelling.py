@@ -434,11 +434,11 @@ class World:
         return self.named(Kind.CANCELLED, Kind.LEFT)
 
     def named(self, *kinds: Kind) -> set[str]:
-        """Name the calls that entries of some kinds are about."""
+        """Name the calls that entries of some kinds are about; branches as a whole have no name."""
         begun = {entry.seq: entry for entry in self.entries if entry.name}
         found = [entry for entry in self.entries if entry.kind in kinds]
         ours = [begun[entry.scope if entry.kind is Kind.LEFT else entry.ref or entry.seq] for entry in found]
-        return {json.loads(entry.arguments or "{}")["name"] for entry in ours}
+        return {json.loads(entry.arguments or "{}").get("name", "") for entry in ours} - {""}
 
 
 # -- the saga that plays a program ------------------------------------------------------------------------------------

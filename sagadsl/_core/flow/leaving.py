@@ -76,12 +76,14 @@ def settle_branch(scope: Scope, error: BaseException | None) -> Flow[None]:
         raise Stop(run.stop)
     try:
         yield from come_out(scope)
+        if scope.left and (error is None or isinstance(error, Exception)):
+            raise (yield from interruption(scope.slot))  # its branches came to an end before the interruption did
         if (error is None or isinstance(error, Exception)) and scope.is_forward:
             wrong = scope.leftover()
             if wrong is not None:
                 wrong.__cause__ = error
                 raise run.halt(wrong)
-            if error is None and not scope.completed:
+            if error is None and not scope.completed and not any(each.left for each in scope.chain()):
                 if run.cut:
                     yield from survive(scope)  # what is cut off in it gets its end before the branch does
                 yield scope.entry(K.COMPLETED)
