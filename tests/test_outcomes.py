@@ -51,6 +51,10 @@ class EqualError(Exception):
     code: int
 
 
+class RefusedError(OSError):
+    __slots__ = ("by",)
+
+
 class SlotsError(Exception):
     __slots__ = ("code",)
 
@@ -293,6 +297,53 @@ def test_notes_of_a_group_of_the_bodys_own_come_out_with_it(colour, runtime, act
     except* ValueError as part:
         parts.append(part)
     assert [sagadsl.outcome(part).error is part for part in parts] == [True, True]
+
+
+def test_what_a_body_adds_to_an_exception_leaves_with_it(colour, make_runtime, act):
+    """Notes, attributes, arguments and a cause: on the genuine one, and on record, from a child and in a group too."""
+    genuine, why = [], KeyError("why")
+
+    @colour.step(compensate=None)
+    def charge() -> None:
+        error = RefusedError(111, "busy")
+        error.add_note("of the step")
+        error.order = "none"
+        genuine.append(error)
+        raise error
+
+    @colour.saga
+    def child():
+        try:
+            yield charge()
+        except RefusedError as error:
+            error.add_note("while charging 7")
+            error.order, error.by, error.filename = 7, "bank", "card"
+            raise error from why
+
+    @colour.saga(runtime=make_runtime(), key="{how}")
+    def flow(how: str):
+        try:
+            yield child()
+        except RefusedError as error:
+            error.add_note("of the parent")
+            error.args = (*error.args, 7)
+            if how == "grouped":
+                raise ExceptionGroup("several", [error]) from None
+            raise
+
+    def told(error):
+        return error.order, error.by, error.filename, error.args, error.__notes__[:3]
+
+    carried = (7, "bank", "card", (111, "busy", 7), ["of the step", "while charging 7", "of the parent"])
+    error = caught(colour, flow, "alone")
+    assert error is genuine[0]
+    assert error.__cause__ is why
+    assert told(error) == carried
+    on_record = make_runtime().find("flow/alone").error
+    assert (on_record.args, on_record.attributes["__notes__"]) == carried[3:]
+    (member,) = caught(colour, flow, "grouped").exceptions
+    assert member is genuine[1]
+    assert told(member) == carried
 
 
 def test_an_exception_that_no_saga_raised_is_a_usage_error(colour, runtime, act):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Self
 
-from sagadsl._core.codec.faults import add_note, notes_of
+from sagadsl._core.codec.faults import Remark, add_note, notes_of
 from sagadsl._core.flow import Ended
 from sagadsl._core.later import Later
 from sagadsl._core.phrases import command, text_of, what_became
@@ -27,11 +27,8 @@ else:
 log = logging.getLogger("sagadsl")
 
 
-class Told(str):
-    """What became of a run, as a note on the exception that left it.
-
-    It knows the run as long as it is this object; a copy in another process, or in a journal, is the text alone.
-    """
+class Told(Remark):
+    """What became of a run, as a note on the exception that left it; it knows the run as long as it is this object."""
 
     __slots__ = ("_ended", "_run", "_runtime")
     _runtime: Runtime
@@ -48,9 +45,6 @@ class Told(str):
         """Return how the run ended that left this note on *error*."""
         ended = error if self._ended is None else self._ended.changed(error=error)
         return as_outcome(self._runtime, self._run, ended)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return str, (str(self),)
 
 
 def outcome(error: BaseException, /) -> outcomes.Outcome[Any]:
@@ -90,7 +84,7 @@ def as_call(runtime: Runtime, run: OpenRun | None, ended: Ended | BaseException)
         raise on_request(run)
     text = told(run, ended)
     is_usage = isinstance(error, UsageError)
-    add_note(error, text if is_usage else Told(text, runtime, run, ended.changed(error=None)))
+    add_note(error, Remark(text) if is_usage else Told(text, runtime, run, ended.changed(error=None)))
     raise error
 
 

@@ -112,6 +112,37 @@ def notes_of(error: BaseException) -> list[Any]:
     return list(notes) if isinstance(notes, list | tuple) else []
 
 
+class Remark(str):
+    """A note of this library on an exception that has left a saga: it is about that one object.
+
+    A copy in another process, or in a journal, has the text alone.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+def carried_by(error: BaseException) -> dict[str, Any]:
+    """Return what an exception carries at this moment: its attributes, its cause, and the program's notes in a list."""
+    inborn = {name: INBORN[name].__get__(error) for name in ("args", "__cause__")}
+    notes = [note for note in notes_of(error) if not isinstance(note, Remark)]
+    return _attributes(error) | inborn | {"__notes__": notes}
+
+
+def carry_over(error: BaseException, before: dict[str, Any], to: BaseException) -> None:
+    """Give *to* what *error* was given since it carried what it did *before*; twice is once."""
+    now = carried_by(error)
+    for note in now.pop("__notes__")[len(before["__notes__"]) :]:
+        if not any(note is each for each in notes_of(to)):
+            add_note(to, note)
+    for name, value in now.items():
+        if name not in before or before[name] is not value:
+            with contextlib.suppress(Exception):  # what another class stands for may have no place for it
+                object.__setattr__(to, name, value)  # past a ``__setattr__`` that freezes
+
+
 def without(missing: Iterable[str]) -> str:
     """Return the note of an exception that was made again without these attributes."""
     return f"{NOT_RECORDED}{', '.join(missing)}"

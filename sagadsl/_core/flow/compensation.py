@@ -128,7 +128,7 @@ def stay_stuck(scope: Scope, cause: str, failures: dict[Slot, Fault], error: Bas
     pending = tuple(s.key for s in scope.owed() if s not in failures)
     failed = CompensationError(run.id, slot.key, why, scope.compensated(), pending, run.journal.name)
     failed.__cause__ = trimmed(run.genuine(error), error) if error is not None else None
-    tried = (copy for copy, _, of in reversed(run.copies.values()) if of is slot)
+    tried = (copy for copy, _, of, _ in reversed(run.copies.values()) if of is slot)
     raise run.halt(failed.with_traceback(getattr(next(tried, None), "__traceback__", None)))
 
 

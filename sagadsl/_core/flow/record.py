@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sagadsl._core.codec import Unstorable
-from sagadsl._core.codec.faults import explain, trimmed
+from sagadsl._core.codec.faults import carried_by, explain, trimmed
 from sagadsl._core.effects import Call, Failed, Flow, Sleep, Wait
 from sagadsl._core.parameters import close, function_name, is_coroutine
 from sagadsl._core.scope import OpenRun, Scope, Slot
@@ -70,7 +70,7 @@ def replayable(slot: Slot, fault: Fault, genuine: BaseException | None) -> BaseE
     error = run.codec.raised(fault, slot.key)
     if genuine is not None:
         error = trimmed(error, genuine)
-    run.copies[id(error)] = (error, error if genuine is None else genuine, slot)
+    run.copies[id(error)] = (error, error if genuine is None else genuine, slot, carried_by(error))
     return error
 
 

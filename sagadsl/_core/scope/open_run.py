@@ -13,6 +13,7 @@ from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from sagadsl._core.codec import Codec
+from sagadsl._core.codec.faults import carry_over
 from sagadsl._core.definition import StepSpec
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.values import Entry, Kind, RunRow
@@ -31,12 +32,12 @@ class OpenRun(Generic[S]):
     body survived. *ahead* are the calls on record that the bodies, which run again, have not made again yet, in the
     order in which they were made first. *pending* entries (the run's opening, a decision) go into the commit of the
     next one. *taken* is the ``seq`` at which this process took it over. *copies* leads from an exception as replayed to
-    the genuine one. *thread* is where the run was opened, 0 where it is only looked at; *company* is whom its tasks
-    write with. *opening* is its first entry. *watched* are those of the *observers* that look at this run alone.
-    *notifies*: somebody is told how it ends. *drive* and *adrive* act a flow, in a ``def`` and in an ``async def``;
-    *do* is the flow that has a call made: here, in place, or by whoever answers ``Do``. *began* is when the body did,
-    by the clock of its event loop. *settling* counts the sagas being settled in tasks, *waking* looks after bodies that
-    must end (``waking``).
+    the genuine one, with what the copy carried when it was made. *thread* is where the run was opened, 0 where it is
+    only looked at; *company* is whom its tasks write with. *opening* is its first entry. *watched* are those of the
+    *observers* that look at this run alone. *notifies*: somebody is told how it ends. *drive* and *adrive* act a flow,
+    in a ``def`` and in an ``async def``; *do* is the flow that has a call made: here, in place, or by whoever answers
+    ``Do``. *began* is when the body did, by the clock of its event loop. *settling* counts the sagas being settled in
+    tasks, *waking* looks after bodies that must end (``waking``).
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class OpenRun(Generic[S]):
         self.is_new = True
         self.stop: BaseException | None = None
         self.cut: list[tuple[S, BaseException]] = []
-        self.copies: dict[int, tuple[BaseException, BaseException, S]] = {}
+        self.copies: dict[int, tuple[BaseException, BaseException, S, dict[str, Any]]] = {}
         self.unstorable: dict[S, Any] = {}
         self.ahead: OrderedDict[S, None] = OrderedDict()
         self.thread, self.began = 0, inf
@@ -105,10 +106,14 @@ class OpenRun(Generic[S]):
     def genuine(self, error: BaseException) -> BaseException:
         """Return the exception that *error* is the replayable copy of, or itself; a group with its genuine members.
 
-        A group whose class cannot make another one of these is left with the copies.
+        What the body has added to a copy is added to it. A group whose class cannot make another one of these is left
+        with the copies.
         """
         if id(error) in self.copies:
-            return self.copies[id(error)][1]
+            _, genuine, _, before = self.copies[id(error)]
+            if genuine is not error:
+                carry_over(error, before, genuine)
+            return genuine
         if not isinstance(error, BaseExceptionGroup):
             return error
         members = [self.genuine(each) for each in error.exceptions]
