@@ -17,6 +17,7 @@ from test_pruning import WRITER, flow, play, whole
 from sagadsl import JournalError, RunCancelledError, RunConflictError, Runtime, UsageError
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.upkeep import examining
+from tests import users
 
 GOLDEN = Path(__file__).parent / "crash" / "golden" / "version-1.db"
 
@@ -318,6 +319,30 @@ def test_the_sound_database_of_another_program_is_not_to_be_rescued(tmp_path):
     assert (finding.told[:31], finding.cure) == ("is another program's database: ", "sagadsl doctor --db ANOTHER")
     path.write_bytes(b"no database at all" * 999)
     assert f"sqlite3 {path} .recover" in examined(path)["file"].cure
+
+
+def test_a_file_that_may_not_be_read_is_not_to_be_rescued(golden):
+    """Nor where only its lock may not be read: then it is not said who has which run, and nothing is damaged."""
+    with users.folder() as folder:
+        path = Path(shutil.copy(golden(), folder / "s.db"))
+        lock = folder / "s.db-lock"
+        lock.touch()
+        for file in (path, lock):
+            file.chmod(0)
+        with users.another():
+            with pytest.raises(PermissionError):
+                lock.read_bytes()
+            found = examined(path)["file"]
+        assert found.told.startswith("unable to open database file: ")
+        assert found.cure == f"ls -ld {folder} {path}*"
+        path.chmod(0o444)
+        folder.chmod(0o555)
+        with users.another():
+            found = examined(path)
+    assert found["runs"] == examining.Finding("runs", "good", "9 runs, each entry as it was written")
+    assert found["owners"].status == "note"
+    assert found["owners"].told.startswith("who has which run is not to be seen: its lock file cannot be used (Perm")
+    assert found["owners"].cure == f"ls -l {path}*"
 
 
 def test_garbage_in_a_page_is_found_and_the_rest_is_still_examined(golden):

@@ -40,17 +40,17 @@ CURES: Final = {
 
 def explained(name: str, error: Exception) -> JournalError:
     """Return what SQLite's, Python's or the system's *error* means for who uses the file *name*, and what helps."""
-    is_text = not _code(error) and "decode" in str(error)  # Python's own error: bytes that are no text
-    code = sqlite3.SQLITE_CORRUPT if is_text else _code(error)
-    cure = CURES.get(code, "nothing was lost; the run can go on once it is mended")
+    cure = CURES.get(code_of(error), "nothing was lost; the run can go on once it is mended")
     return JournalError(name, f"{error}: {cure}")
 
 
-def _code(error: Exception) -> int:
-    """Return what SQLite calls an error, its own or the system's; 0 where it has no name for it."""
+def code_of(error: BaseException | None) -> int:
+    """Return what SQLite calls an error, its own, Python's or the system's; 0 where it has no name for it."""
     if isinstance(error, OSError):
         return sqlite3.SQLITE_FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else sqlite3.SQLITE_IOERR
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    is_text = not code and "decode" in str(error)  # Python's own error: bytes that are no text
+    return sqlite3.SQLITE_CORRUPT if is_text else code
 
 
 class File:
@@ -90,7 +90,7 @@ class File:
         try:
             return self._prepared(f"{address}?mode=ro")
         except sqlite3.OperationalError as error:
-            if _code(error) not in NO_LOG or os.path.exists(f"{self.path}-wal"):  # noqa: PTH110
+            if code_of(error) not in NO_LOG or os.path.exists(f"{self.path}-wal"):  # noqa: PTH110
                 raise
         return self._prepared(f"{address}?mode=ro&immutable=1")  # SQLite cannot make its log, and nobody has made one
 
@@ -151,7 +151,7 @@ class File:
                     connection.execute("pragma auto_vacuum = incremental")
                 return str(connection.execute("pragma journal_mode = wal").fetchone()[0])
             except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
             connection.execute("begin immediate")
             connection.execute("rollback")

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from sagadsl._core.journal.file import code_of
 from sagadsl._core.journal.locks import Locks
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.schema import VERSION
@@ -34,6 +35,8 @@ ROUNDS: Final = 9
 """How often a sync is timed."""
 SLOW: Final = 0.05
 """Seconds for one sync beyond which a disk is said to be slow."""
+BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""What SQLite says of a file that is damaged; whatever else it says, the file may be sound."""
 MOUNTS: Final = Path("/proc/self/mountinfo")
 NETWORK: Final = frozenset(
     [
@@ -72,16 +75,21 @@ def examined(journal: SqliteJournal, check: Check) -> Iterator[Finding]:
     try:
         journal.connection()
     except JournalError as error:
-        has_content = os.path.exists(journal.path) and os.path.getsize(journal.path) > 0  # noqa: PTH110, PTH202
-        is_broken = has_content and isinstance(error.__cause__, sqlite3.DatabaseError)  # else it is sound
-        left = f", or what is left of it: {rescue(file)}" if is_broken else ""
-        yield Finding("file", DAMAGE, error.reason, f"sagadsl doctor --db ANOTHER{left}")
+        yield Finding("file", DAMAGE, error.reason, cure_of(error, journal.path, file))
     else:
         size = os.path.getsize(journal.path)  # noqa: PTH202  # as in the journal
         yield Finding("file", GOOD, f"schema {VERSION}, {size / 1e6:.1f} MB")
         yield from about_pages(journal, file)
         yield from about_runs(journal, check, file)
     yield from about_place(journal.path.parent)
+
+
+def cure_of(error: JournalError, path: Path, file: str) -> str:
+    """Return what to type where a file cannot be opened: it is broken, or it may be sound, or it is no journal."""
+    code = code_of(error.__cause__)
+    if code in BROKEN:
+        return f"sagadsl doctor --db ANOTHER, or what is left of it: {rescue(file)}"
+    return f"ls -ld {shlex.quote(str(path.parent))} {file}*" if code else "sagadsl doctor --db ANOTHER"
 
 
 def rescue(file: str) -> str:
@@ -107,14 +115,19 @@ def about_pages(journal: SqliteJournal, file: str) -> Iterator[Finding]:
 
 def about_runs(journal: SqliteJournal, check: Check, file: str) -> Iterator[Finding]:
     """Read each run whole, and see who has it."""
-    damaged, cut, untold, count = [], [], [], 0
+    damaged: list[tuple[str, str]] = []
+    hidden: list[str] = []
+    cut, untold, count = [], [], 0
     try:
         for row in journal.runs():
             count += 1
             try:
                 run, _ = check(row)
             except JournalError as error:
-                damaged.append((row.id, error.reason))
+                if isinstance(error.__cause__, OSError):  # its entries are read; its lock cannot be
+                    hidden.append(error.reason)
+                else:
+                    damaged.append((row.id, error.reason))
             else:
                 if run.is_interrupted:
                     cut.append(row.id)
@@ -132,11 +145,17 @@ def about_runs(journal: SqliteJournal, check: Check, file: str) -> Iterator[Find
     if untold:
         told = f"{len(untold)} ended, and the saga's notify was not told yet: {some(untold)}"
         yield Finding("notify", NOTE, told, "run the program again, or call sagadsl.resume_all() in it")
+    yield about_owners(cut, hidden, file)
+
+
+def about_owners(cut: list[str], hidden: list[str], file: str) -> Finding:
+    """Name the runs that were *cut* off, unless it is *hidden* who has a run; then say why."""
+    if hidden:
+        return Finding("owners", NOTE, f"who has which run is not to be seen: {hidden[0]}", f"ls -l {file}*")
     if cut:
         told = f"{len(cut)} unfinished and nobody has them: {some(cut)}"
-        yield Finding("owners", NOTE, told, f"sagadsl list --status interrupted --db {file}")
-    else:
-        yield Finding("owners", GOOD, "each unfinished run is somebody's, or waits for a person")
+        return Finding("owners", NOTE, told, f"sagadsl list --status interrupted --db {file}")
+    return Finding("owners", GOOD, "each unfinished run is somebody's, or waits for a person")
 
 
 def some(runs: list[str]) -> str:
