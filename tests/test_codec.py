@@ -382,6 +382,7 @@ def values():
         "typed dict": Movie(title="M"),
         "model": Model(name="a", nested=Model(name="b"), when=date(2026, 1, 1), extra_one=(1,)),
         "model made unchecked": Model.model_construct(name=5),
+        "model made without a field": Model.model_construct(nested=None),
         "generic model": CrateOfInt(content=1),
         "root model": Crate(content=Tags({"a": [date(2026, 1, 1)]})),
         "registered": [Handle(1), {"h": Handle(2)}],
@@ -859,6 +860,108 @@ def test_a_value_of_a_class_that_was_defined_anew_is_refused():
     made.know(attrs.make_class("Frozen", ["id", "quantity"], class_body={"__module__": __name__}))
     with pytest.raises(Unstorable, match="not the same"):
         made.encode(old)
+
+
+def named(cls):
+    """Return a class by the name that all generations of it have."""
+    cls.__qualname__ = "Grown"
+    return cls
+
+
+def of_kind(decorate=lambda cls: cls, *bases, **fields):
+    """Return a class of that kind with these fields, each as its annotation or as that and a default."""
+    annotations = {name: told[0] if isinstance(told, tuple) else told for name, told in fields.items()}
+    defaults = {name: told[1] for name, told in fields.items() if isinstance(told, tuple)}
+    body = {"__annotations__": annotations, "__module__": __name__, **defaults}
+    return named(decorate(types.new_class("Grown", bases, exec_body=lambda namespace: namespace.update(body))))
+
+
+def generations():
+    """Return, by name, how a class is made, a default of each form it knows, and what a new field gets by it."""
+    model = functools.partial(of_kind, lambda cls: cls, pydantic.BaseModel)
+    adding = attrs.Converter(lambda value, made: made.a + int(value), takes_self=True)
+    kinds = {
+        "named tuple": (functools.partial(of_kind, lambda cls: cls, NamedTuple), [(5, 5)]),
+        "dataclass": (
+            functools.partial(of_kind, dataclasses.dataclass), [(5, 5), (dataclasses.field(default_factory=list), [])]
+        ),
+        "dataclass with slots": (functools.partial(of_kind, dataclasses.dataclass(slots=True)), [(5, 5)]),
+        "frozen dataclass": (functools.partial(of_kind, dataclasses.dataclass(frozen=True)), [(5, 5)]),
+        "attrs": (
+            functools.partial(of_kind, attrs.define),
+            [
+                (5, 5),
+                (attrs.field(factory=list), []),
+                (attrs.field(default=attrs.Factory(lambda made: made.a + 1, takes_self=True)), 2),
+                (attrs.field(default="5", converter=int), 5),
+                (attrs.field(default="5", converter=adding), 6),
+            ],
+        ),
+        "frozen attrs": (functools.partial(of_kind, attrs.frozen), [(5, 5)]),
+        "model": (model, [(5, 5), (pydantic.Field(default_factory=list), [])]),
+        "dataclass of pydantic": (
+            functools.partial(of_kind, pydantic.dataclasses.dataclass),
+            [(5, 5), (pydantic.Field(default=5), 5), (pydantic.Field(default_factory=list), [])],
+        ),
+    }  # fmt: skip
+    return {f"{name} {at}": (make, *told) for name, (make, forms) in kinds.items() for at, told in enumerate(forms)}
+
+
+def read_by(cls, text):
+    """Return what a program reads in which the class of a value looks like this by now."""
+    reader = Codec()
+    reader.know(cls)
+    return reader.decode(text)
+
+
+def stored_as(cls, **fields):
+    """Return the text that a program stored in which the class of a value looked like this."""
+    writer = Codec()
+    writer.know(cls)
+    return writer.encode(cls(**fields))
+
+
+@pytest.mark.parametrize("name", generations())
+def test_a_field_that_a_class_has_got_since_has_its_default(name):
+    """As it has in an instance that the program makes by now; so whoever gets the old one is not surprised by it."""
+    make, default, expected = generations()[name]
+    text = stored_as(make(a=int), a=1)
+    found = read_by(make(a=int, b=(Any, default)), text)
+    assert (found.a, found.b, type(found.b)) == (1, expected, type(expected))
+
+
+@pytest.mark.parametrize("name", [name for name in generations() if name.endswith("0")])
+def test_a_field_without_a_default_and_one_that_may_be_renamed_are_refused(name):
+    """Half an instance is none, and a value must not give way to a default because its name is another one."""
+    make = generations()[name][0]
+    text = stored_as(make(a=int), a=1)
+    with pytest.raises(ValueError, match="Grown from before that class had the field b: give it a default"):
+        read_by(make(a=int, b=int), text)
+    renamed = "Grown with the field a, and by now that class has b and no a: keep that name"
+    with pytest.raises(ValueError, match=renamed):
+        read_by(make(b=(int, 5)), text)
+    both = stored_as(make(a=int, b=int), a=1, b=2)
+    assert read_by(make(a=int), both).a == 1  # a field that has gone is missed by nobody
+
+
+def test_what_a_model_has_worked_out_is_no_field_that_has_gone():
+    """A cached property lives beside the fields."""
+
+    class Grown(pydantic.BaseModel):
+        a: int
+
+        @cached_property
+        def twice(self):
+            return self.a * 2
+
+    class Since(Grown):
+        b: int = 5
+
+    value, writer = named(Grown)(a=1), Codec()
+    assert value.twice == 2
+    writer.know(Grown)
+    found = read_by(named(Since), writer.encode(value))
+    assert (found.a, found.b, found.twice) == (1, 5, 2)
 
 
 def test_a_collection_that_cattrs_rebuilds_otherwise_is_refused():

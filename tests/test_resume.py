@@ -14,6 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
+import attrs
 import pytest
 
 import sagadsl
@@ -1481,6 +1482,44 @@ def _unreadable(decode):
         return decode(text)
 
     return look
+
+
+def ticket(**fields):
+    """Return the class of a result, as the program has it by now; each field has a default or `...`."""
+    given = {name: attrs.field(default=attrs.NOTHING if told is ... else told) for name, told in fields.items()}
+    return attrs.make_class("Ticket", given, class_body={"__module__": __name__})
+
+
+Ticket = ticket(number=...)
+
+
+def test_a_result_whose_class_has_grown_is_whole_or_nothing_follows(colour, make_runtime, world, monkeypatch, cut):
+    """What the body and a compensation get is an instance as the program makes them by now."""
+
+    @colour.step(compensate=lambda result: world.add(f"-{result.number}{result.seat}"))
+    def book():
+        world.add("book")
+        return Ticket(7)
+
+    @colour.saga(key="k")
+    def trip():
+        booked = yield book()
+        yield cut()
+        world.add(booked.seat)
+        raise ValueError("no")
+
+    with pytest.raises(Cut):
+        colour.call(trip.using(runtime=make_runtime()))
+    monkeypatch.setitem(globals(), "Ticket", ticket(number=..., seat=...))
+    lacks = "what book gave cannot be read: .*Ticket from before that class had the field seat: give it a default; then"
+    with pytest.raises(sagadsl.JournalError, match=lacks):
+        colour.call(trip.using(runtime=make_runtime()))
+    assert world == ["book", "cut1"]
+    monkeypatch.setitem(globals(), "Ticket", ticket(number=..., seat="any"))
+    with pytest.raises(ValueError, match="no"):
+        colour.call(trip.using(runtime=make_runtime()))
+    assert world == ["book", "cut1", "cut2", "any", "-cut", "-7any"]
+    assert make_runtime().runs()[0].status == "compensated"
 
 
 async def awaited(world, name):

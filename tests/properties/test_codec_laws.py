@@ -124,6 +124,7 @@ JSON = st.recursive(
                     "$fault",
                     "$exception",
                     "$as",
+                    "$lacks",
                     "$datetime",
                     "$int",
                     "$path",

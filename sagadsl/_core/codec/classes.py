@@ -4,6 +4,10 @@ A stored class name is looked up among the modules the program has imported, by 
 imported, and a module's ``__getattr__`` never runs. An instance comes back as ``object.__new__`` plus its fields: no
 ``__new__`` or ``__init__`` of its class, no validator, no converter, so what comes back is what was there and nothing
 stored is executed.
+
+Between the two a program may have changed its class. A field that has come with a default gets that; one without leaves
+half an instance, so nothing is made. A field that has gone is left out, unless another one has come: that may be its
+new name, and what was stored would be lost.
 """
 
 from __future__ import annotations
@@ -19,6 +23,13 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import attrs
+
+MISSING = dataclasses.MISSING
+LACKS = "$lacks"
+"""Beside the fields of an instance: those that had no value when it was stored."""
+FACTORY: Any = attrs.Factory
+TAKES_MORE: Any = getattr(attrs, "Converter", ())
+"""The kind of converter of attrs (24.1) that takes the instance and the field, too."""
 
 
 def class_name(cls: type) -> str:
@@ -105,7 +116,7 @@ def field_names(cls: type) -> tuple[str, ...]:
 
 
 def take_apart(value: Any) -> dict[str, Any]:
-    """Return the fields of a record.
+    """Return the fields of a record, and under `LACKS` the names of those that have no value.
 
     Raises:
         ValueError: It is more than its fields, so that it would come back without the rest.
@@ -120,7 +131,10 @@ def take_apart(value: Any) -> dict[str, Any]:
     if extra:
         msg = f"its attribute {extra[0]!r} is no field"
         raise ValueError(msg)
-    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+    found: dict[str, Any] = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    if len(found) < len(names):
+        found[LACKS] = [name for name in names if name not in found]
+    return found
 
 
 def own_attributes(value: Any) -> dict[str, Any]:
@@ -152,20 +166,87 @@ def _is_cached(cls: type, name: str) -> bool:
 
 
 def put_together(cls: type, fields: dict[str, Any]) -> Any:
-    """Make an instance of a record class from its fields."""
+    """Make an instance of a record class from its fields.
+
+    Raises:
+        ValueError: The class has got a field since, without a default or in the place of another one.
+    """
+    names = field_names(cls)
+    new = [name for name in names if name not in fields]
+    if new:
+        lacking = fields.pop(LACKS, ())
+        new = [name for name in new if name not in lacking]
+        refuse_renamed(cls, new, [name for name in fields if name not in names])
     if is_named_tuple(cls):
-        return tuple.__new__(cls, [fields[name] for name in field_names(cls)])
+        return tuple.__new__(cls, [default_of(cls, name) if name in new else fields[name] for name in names])
     instance: Any = object.__new__(cls)
-    for name in field_names(cls):
+    for name in names:
         if name in fields:
             object.__setattr__(instance, name, fields[name])
+    for name in new:
+        object.__setattr__(instance, name, default_of(cls, name, instance))
     return instance
+
+
+def refuse_renamed(cls: type, new: list[str], gone: list[str]) -> None:
+    """Refuse to take a field that has come for a new one where another has gone.
+
+    Raises:
+        ValueError: Both have.
+    """
+    if new and gone:
+        msg = (
+            f"the journal holds a value of {class_name(cls)} with the field {gone[0]}, and by now that class has "
+            f"{new[0]} and no {gone[0]}: keep that name"
+        )
+        raise ValueError(msg)
+
+
+def default_of(cls: type, name: str, instance: Any = None) -> Any:
+    """Return what a field gets that the class had not yet when the *instance* was stored.
+
+    Raises:
+        ValueError: It has no default.
+    """
+    if is_named_tuple(cls):
+        default = cls._field_defaults.get(name, MISSING)  # type: ignore[attr-defined]
+    elif attrs.has(cls):
+        default = _attrs_default(attrs.fields_dict(cls)[name], instance)
+    elif (described := pydantic_fields(cls)) is not None:
+        info = described[name]
+        default = MISSING if info.is_required() else info.get_default(call_default_factory=True)
+    else:
+        field = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+    if default is MISSING:
+        msg = (
+            f"the journal holds a value of {class_name(cls)} from before that class had the field {name}: give it a "
+            "default"
+        )
+        raise ValueError(msg)
+    return default
+
+
+def _attrs_default(field: Any, instance: Any) -> Any:
+    default, convert = field.default, field.converter
+    if default is attrs.NOTHING:
+        return MISSING
+    if isinstance(default, FACTORY):
+        default = default.factory(instance) if default.takes_self else default.factory()
+    if convert is None:
+        return default
+    return convert(default, instance, field) if isinstance(convert, TAKES_MORE) else convert(default)
 
 
 def is_pydantic(cls: type) -> bool:
     """Tell a pydantic model, without importing pydantic."""
     pydantic = sys.modules.get("pydantic")
     return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
+def pydantic_fields(cls: type) -> Any:
+    """Return what a model of pydantic, or a dataclass of its, says of its fields by name; `None` for other classes."""
+    return getattr(cls, "model_fields" if is_pydantic(cls) else "__pydantic_fields__", None)
 
 
 def model_state(value: Any) -> dict[str, Any]:
@@ -175,11 +256,22 @@ def model_state(value: Any) -> dict[str, Any]:
     private = kept.get("private")
     if private:  # an undefined private attribute is absent from the state that pydantic itself pickles
         kept["private"] = {k: v for k, v in private.items() if type(v).__name__ != "PydanticUndefinedType"}
-    return kept
+    lacking = [name for name in pydantic_fields(type(value)) if name not in kept["fields"]]
+    return kept | {LACKS: lacking} if lacking else kept
 
 
 def model_from(cls: type, state: dict[str, Any]) -> Any:
-    """Make a pydantic model from its state, without validation."""
+    """Make a pydantic model from its state, without validation.
+
+    Raises:
+        ValueError: As for `put_together`.
+    """
+    fields, names = state["fields"], pydantic_fields(cls)
+    new = [name for name in names if name not in fields]
+    if new:
+        new = [name for name in new if name not in state.get(LACKS, ())]
+        refuse_renamed(cls, new, [name for name in fields if name not in names and not _is_cached(cls, name)])
+        fields |= {name: default_of(cls, name) for name in new}
     model: Any = object.__new__(cls)
     for name, attribute in _model_attributes(cls).items():
         object.__setattr__(model, attribute, state[name])
