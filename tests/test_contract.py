@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import sagadsl
-from sagadsl import Compensation, CompensationError, Landed, Retry, StepTimeout, SuspendedError
+from sagadsl import Compensation, CompensationError, Landed, Live, Retry, StepTimeout, SuspendedError
 from sagadsl._core.journal.sqlite import SqliteJournal
 from sagadsl._core.runtime.deciding import Request
 
@@ -238,6 +238,47 @@ def test_a_compensation_that_the_code_has_lost_is_not_lost(colour, world, make_r
     run = colour.run(program(lambda: world.add("-act")).reopen("flow/1", Request(), make_runtime()))
     assert run.status == "compensated"
     assert world == ["act", "-act"]
+
+
+class Bank:
+    """What is lent to a step that charges, and to what refunds it."""
+
+    def __init__(self, world):
+        self.add = world.add
+
+
+def refund(order: str, bank: Live[Bank], result: str | None = None) -> None:
+    """Stand at the top of the module, where a name leads to it."""
+    bank.add(f"-{order}:{result}")
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["with its body", "by names"])
+@pytest.mark.parametrize("decided", [None, sagadsl.IRREVERSIBLE], ids=["None", "IRREVERSIBLE"])
+def test_a_compensation_decided_away_is_owed_where_it_is_on_record(colour, world, make_runtime, decided, by_name):
+    """The journal says so, and the function is still there: it is called, also by a body that makes the step now."""
+
+    def program(compensate):
+        @colour.step(compensate=compensate, name="charge")
+        def charge(order: str, bank: Live[Bank]) -> str:
+            bank.add(order)
+            return "paid"
+
+        @colour.saga(name="flow", key="1", on_failure="pause")
+        def flow():
+            yield charge("lamp", Bank(world))
+            raise ValueError("no")
+
+        return flow
+
+    with pytest.raises(SuspendedError):
+        colour.call(program(refund).using(runtime=make_runtime()))
+    changed, runtime = program(decided), make_runtime(provide={Bank: lambda: Bank(world)})
+    if by_name:
+        compensated = runtime.compensate_without_body("flow/1", is_async=colour.is_async)
+    else:
+        compensated = changed.reopen("flow/1", Request(), runtime)
+    assert colour.run(compensated).status == "compensated"
+    assert world == ["lamp", "-lamp:paid"]
 
 
 def test_a_compensation_that_the_code_has_gained_is_not_owed(colour, world, make_runtime):

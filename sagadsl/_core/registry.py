@@ -31,9 +31,12 @@ class Registry:
     def step_of(self, slot: Slot) -> StepSpec | None:
         """Return the step that compensates a call: as a body has made it, else as it is found by its names.
 
+        Where the code has decided since that the step needs none, the function on record is the one that is found.
         In a session the function that compensates it is the one that has its name now, or none if that does not fit.
         """
-        spec = slot.spec or self._found(slot)
+        spec = slot.spec
+        if spec is None or (spec.compensation is None and "compensate" in slot.facts):
+            spec = self._found(slot) or spec
         back = None if spec is None else spec.compensation
         if spec is None or back is None or body_of(back.function) is None:
             return spec
@@ -55,13 +58,13 @@ class Registry:
         return tuple(name for fact, name, f in now if fact in facts and body_of(f) not in {facts[fact], None})
 
     def _found(self, slot: Slot) -> StepSpec | None:
-        """Return what compensates a call that no body has made: the decorated step of its name, if there is one.
+        """Return what compensates a call that no body has made so: the decorated step of its name, if there is one.
 
         It does so by the function that the journal names. Found by its name alone, that is tried as often as one of
         which nothing else is said.
         """
         facts = slot.facts
-        spec = self.steps.get((facts["module"], slot.name))
+        spec = slot.spec or self.steps.get((facts["module"], slot.name))
         if spec is not None and _place(facts_of(spec.definition)) == _place(facts):
             return spec
         where, name = _place(facts)
