@@ -69,6 +69,37 @@ def test_decorated_functions_pickle_by_name_and_copy_as_themselves():
         assert copy.deepcopy(function) is function
 
 
+class Shop:
+    def __init__(self) -> None:
+        self.sold: list[str] = []
+
+    @step(compensate=None)
+    def pay(self, item: str) -> None:
+        self.sold.append(item)
+
+    @saga
+    def sell(self, item: str) -> None:
+        self.pay(item)
+
+    @classmethod
+    @step(compensate=None)
+    def reserve(cls) -> type:
+        return cls
+
+
+def test_a_decorated_method_copies_as_a_method_does(runtime):
+    """Deeply, with a copy of its instance; without one it is itself."""
+    shop = Shop()
+    for method in (Shop.pay, Shop.sell, Shop.reserve, shop.pay, shop.sell):
+        assert copy.copy(method) == method
+    assert copy.deepcopy([Shop.pay, Shop.sell]) == [Shop.pay, Shop.sell]
+    assert copy.deepcopy(Shop.reserve)() is Shop
+    other, pay, sell = copy.deepcopy((shop, shop.pay, shop.sell))
+    pay("lamp")
+    sell.using(runtime=runtime)("bed")
+    assert (shop.sold, other.sold) == ([], ["lamp", "bed"])
+
+
 def test_inside_a_saga_a_step_returns_a_copy(colour, runtime, world):
     """Changing what a step returned changes nothing recorded."""
 

@@ -6,6 +6,7 @@ themselves; one that is a method is bound to its instance like any method.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import wrapt
@@ -32,6 +33,13 @@ class Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]  # `Step` and
     def __reduce_ex__(self, protocol: Any) -> Any:
         owner = self._self_owner if self._self_instance is None else self._self_instance
         return getattr, (owner, self.__wrapped__.__name__)
+
+    def __copy__(self) -> Bound:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        """Return the same step or saga, bound to a copy of the instance, as with any method."""
+        return self._self_parent.__get__(copy.deepcopy(self._self_instance, memo), self._self_owner)
 
 
 class Decorated(wrapt.FunctionWrapper):  # type: ignore[type-arg]  # as above
