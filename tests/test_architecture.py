@@ -15,7 +15,7 @@ HOUSE = Path(sagadsl.__file__).parent
 
 FLOORS = {
     "_core.phrases": -1, "_core.structs": -1,  # the cellar: the errors stand on it
-    "errors": 0, "_core.later": 0, "_core.digests": 0, "_core.awaiting": 0,
+    "errors": 0, "_core.later": 0, "_core.digests": 0, "_core.awaiting": 0, "_core.live": 0,
     "_core.values": 1, "_core.retry": 1, "_core.schema": 1, "_core.parameters": 1, "_core.session": 1,
     "_core.figures": 1,
     "_core.state": 2, "_core.codec": 2, "_core.effects": 2, "_core.journal": 2, "_core.definition": 2,

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import pytest
 
-from sagadsl._core.parameters import LIVE, Live, Origin, Parameters, Receiver, annotations_of
+from sagadsl._core.live import LIVE, Live
+from sagadsl._core.parameters import Origin, Parameters, Receiver, annotations_of
 from sagadsl.errors import UsageError
 
 RESULT, ERROR, KEY = Origin.RESULT, Origin.ERROR, Origin.IDEMPOTENCY_KEY

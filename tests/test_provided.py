@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, NewType, Optional, Protocol, Union
 
 import pytest
+from typing_extensions import TypeAliasType
 
 import sagadsl
 from sagadsl import Compensation, Kind, Live, Runtime, UsageError, saga, step
@@ -506,6 +507,10 @@ FITS = [
     (Live[Optional[Session]], Subsession),  # noqa: UP045  # as people still write it
     (Live[Union[int, Session]], Session),  # noqa: UP007
     (Annotated[Live[Session], "more"], Session),
+    (Live[Session] | None, Session),
+    (Union[int, Annotated[Live[Session], "more"]], Subsession),  # noqa: UP007
+    ("Live[Session] | None", Session),
+    (TypeAliasType("Alias", Live[Session | None]), Session),
     ("Live[Session]", Session),
     ("Live[Session]", Subsession),
     (Live[Token], Token),

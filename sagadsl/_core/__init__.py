@@ -6,7 +6,7 @@ Which room stands on which floor is said in ``tests/test_architecture.py``. Whic
   ``journal``, in the tables of ``schema``.
 * What has the program decorated, and how is it called? ``definition``, ``parameters``, ``retry``. Where is it found?
   ``registry``, and where the program is typed in, ``session``.
-* Where do live arguments come from when nobody calls? ``provided``, ``supply``.
+* Which arguments are live? ``live``. Where do they come from when nobody calls? ``provided``, ``supply``.
 * How does a run stand, and what is owed? ``scope``; where it is read back, ``history``.
 * What must happen? ``flow``, which asks for ``effects``. Who makes it happen? ``drive``, ``awaiting``; in a transaction
   of the user's, ``landed``.

@@ -12,22 +12,11 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from enum import Enum, auto
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, SimpleNamespace
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final
 
+from sagadsl._core.live import names_around, names_of, says_live
 from sagadsl._core.structs import Struct
 from sagadsl.errors import UsageError
-
-T = TypeVar("T")
-
-
-class _Live:
-    def __repr__(self) -> str:
-        return "Live"
-
-
-LIVE = _Live()
-Live = Annotated[T, LIVE]
-"""``session: Live[Session]`` is passed as it is and never stored; type checkers see ``Session``."""
 
 NEVER_STORABLE = (
     *("Callable", "Iterator", "Generator", "Coroutine", "Awaitable", "AsyncIterator", "AsyncGenerator"),
@@ -95,22 +84,16 @@ def close(value: Any) -> None:
 
 def annotations_of(function: Any) -> dict[str, Any]:
     """Return the annotations of a function as far as they resolve now; the others stay text."""
-    found = {}
+    found, names = {}, names_of(function)
     for name, annotation in getattr(function, "__annotations__", {}).items():
         found[name] = annotation
         if isinstance(annotation, str):
             holder = SimpleNamespace(__annotations__={name: annotation})
             try:
-                found.update(typing.get_type_hints(holder, function.__globals__, include_extras=True))
+                found.update(typing.get_type_hints(holder, names, include_extras=True))
             except Exception:  # noqa: BLE001, S112  # a name that exists for type checkers only, or not yet
                 continue
     return found
-
-
-def _is_live(annotation: Any) -> bool:
-    if isinstance(annotation, str):
-        return annotation.startswith(("Live[", "sagadsl.Live["))
-    return LIVE in getattr(annotation, "__metadata__", ())
 
 
 class Parameters(Struct):
@@ -151,7 +134,12 @@ class Parameters(Struct):
             unknown = ", ".join(sorted(chosen - parameters.keys()))
             msg = f"{function.__qualname__}: live= names {unknown}, which is no parameter of {signature}"
             raise UsageError(msg)
-        chosen |= {name for name in parameters if _is_live(annotations.get(name))}
+        names = names_around(function)
+        chosen |= {
+            name
+            for name, parameter in parameters.items()
+            if says_live(annotations.get(name), names) or says_live(parameter.annotation, names)
+        }
         chosen |= {name for at, name in enumerate(parameters) if at == 0 and name in {"self", "cls"}}
         for name, parameter in parameters.items():
             if name not in chosen and _is_handle(_spelled(annotations.get(name))):

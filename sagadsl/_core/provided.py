@@ -15,7 +15,7 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, suppress
 from inspect import Parameter
 from types import UnionType
@@ -308,14 +308,23 @@ class Provided:
 
 def said_of(spec: StepSpec | SagaSpec, name: str) -> list[Any]:
     """Return the classes that an annotation names, as far as they say which value is meant."""
-    annotation = annotations_of(plain_function(spec.function)).get(name)
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    parts = get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
-    classes = (each if isinstance(each, NewType) else get_origin(each) or each for each in parts)
+    classes = _members(annotations_of(plain_function(spec.function)).get(name))
     return [
         each for each in classes if isinstance(each, type | NewType) and each not in UNSAID and each is not type(None)
     ]
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """Yield the members of a union, whatever is noted beside it or beside one of them."""
+    annotation = getattr(annotation, "__value__", annotation)  # of a `type` statement
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif origin in {Union, UnionType}:
+        for each in get_args(annotation):
+            yield from _members(each)
+    else:
+        yield origin or annotation
 
 
 def is_derived(cls: Any, wanted: Any) -> bool:

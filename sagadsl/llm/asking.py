@@ -7,13 +7,13 @@ import functools
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any
 
 from attrs import frozen
 
-from sagadsl import Live, ReplayError, current
+from sagadsl import ReplayError, current
 from sagadsl.llm.conversation import Finding, Question, converse
 from sagadsl.llm.errors import LLMError
 from sagadsl.llm.provenance import NOTE
@@ -22,9 +22,6 @@ from sagadsl.llm.terms import Terms
 from sagadsl.llm.values import Prompt, Timeouts
 
 log = logging.getLogger("sagadsl")
-_LIVE: Any = Live
-LIVE = _LIVE[Any].__metadata__
-"""By what an annotation says that an argument is live."""
 
 
 class Asking:
@@ -54,7 +51,7 @@ class Asking:
 
         functools.update_wrapper(asks, body)
         asks.prompt = body
-        asks.__annotations__ = _resolved(body) | {"return": returns}
+        asks.__annotations__ = body.__annotations__ | {"return": returns}
         asks.__signature__ = inspect.signature(body).replace(return_annotation=returns)
         return asks  # type: ignore[no-any-return]  # what the branches define
 
@@ -110,11 +107,9 @@ class Telling:
 class Standing:
     """Whether a recorded answer is one to what would be asked today."""
 
-    def __init__(self, asking: Asking, body: Callable[..., Any], on_change: str, live: Collection[str]) -> None:
+    def __init__(self, asking: Asking, body: Callable[..., Any], on_change: str) -> None:
         self.asking, self.body, self.on_change = asking, body, on_change
-        names = list(inspect.signature(body).parameters)
-        has_live = bool(live) or names[:1] in (["self"], ["cls"]) or any(map(_is_live, _resolved(body).values()))
-        self.is_blind = has_live or _awaits(body)
+        self.signature, self.awaits = inspect.signature(body), _awaits(body)
 
     def stands(self, note: Any, **arguments: Any) -> bool:
         """Tell whether the answer on record comes back.
@@ -139,16 +134,17 @@ class Standing:
 
     def _changes(self, told: dict[str, Any], arguments: dict[str, Any]) -> list[tuple[str, bool]]:
         asking = self.asking
+        is_blind = self.awaits or self.signature.parameters.keys() != arguments.keys()  # what is live is not stored
         seed = {"seed": told["options"].get("seed")} if told["chosen_seed"] else {}
         return [
             ("the model", told["model"] != asking.terms.model.name),
-            ("the prompt", not self.is_blind and self._is_other_prompt(told["messages_digest"], arguments)),
+            ("the prompt", not is_blind and self._is_other_prompt(told["messages_digest"], arguments)),
             ("the options", told["options"] != seed | asking.options),
             ("the schema", told["schema_digest"] != asking.shape.digest),
         ]
 
     def _is_other_prompt(self, recorded: str, arguments: dict[str, Any]) -> bool:
-        bound = inspect.BoundArguments(inspect.signature(self.body), arguments)
+        bound = inspect.BoundArguments(self.signature, arguments)
         try:
             prompt = _run_through(self.body(*bound.args, **bound.kwargs))
         except Exception:
@@ -157,13 +153,6 @@ class Standing:
             log.warning("%s cannot build its prompt any more", self.body.__qualname__, exc_info=True)
             return True
         return digest_of(self.asking.terms.messages(prompt)) != recorded
-
-
-def _is_live(annotation: Any) -> bool:
-    """Tell whether an annotation says that an argument is live, also one that does not resolve."""
-    if isinstance(annotation, str):
-        return annotation.startswith(("Live[", "sagadsl.Live["))
-    return any(mark in getattr(annotation, "__metadata__", ()) for mark in LIVE)
 
 
 def _awaits(body: Callable[..., Any]) -> bool:
@@ -185,15 +174,3 @@ def _run_through(made: Any) -> Any:
 def seed_of(key: str) -> int:
     """Return the seed of a call: the same on every attempt and every resume."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
-
-
-def _resolved(body: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a body, as far as they resolve now: they are asked for in another module."""
-    found: dict[str, Any] = {}
-    for name, annotation in body.__annotations__.items():
-        holder = type("Holder", (), {"__annotations__": {name: annotation}, "__module__": body.__module__})
-        try:
-            found |= get_type_hints(holder, body.__globals__, include_extras=True)
-        except Exception:  # noqa: BLE001  # a name that exists for type checkers only, or not yet
-            found[name] = annotation
-    return found

@@ -208,7 +208,7 @@ class LLM:
             decorate: Any = sagadsl.step(
                 compensate=compensate,
                 retries=_sparing(retries),
-                stands=Standing(asking, function, on_change, live).stands,
+                stands=Standing(asking, function, on_change).stands,
                 key=key,
                 name=name,
                 title=title,
