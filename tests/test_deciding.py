@@ -317,7 +317,7 @@ def test_one_that_was_begun_in_time_is_carried_on(colour, make_runtime, clock, w
     assert world == ["rent", "-rent"]
 
 
-@pytest.mark.parametrize("within", [0, -1, "a day", True])
+@pytest.mark.parametrize("within", [0, -1, "a day", True, float("inf")])
 def test_a_time_that_is_none_is_refused(within):
     """On its own line."""
     with pytest.raises(UsageError, match=r"within=\.\.\.\) takes seconds or a timedelta"):

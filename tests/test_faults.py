@@ -6,6 +6,7 @@ import functools
 import http.client
 import io
 import json
+import math
 import pickle
 import re
 import subprocess
@@ -752,6 +753,34 @@ def test_a_group_whose_class_makes_no_other_group_is_raised_as_it_is(colour, run
     assert "derive" in world.effects
     assert [effect for effect in world.effects if effect != "derive"] == ["act", "-act"]
     assert runtime.runs()[0].status == "compensated"
+
+
+def test_a_step_whose_next_attempt_would_never_come_has_failed(colour, make_runtime, world):
+    """With what it raised; and the file can be read."""
+    act, _ = failing(colour, world, ValueError())
+
+    def wait(failures: int) -> float:
+        world.add(f"asked{failures}")
+        return math.inf if failures > 1 else 0
+
+    @colour.step(compensate=None, retries=sagadsl.Retry(5, wait=wait))
+    def fail() -> None:
+        world.add("fails")
+        raise ValueError("no")
+
+    @colour.saga(runtime=make_runtime())
+    def flow():
+        yield act("a")
+        yield fail()
+
+    with pytest.raises(ValueError, match="no") as caught:
+        colour.call(flow)
+    assert world == ["a", "fails", "asked1", "fails", "asked2", "-a"]
+    assert caught.value.__notes__[0].startswith("its Retry could not be asked: UsageError: ")
+    [run] = make_runtime().runs()
+    assert [(step.key, step.status, step.attempts) for step in run.steps] == [
+        ("act", "compensated", 1), ("fail", "failed", 2),
+    ]  # fmt: skip
 
 
 def test_what_cannot_be_recorded_of_an_exception_hides_not_what_it_says():

@@ -1,5 +1,6 @@
 """The policy of retries is pure: failures, error and chance in, seconds or nothing out."""
 
+import math
 from datetime import timedelta
 
 import pytest
@@ -56,8 +57,17 @@ def test_a_matcher_is_classes_or_a_predicate(option):
         Retry(1, **{option: (ValueError, "KeyError")})
 
 
-@pytest.mark.parametrize("wait", [-1, "1", True, float("nan"), timedelta(seconds=-1)])
-def test_a_wait_is_not_negative(wait):
+@pytest.mark.parametrize("wait", [math.inf, -math.inf, math.nan])
+def test_a_function_that_has_an_attempt_wait_for_ever_is_refused_when_it_says_so(wait):
+    """The first wait may be one that can be recorded."""
+    retry = Retry(3, wait=lambda failures: wait if failures > 1 else 0)
+    assert retry.delay(1, ValueError(), 0) == 0
+    with pytest.raises(UsageError, match=f"the function gave {wait} after attempt 2, which nobody can wait"):
+        retry.delay(2, ValueError(), 0)
+
+
+@pytest.mark.parametrize("wait", [-1, "1", True, math.nan, math.inf, timedelta(seconds=-1)])
+def test_a_wait_is_not_negative_and_has_an_end(wait):
     """Nor is it anything but a time."""
     with pytest.raises(UsageError, match="takes seconds, a timedelta, or a function"):
         Retry(1, wait=wait)

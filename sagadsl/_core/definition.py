@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import Enum
 from functools import cache
+from math import inf
 from string import Formatter
 from typing import Any, Final
 
@@ -38,12 +39,12 @@ def as_seconds(value: float | timedelta | None, what: str) -> float | None:
     """Accept seconds or a `timedelta`.
 
     Raises:
-        UsageError: It is neither, or not more than zero.
+        UsageError: It is neither, or not more than zero, or infinite.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds is None:
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
         msg = f"{what} takes seconds or a timedelta, more than zero, not {value!r}"
         raise UsageError(msg)
     return float(seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from math import inf, isfinite
 from typing import Any
 
 from attrs import field, frozen
@@ -34,7 +35,7 @@ def _wait(_: Any, __: Any, value: object) -> None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if value is None or callable(value):
         return
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
         msg = f"Retry(wait=...) takes seconds, a timedelta, or a function attempt -> seconds, not {value!r}"
         raise UsageError(msg)
 
@@ -48,7 +49,7 @@ class Retry:
     returns seconds; by default 0.1 s, doubling, jittered down by up to a half, at most 60 s.
 
     Raises:
-        UsageError: An argument is of another kind, or negative.
+        UsageError: An argument is of another kind, negative, or infinite.
     """
 
     retries: int = field(validator=_retries)
@@ -60,6 +61,9 @@ class Retry:
         """Return the seconds to wait after the *failures*-th failed attempt, or `None`: give up.
 
         *jitter* is a random number in [0, 1): the caller's, so that the policy has no randomness of its own.
+
+        Raises:
+            UsageError: The function of *wait* gives no finite number.
         """
         if failures > self.retries or not _matches(self.on, error) or _matches(self.give_up_on, error):
             return None
@@ -67,7 +71,13 @@ class Retry:
             return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 40)) * (1 - jitter / 2)
         if isinstance(self.wait, timedelta):
             return self.wait.total_seconds()
-        return max(0.0, float(self.wait(failures))) if callable(self.wait) else float(self.wait)
+        if not callable(self.wait):
+            return float(self.wait)
+        seconds = float(self.wait(failures))
+        if not isfinite(seconds):
+            msg = f"Retry(wait=...): the function gave {seconds} after attempt {failures}, which nobody can wait"
+            raise UsageError(msg)
+        return max(0.0, seconds)
 
 
 def _matches(matcher: Matcher, error: BaseException) -> bool:
