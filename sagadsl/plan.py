@@ -65,18 +65,28 @@ class Plan:
         """It has to be awaited."""
         return any(_is_async(node.function) for node in self._nodes)
 
-    def add(self, function: Callable[..., Any], /, *args: Any, after: list[Node] | None = None, **kwargs: Any) -> Node:
+    def add(
+        self, function: Callable[..., Any], /, *args: Any, after: Node | Iterable[Node] | None = None, **kwargs: Any
+    ) -> Node:
         """Add a call of a step, a saga or another plan; a node as argument means its result.
 
+        It also waits for the node or nodes that it comes *after*.
+
         Raises:
-            UsageError: It is none of these, or what it waits for is no node of this plan.
+            UsageError: It is none of these, what it waits for is no node of this plan, or a node is inside an argument.
         """
         if not isinstance(function, Plan | Step | Saga):
             msg = f"{self.name}: a node is a step, a saga or a plan, not {function!r:.80}; decorate it with @step"
             raise UsageError(msg)
-        needs = [each for each in (*args, *kwargs.values()) if isinstance(each, Node)] + [*(after or ())]
-        self._refuse_strangers(needs)
         base = function.name if isinstance(function, Plan) else function.__name__
+        given = (*args, *kwargs.values())
+        needs = [each for each in given if isinstance(each, Node)]
+        for node in _inside([each for each in given if not isinstance(each, Node)]):
+            msg = f"{self.name}: {node.name} is inside an argument of {base}, where a node does not become its result; "
+            msg += f"give it as an argument of its own, to a def {base}(*results)"
+            raise UsageError(msg)
+        needs += after if isinstance(after, Iterable) else [] if after is None else [after]
+        self._refuse_strangers(needs)
         count = sum(node.name.partition("#")[0] == base for node in self._nodes) + 1
         node = Node(base if count == 1 else f"{base}#{count}", function, args, kwargs, dict.fromkeys(needs))
         self._nodes.append(node)
@@ -240,6 +250,15 @@ def outcome_of(error: Exception) -> Any:
         return outcome(error)
     except UsageError:
         raise error from error.__cause__
+
+
+def _inside(value: Any) -> Generator[Node]:
+    """Yield the nodes in a collection."""
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, list | tuple | set | frozenset | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _inside(each)
 
 
 def _block(node: Node) -> Any:

@@ -43,6 +43,18 @@ def test_results_flow_along_the_nodes(colour, make_runtime, world, act):
     assert make_runtime().runs()[0].saga == "order"
 
 
+@pytest.mark.parametrize("as_given", [lambda node: node, lambda node: [node], lambda node: iter([node])])
+def test_a_node_comes_after_one_or_several(colour, make_runtime, world, act, as_given):
+    """Whose results it does not take."""
+    plan = Plan("order", runtime=make_runtime(), limit=1)
+    a = plan.add(act, "a")
+    b = plan.add(act, "b", after=as_given(a))
+    plan.add(act, "c", after=b)
+    assert list(b.needs) == [a]
+    assert colour.call(plan) == {"act": "A", "act#2": "B", "act#3": "C"}
+    assert world == ["a", "b", "c"]
+
+
 def test_a_plan_has_an_outcome_as_a_saga_has(colour, make_runtime, world, act):
     """Completed with the results by name, compensated with the error; what is none is raised."""
     plan = Plan("order", runtime=make_runtime(), key="k")
@@ -171,6 +183,11 @@ def test_what_cannot_be_a_node_is_refused(act):
         plan.add(print, "a")
     with pytest.raises(UsageError, match="another plan"):
         plan.add(act, Plan("other").add(act, "a"))
+    with pytest.raises(UsageError, match="waits for nodes, as add\\(\\) returns them, not for 3"):
+        plan.add(act, "a", after=3)
+    for nested in ([Plan("other").add(act, "a")], {"key": (1, Plan("other").add(act, "a"))}):
+        with pytest.raises(UsageError, match=r"order: act is inside an argument of act, .* to a def act"):
+            plan.add(act, "b", given=nested)
     with pytest.raises(UsageError, match="kee"):
         Plan("order", kee="k")
     assert repr(plan) == "<plan 'order' of 0 nodes>"
