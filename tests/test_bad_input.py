@@ -240,7 +240,7 @@ def test_a_call_that_does_not_fit_is_the_functions_own_type_error(runtime):
         ("missing/sagas.db", "does not exist: create it, or name another"),
         ("text.db", "this file is no SQLite database; name another with store="),
         ("other.db", "is another program's database: name a file of its own with store="),
-        ("folder", "unable to open database file: see that the folder exists"),
+        ("folder", "is a folder: name a file in it"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_said_before_anything_is_entered(tmp_path, world, where, says):

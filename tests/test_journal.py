@@ -476,9 +476,9 @@ def damaged(folder):
     [
         (no_folder, "does not exist: create it, or name another"),
         (below_a_file, "does not exist: create it, or name another"),
-        (a_folder, "see that the folder exists and is readable and writable"),
-        (unwritable, "name a writable folder"),
-        (too_long, "name a writable folder"),
+        (a_folder, "is a folder: name a file in it"),
+        (unwritable, "name another, in a writable folder"),
+        (too_long, "name another, in a writable folder"),
         (text, "no SQLite database; name another with store="),
         (short_text, "no SQLite database; name another with store="),
         (of_another_program, "another program's database: name a file of its own with store="),
@@ -511,6 +511,39 @@ def test_looking_at_what_is_no_journal_changes_nothing(make, tmp_path):
     with pytest.raises(JournalError):
         SqliteJournal(path, read_only=True).runs()
     assert path.read_bytes() == before
+
+
+def test_a_link_to_a_file_that_is_to_be_made_leads_to_it(tmp_path):
+    """As where the data of a program are to be elsewhere; who only looks makes none."""
+    path, target = tmp_path / "s.db", tmp_path / "data" / "s.db"
+    path.symlink_to(target)
+    for is_read_only, why in (
+        (True, "readable and writable for this user"),
+        (False, r"cannot be created \(No such file"),
+    ):
+        made = SqliteJournal(path, read_only=is_read_only)
+        with pytest.raises(JournalError, match=why):
+            made.connection()
+    target.parent.mkdir()
+    made = SqliteJournal(path)
+    assert opened(made).number == 1
+    made.close()
+    assert path.is_symlink()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert [row.id for row in SqliteJournal(target, read_only=True).runs()] == ["trip/1"]
+
+
+def test_a_file_of_another_user_says_so():
+    """Nothing is wrong with its name or its folder."""
+    with users.folder() as folder:
+        (folder / "s.db").touch(0)
+        with users.another():
+            with pytest.raises(PermissionError):
+                (folder / "s.db").read_bytes()
+            with pytest.raises(
+                JournalError, match="see that the file and its folder are readable and writable for this user"
+            ):
+                SqliteJournal(folder / "s.db").connection()
 
 
 def test_a_name_that_no_file_can_have_is_refused():
@@ -581,7 +614,7 @@ def test_a_file_whose_folder_allows_no_log_is_read_without_one(path, journal):
     """A read-only file system is one; but not where a log holds what is newer."""
     opened(journal)
     refusing = Refusing("mode=ro", sqlite3.SQLITE_CANTOPEN)
-    with pytest.raises(JournalError, match="see that the folder exists"):
+    with pytest.raises(JournalError, match="see that the file and its folder are readable and writable for this user"):
         SqliteJournal(path, read_only=True, connect=refusing).runs()
     journal.close()
     looking = SqliteJournal(path, read_only=True, connect=refusing)

@@ -356,5 +356,5 @@ def test_a_kernel_without_space_stops_a_run_and_with_space_it_goes_on(tmp_path, 
 def test_on_a_file_system_that_the_kernel_calls_read_only_no_journal_is_made(tmp_path):
     """Nothing is entered before it is known where that is to be recorded."""
     fixed = told(tmp_path, "openat", "EROFS")
-    assert (fixed.stdout, "(Read-only file system): name a writable folder" in fixed.stderr) == ("", True)
+    assert (fixed.stdout, "(Read-only file system): name another, in a writable folder" in fixed.stderr) == ("", True)
     assert program(tmp_path).stdout.splitlines()[-1] == "4"

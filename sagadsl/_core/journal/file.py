@@ -33,7 +33,7 @@ CURES: Final = {
     sqlite3.SQLITE_FULL: "free some space, then run the program again: it goes on where it stopped",
     sqlite3.SQLITE_BUSY: f"another program held the file for more than {PATIENCE:g} s",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
-    sqlite3.SQLITE_CANTOPEN: "see that the folder exists and is readable and writable",
+    sqlite3.SQLITE_CANTOPEN: "see that the file and its folder are readable and writable for this user",
     sqlite3.SQLITE_IOERR: "the disk or a limit on the file's size refused; see to it, then run the program again",
 }
 
@@ -69,19 +69,31 @@ class File:
         if not os.path.isdir(self.path.parent):  # noqa: PTH112  # Path.is_dir raises
             raise JournalError(self.name, f"the folder {self.path.parent} does not exist: create it, or name another")
         if not self.read_only:
-            try:
-                with contextlib.suppress(FileExistsError):
-                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            except OSError as error:
-                raise JournalError(
-                    self.name, f"cannot be created ({error.strerror}): name a writable folder"
-                ) from error
-        if os.path.isfile(self.path) and 0 < os.path.getsize(self.path) < SMALLEST:  # noqa: PTH113, PTH202  # as above
+            self._create(self.path)
+        if not os.path.isfile(self.path):  # noqa: PTH113  # as above
+            self._see_what_it_is()
+        elif 0 < os.path.getsize(self.path) < SMALLEST:  # noqa: PTH202  # as above
             raise JournalError(self.name, CURES[sqlite3.SQLITE_NOTADB])  # SQLite would write over it
         try:
             return self._opened()
         except sqlite3.Error as error:
             raise explained(self.name, error) from error
+
+    def _create(self, path: str | Path) -> None:
+        """Make a private file, if nothing is there."""
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except OSError as error:
+            reason = f"cannot be created ({error.strerror}): name another, in a writable folder"
+            raise JournalError(self.name, reason) from error
+
+    def _see_what_it_is(self) -> None:
+        """Refuse a folder; where a link leads to no file yet, make it there."""
+        if os.path.isdir(self.path):  # noqa: PTH112  # as above
+            raise JournalError(self.name, "is a folder: name a file in it")
+        if os.path.islink(self.path) and not self.read_only:  # noqa: PTH114  # as above
+            self._create(os.path.realpath(self.path))
 
     def _opened(self) -> sqlite3.Connection:
         address = self.path.as_uri()
