@@ -561,6 +561,47 @@ def test_a_lock_file_that_cannot_be_used_is_a_journal_error(path, journal):
     assert journal.runs() == []
 
 
+@pytest.mark.parametrize("has_ofd", [True, False])
+def test_a_lock_file_is_for_whoever_may_use_the_store(has_ofd, monkeypatch):
+    """So a file that two users share is locked by both, whoever comes first, and whatever a umask says."""
+    if not has_ofd:
+        monkeypatch.setattr(locks, "OFD_SETLK", None)
+        monkeypatch.setattr(locks, "OFD_GETLK", None)
+    before = os.umask(0o077)
+    try:
+        with users.folder() as folder:
+            store, path = folder / "s.db", folder / "s.db-lock"
+            store.touch()
+            assert stat.S_IMODE(store.stat().st_mode) == 0o600
+            store.chmod(0o666)
+            folder.chmod(0o777)
+            mine, theirs = Locks(path, store), Locks(path, store)
+            assert mine.hold(1)
+            with users.another():
+                assert theirs.hold(2)
+                assert not theirs.hold(1)
+            mine.forget()
+            theirs.forget()
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_file_belongs_to_whom_the_store_belongs():
+    """Though root comes first; and where a link leads to none yet, it is a private one there."""
+    with users.folder() as folder:
+        store, link = folder / "s.db", folder / "link"
+        store.touch(0o640)
+        if os.geteuid() == 0:
+            os.chown(store, users.NOBODY, users.NOBODY)
+        link.symlink_to(folder / "elsewhere")
+        for made in (locks_of(store), Locks(link, store)):
+            assert made.hold(1)
+            made.release(1)
+        found, there = (folder / "s.db-lock").stat(), store.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode) == (there.st_uid, there.st_gid, there.st_mode)
+        assert stat.S_IMODE((folder / "elsewhere").stat().st_mode) == 0o600
+
+
 def test_a_lock_file_that_can_only_be_read_says_who_has_a_run(path, journal):
     """Whoever looks needs no right to write, and makes no lock file."""
     assert journal.is_held(7) is False

@@ -31,10 +31,13 @@ OFD_GETLK: Final[int | None] = getattr(fcntl, "F_OFD_GETLK", None)
 
 
 class Locks:
-    """The runs of one store that this process owns. One instance a store and process: see `locks_of`."""
+    """The runs of one store that this process owns. One instance a store and process: see `locks_of`.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    The file *path* is made when something is first held, for those who may use the file *store*.
+    """
+
+    def __init__(self, path: Path, store: Path | None = None) -> None:
+        self.path, self._store = path, store
         self._guard = threading.RLock()
         self._held: dict[int, tuple[int, object]] = {}
         self._descriptor = -1
@@ -101,7 +104,7 @@ class Locks:
 
     def _open(self) -> int:
         if self._descriptor < 0:
-            opened = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            opened = _opened(self.path, self._store)
             if self._descriptor < 0:
                 self._descriptor = opened
             else:
@@ -111,7 +114,7 @@ class Locks:
     def _lock(self, number: int) -> int | None:
         """Lock a run and return the descriptor that carries the lock, or `None`: somebody else has it."""
         if OFD_SETLK is None:
-            return _lock_file(Path(f"{self.path}.{number}"))
+            return _lock_file(Path(f"{self.path}.{number}"), self._store)
         descriptor = self._open()
         try:
             fcntl.fcntl(descriptor, OFD_SETLK, _region(fcntl.F_WRLCK, number))
@@ -132,9 +135,27 @@ def _region(kind: int, number: int) -> bytes:
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, number, 1, 0)
 
 
-def _lock_file(path: Path) -> int | None:
+def _opened(path: Path, store: Path | None) -> int:
+    """Open a file; a new one is for whoever may use the *store*, as SQLite's own files beside it are."""
+    flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        try:
+            made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:  # another process was faster; or a link leads to where nothing is yet
+            return os.open(path, flags | os.O_CREAT, 0o600)
+    if fcntl is not None and store is not None:
+        with contextlib.suppress(OSError):
+            like = store.stat()
+            os.fchmod(made, 0o600 | like.st_mode & 0o666)
+            os.fchown(made, like.st_uid, like.st_gid)  # only root may give a file away
+    return made
+
+
+def _lock_file(path: Path, store: Path | None) -> int | None:
     """Lock a whole file, for platforms whose byte locks belong to the process."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = _opened(path, store)
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,7 +176,7 @@ _all_guard = threading.RLock()
 def locks_of(store: Path) -> Locks:
     """Return this process's locks of a store: the same for every runtime that uses it."""
     with _all_guard:
-        return _all.setdefault(store, Locks(Path(f"{store}-lock")))
+        return _all.setdefault(store, Locks(Path(f"{store}-lock"), store))
 
 
 def _after_fork() -> None:
