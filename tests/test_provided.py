@@ -1572,6 +1572,42 @@ def test_a_forked_child_that_leaves_a_step_as_if_it_were_the_parent_is_stopped(m
     assert make_runtime().find("splitting/k").status == "completed"
 
 
+@pytest.mark.parametrize("place", ["step", "look", "compensation"])
+def test_what_a_forked_child_makes_of_a_step_is_not_what_came_of_it(make_runtime, world, place):
+    """Though it leaves it first: nothing of it is written, and what the parent says is on record."""
+    children = []
+
+    def split(_: object = None) -> str:
+        children.append(os.fork())
+        if children == [0]:
+            return "child"
+        world.add(f"exit:{os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])}")
+        return "parent"
+
+    @step(name="splits", **{"read_only": True} if place == "look" else {"compensate": split})
+    def splits() -> str:
+        return "neither" if place == "compensation" else split()
+
+    @saga(key="k", name="splitting")
+    def flow() -> str:
+        value = splits()
+        if place == "compensation":
+            raise ValueError(value)
+        return value
+
+    try:
+        ended = flow.using(runtime=make_runtime()).outcome()
+    except BaseException as error:
+        if children != [0]:
+            raise
+        os._exit(0 if isinstance(error, sagadsl.RunLostError) else 1)
+    if children == [0]:
+        os._exit(2)
+    assert ended.run.status == ("compensated" if place == "compensation" else "completed")
+    assert ended.run.result == (None if place == "compensation" else "parent")
+    assert world == ["exit:0"]
+
+
 # -- secrets --------------------------------------------------------------------------------------------------------
 
 

@@ -760,6 +760,25 @@ def test_a_forked_child_does_not_go_on_with_its_parents_run(make_runtime):
     assert [s.key for s in runtime.find("forks/k").steps] == ["act"]
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_forked_child_writes_nothing_of_a_step_that_its_parent_is_in(colour, make_runtime, read_only):
+    """Neither by itself nor together with others, whose steps are under way in the same loop."""
+    runtime = make_runtime()
+
+    @colour.step(name="forks", **{"read_only": True} if read_only else {"compensate": None})
+    def forks() -> None:
+        sagadsl._core.runtime.opening._after_fork()
+
+    @colour.saga(key="k", name="forking")
+    def flow():
+        yield asyncio.gather(forks(), forks()) if colour.is_async else forks()
+
+    with pytest.raises(sagadsl.RunLostError, match="nothing of it was written here"):
+        colour.call(flow.using(runtime=runtime))
+    kinds = {str(entry.kind) for row in runtime.journal().runs() for entry in runtime.journal().entries(row.number)}
+    assert kinds == (set() if read_only else {"opened", "intent"})
+
+
 def test_the_default_store_is_named_by_the_environment(monkeypatch, tmp_path):
     """Else it is beside the main script, unless that is an installed command."""
     default_store = sagadsl._core.settings.default_store

@@ -7,7 +7,7 @@ test holds against them. A store adds no meaning: what may follow what is ``stat
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from sagadsl._core.structs import Struct
 from sagadsl._core.values import Entry, Kind, RunRow
@@ -142,3 +142,30 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Let go of the store."""
+
+
+class Fenced:
+    """A journal as a process sees it that has lost a run: what it would write is refused, all else is as ever.
+
+    A lost owner collides once another has written. In a forked child its parent's runs are lost before.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what is not refused."""
+        return getattr(self._journal, name)
+
+    def append(self, *_: Any) -> None:
+        """Refuse an entry."""
+        raise Overtaken
+
+    def commit(self, *_: Any, **__: Any) -> None:
+        """Refuse several."""
+        raise Overtaken
+
+    def write_together(self, tickets: Iterable[Any]) -> None:
+        """Refuse what somebody has collected."""
+        for ticket in tickets:
+            ticket.error, ticket.is_over = Overtaken(), True

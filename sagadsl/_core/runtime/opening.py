@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast
 
 from sagadsl._core import threads
 from sagadsl._core.codec import Codec, Unstorable
@@ -33,7 +33,7 @@ from sagadsl._core.drive import Drivers, when_settled
 from sagadsl._core.drive.entries import tell
 from sagadsl._core.flow import Ended, in_place
 from sagadsl._core.history import restore
-from sagadsl._core.journal import Journal, Log, Overtaken
+from sagadsl._core.journal import Fenced, Journal, Log, Overtaken
 from sagadsl._core.observers import Draw, Observer, Watcher, attach, detach, kept_in, sorted_out
 from sagadsl._core.observers.events import Events
 from sagadsl._core.observers.progress import Progress
@@ -557,10 +557,14 @@ leaving: set[tuple[str, str]] = set()
 
 
 def _after_fork() -> None:
-    """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here."""
+    """In a forked child: the parent's runs are not ours, and their saga bodies are not being run here.
+
+    A step that forks may be left by both: what came of it is the parent's to say.
+    """
     threads.forget()
     for run in list(open_runs):
         run.halt(RunLostError(run.id, os.getppid()))
+        run.journal, run.company = cast("Journal", Fenced(run.journal)), None
     open_runs.clear()
     leaving.clear()
     CURRENT.set(None)
