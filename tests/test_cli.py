@@ -401,6 +401,51 @@ def test_a_project_names_its_targets_once(killed):
     assert (ended.returncode, ended.stderr.split("] ")[-1]) == (2, 'targets must be a list such as ["trip.py:trip"]\n')
 
 
+def test_a_saga_is_a_target_below_decorators_of_the_programs_own(killed):
+    """Those that use `functools.wraps`; the suggestion of ``show`` can be typed."""
+    killed.write(
+        "logged.py",
+        """
+        import functools
+        import sagadsl
+        import trip
+        from trip import main, saga, sys
+
+        def logged(function):
+            @functools.wraps(function)
+            def wrapper(*args, **kwargs):
+                return function(*args, **kwargs)
+
+            return wrapper
+
+        @logged
+        @logged
+        @saga(key="{city}")
+        def journey(city):
+            trip.hotel(city)
+
+        class Agency:
+            @logged
+            @saga
+            def travel(self, city):
+                trip.hotel(city)
+
+        if __name__ == "__main__":
+            journey(sys.argv[1])
+        """,
+    )
+    for city, verb in (("Rome", "resume"), ("Oslo", "compensate")):
+        killed.set("kill")
+        assert killed.python("logged.py", city).returncode == -signal.SIGKILL
+        killed.clear("kill")
+        words = (verb, f"journey/{city}", "--target", "logged.py:journey")
+        assert f" sagadsl {' '.join(words)}\n" in killed.sagadsl("show", f"journey/{city}").stdout
+        assert killed.sagadsl(*words, *(["--yes"] if verb == "compensate" else [])).returncode == 0
+    assert killed.sagadsl("run", "logged.py:journey", "--arg", "city=Bonn").returncode == 0
+    assert killed.world == ["flight", "hotel", "hotel", "hotel", "hotel", "-hotel", "hotel"]
+    assert "it has logged.py:Agency.travel, logged.py:journey\n" in killed.sagadsl("run", "logged.py:no").stderr
+
+
 @pytest.mark.parametrize(
     ("target", "told"),
     [

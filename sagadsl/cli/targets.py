@@ -9,8 +9,10 @@ a script that runs its saga when imported is told so, and does nothing.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
+import inspect
 import os
 import shlex
 import sys
@@ -97,6 +99,7 @@ def load(target: str, run: RunInfo | None = None, kinds: tuple[type, ...] = (Sag
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
+    found = undecorated(found, kinds)
     if not isinstance(found, kinds) and (found is not None or run is None or name != run.saga):
         there = ", ".join(f"{where}:{each}" for each in sorted(sagas_in(module)))
         there = f"it has {there}" if there else "it has none"
@@ -108,10 +111,18 @@ def load(target: str, run: RunInfo | None = None, kinds: tuple[type, ...] = (Sag
 def sagas_in(module: ModuleType) -> Iterator[str]:
     """Yield the sagas of a module as a target names them: functions, and the methods of its classes."""
     for name, value in vars(module).items():
-        if isinstance(value, Saga):
+        if isinstance(undecorated(value), Saga):
             yield name
         elif isinstance(value, type) and value.__module__ == module.__name__:
-            yield from (f"{name}.{each}" for each in vars(value) if isinstance(getattr(value, each, None), Saga))
+            methods = ((each, undecorated(getattr(value, each, None))) for each in vars(value))
+            yield from (f"{name}.{each}" for each, method in methods if isinstance(method, Saga))
+
+
+def undecorated(found: Any, kinds: tuple[type, ...] = (Saga,)) -> Any:
+    """Return what is meant by a name: what is of one of the *kinds* below decorators that used `functools.wraps`."""
+    with contextlib.suppress(Exception):  # whatever a module has that says of itself what it wraps
+        return inspect.unwrap(found, stop=lambda each: isinstance(each, kinds))
+    return found
 
 
 def load_module(name: str) -> ModuleType:
