@@ -1,6 +1,7 @@
 """Exceptions come back as themselves, made without their constructors, or are refused live and later alike."""
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import http.client
@@ -9,6 +10,7 @@ import json
 import math
 import pickle
 import re
+import sqlite3
 import subprocess
 import sys
 import types
@@ -22,6 +24,7 @@ import pytest
 import sagadsl
 from sagadsl._core.codec import Codec, Unstorable, user_frames
 from sagadsl._core.codec.faults import DEEPEST_CAUSE, LONGEST_TEXT, SPEECHLESS, fields_of
+from sagadsl._core.schema import VIEWS
 from sagadsl.errors import Fault, NotStorableError, StepError, StepTimeout, UsageError
 
 
@@ -174,6 +177,11 @@ def errors():
     }
 
 
+def said(text):
+    """Return a text as it is told to people, who have no lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def facts(error):
     """Return what makes up an exception, wherever it is kept."""
     if error is None:
@@ -256,7 +264,7 @@ def test_what_is_raised_at_once_is_what_a_restart_would_raise(name):
     assert not fault.refused
     assert facts(codec.exception(fault)) == facts(errors()[name])
     assert repr(codec.load_fault(codec.dump_fault(fault))) == repr(fault)
-    assert fault.message == str(error)
+    assert fault.message == said(str(error))
 
 
 def test_no_constructor_runs_when_an_exception_is_made_again(monkeypatch):
@@ -753,6 +761,48 @@ def test_a_group_whose_class_makes_no_other_group_is_raised_as_it_is(colour, run
     assert "derive" in world.effects
     assert [effect for effect in world.effects if effect != "derive"] == ["act", "-act"]
     assert runtime.runs()[0].status == "compensated"
+
+
+def test_what_a_failure_says_of_a_file_whose_name_is_no_utf_8_can_be_read_by_any_program(colour, make_runtime, world):
+    """In the public views, too, and in the figures; the body catches the exception with the name as it is."""
+    name = "caf\udce9.txt"  # as os.listdir gives it
+
+    def undo() -> None:
+        world.add("-act")
+        raise FileNotFoundError(2, "gone", name)
+
+    @colour.step(compensate=sagadsl.Compensation(undo, retries=0))
+    def act() -> None:
+        world.add("act")
+
+    @colour.step(compensate=None)
+    def read() -> None:
+        msg = f"cannot parse {name}"
+        raise ValueError(msg)
+
+    @colour.saga(key="k")
+    def flow():
+        yield act()
+        try:
+            yield read()
+        except ValueError as error:
+            if error.args == (f"cannot parse {name}",):
+                world.add("caught")
+            raise
+
+    runtime = make_runtime()
+    with pytest.raises(sagadsl.CompensationError):
+        colour.call(flow.using(runtime=runtime))
+    with contextlib.closing(sqlite3.connect(runtime.journal().name)) as file:
+        views = {view: str(file.execute(f"select * from {view}").fetchall()) for view in VIEWS}  # noqa: S608
+        assert [view for view, rows in views.items() if "udce9" not in rows] == []
+        colour.run(runtime.runs()[0].compensate(skip="act", why=f"{name} was never there", by=name))
+        [skipped] = file.execute("select skipped from compensations").fetchone()
+    assert skipped == r"caf\udce9.txt: caf\udce9.txt was never there"
+    assert world == ["act", "caught", "-act", "caught"]  # the body has run again to bind what it calls
+    assert {fault.message for fault in runtime.stats().faults} == {
+        r"cannot parse caf\udce9.txt", r"[Errno 2] gone: 'caf\udce9.txt'",
+    }  # fmt: skip
 
 
 def test_a_step_whose_next_attempt_would_never_come_has_failed(colour, make_runtime, world):

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import attrs
 
 from sagadsl._core.codec.classes import class_name, slot_names
-from sagadsl._core.codec.vocabulary import Unstorable, dump_text
+from sagadsl._core.codec.vocabulary import Unstorable, dump_text, for_people
 from sagadsl._core.phrases import SPEECHLESS, text_of
 from sagadsl.errors import Fault
 
@@ -75,8 +75,8 @@ def told_of(error: BaseException) -> dict[str, Any]:
     text = text_of(error)
     return {
         "type": class_name(type(error)),
-        "message": dump_text(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"),
-        "traceback": dump_text(_traceback(error)),
+        "message": for_people(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"),
+        "traceback": for_people(_traceback(error)),
     }
 
 

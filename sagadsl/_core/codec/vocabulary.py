@@ -105,6 +105,15 @@ def dump_text(value: str) -> Any:
     return value if is_plain_text(value) else {"$text": SURROGATES.split(value)}
 
 
+def for_people(text: str) -> str:
+    """Return a text that any program can read: what only Python has in one is spelled out.
+
+    A lone surrogate, as in the name of a file that is no UTF-8, is one character to JSON, and nothing that SQLite's
+    functions, and so the views, could give out.
+    """
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def dump_int(value: int) -> Any:
     """Say a whole number, a long one in base 16."""
     return value if value.bit_length() < LONGEST_DECIMAL else {"$int": hex(value)}

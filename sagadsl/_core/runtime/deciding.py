@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypedDict
 
 from sagadsl._core.codec.classes import why_not_found
+from sagadsl._core.codec.vocabulary import for_people
 from sagadsl._core.describe import legible
 from sagadsl._core.drive.entries import obey
 from sagadsl._core.flow import past_pivot
@@ -170,7 +171,8 @@ def decide(scope: Scope, request: Request) -> dict[Slot, str]:
     if request.skip is not None:
         failed = [slot for slot in scope.owed() if slot.status is StepStatus.COMPENSATION_FAILED]
         skipped = step_named(scope, request.skip, failed, "skip")
-        queue(skipped, Kind.COMPENSATION_SKIPPED, json.dumps({"by": request.by or person(), "why": request.why}))
+        words = {"by": for_people(request.by or person()), "why": for_people(request.why)}
+        queue(skipped, Kind.COMPENSATION_SKIPPED, json.dumps(words))
     if scope.status is Status.COMPENSATING and carries_on and not accepted:
         queue(scope, Kind.TAKEN, owner())
     else:
