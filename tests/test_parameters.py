@@ -1,13 +1,17 @@
 """How arguments are bound, which are live, and what a compensation receives: all decided once, at decoration."""
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated
 
 import pytest
 
 from sagadsl._core.live import LIVE, Live
 from sagadsl._core.parameters import Origin, Parameters, Receiver, annotations_of
+from sagadsl._core.registry import registry
 from sagadsl.errors import UsageError
 
 RESULT, ERROR, KEY = Origin.RESULT, Origin.ERROR, Origin.IDEMPOTENCY_KEY
@@ -201,9 +205,10 @@ TABLE = [
     (lambda a=None, b=None: ..., {}, False, "of several defaults none is meant"),
     (lambda result, quiet=None: ..., {"result": RESULT}, True, "a result by name leaves defaults alone"),
     (lambda payment, quiet=None: ..., {"payment": RESULT}, True, "the one without a default is meant"),
-    (lambda *args, **kwargs: ..., {}, False, "what takes anything gets nothing"),
+    (lambda item, *args, **kwargs: ..., {"item": "item"}, False, "what takes anything gets nothing"),
     (lambda payment, /, item: ..., {"payment": RESULT, "item": "item"}, True, "positional only"),
     (lambda *, item, payment: ..., {"item": "item", "payment": RESULT}, True, "keyword only"),
+    (partial(lambda *args: ..., "lamp"), {}, False, "what has been given what it takes"),
     (print, {}, False, "a built-in that takes anything"),
     (dict.fromkeys, {"iterable": RESULT}, True, "a built-in with a signature"),
     (next, {"result": RESULT}, True, "a C function that keeps its signature to itself"),
@@ -224,6 +229,8 @@ UNBOUND = [
     (lambda item, one, two: ..., ["item <- argument item", "one <- ?", "two <- ?"]),
     (lambda result, other: ..., ["result <- result", "other <- ?"]),
     (lambda error, one, two: ..., ["error <- error", "one <- ?", "two <- ?"]),
+    (lambda *args, **kwargs: ..., ["*args <- ?", "**kwargs <- ?"]),
+    (lambda *item: ..., ["*item <- ?"]),
 ]
 
 
@@ -262,6 +269,61 @@ def test_a_compensation_is_called_with_the_values_of_its_sources():
         "k",
     )
     assert received(lambda error, amount: (error, amount), VALUES) == (None, 2)
+
+
+def packed(order, *items, gift=False, **tags):
+    """Take anything, under two names."""
+
+
+PACKED = {"order": "o-1", "items": ("lamp", "desk"), "gift": True, "tags": {"colour": "red"}, ERROR: None}
+SPREAD = [
+    (lambda *items, **tags: (items, tags), (("lamp", "desk"), {"colour": "red"})),
+    (lambda order, *items, error: (order, items, error), ("o-1", ("lamp", "desk"), None)),
+    (lambda order, /, parcel=None, *items, gift: (order, parcel, items, gift), ("o-1", None, ("lamp", "desk"), True)),
+    (lambda quiet=True, level=1, *items, **more: (quiet, level, items, more), (True, 1, ("lamp", "desk"), {})),
+    (lambda items, tags: (items, tags), (("lamp", "desk"), {"colour": "red"})),
+]
+
+
+@pytest.mark.parametrize(("undo", "gets"), SPREAD, ids=range(len(SPREAD)))
+def test_what_takes_anything_gets_what_the_step_s_of_that_name_took(undo, gets):
+    """In its place, behind those whose defaults stand; by names alone too, as they are on record."""
+    names = [name for name in PACKED if name is not ERROR]
+    for step_of in (Parameters.of(packed), Parameters.named(names, (), inspect.signature(undo).parameters.values())):
+        args, kwargs = Receiver.of(undo, step_of, "t").arguments(PACKED)
+        assert undo(*args, **kwargs) == gets
+
+
+@pytest.mark.parametrize("place", ["body", "record"])
+def test_a_compensation_that_takes_anything_undoes_what_the_step_took(colour, make_runtime, world, monkeypatch, place):
+    """Also of a run whose body is not there: it is found by its name, with the arguments on record."""
+
+    def release(shelf, *items, **tags):
+        world.add(f"-{shelf}:{','.join(items)}:{tags}".replace(" ", ""))
+
+    release.__qualname__ = "release"
+    monkeypatch.setattr(sys.modules[__name__], "release", release, raising=False)
+
+    @colour.step(compensate=release, name="reserve")
+    def reserve(shelf: str, *items: str, **tags: str) -> None:
+        world.add(f"{shelf}:{','.join(items)}:{tags}".replace(" ", ""))
+
+    @colour.saga(key="k", name="stock")
+    def stock():
+        yield reserve("top", "lamp", "desk", colour="red")
+        yield reserve("low")
+        if place == "body":
+            raise ConnectionError("no lorry")
+
+    with contextlib.suppress(ConnectionError):
+        colour.call(stock.using(runtime=make_runtime()))
+    if place == "record":
+        del registry.sagas[__name__, "stock"]
+        colour.run(make_runtime().find("stock/k").compensate())
+    took = ["top:lamp,desk:{'colour':'red'}", "low::{}"]
+    assert world == [*took, *(f"-{each}" for each in reversed(took))]
+    (run,) = make_runtime().runs()
+    assert [str(step.status) for step in run.steps] == ["compensated", "compensated"]
 
 
 def test_without_a_result_the_default_of_its_parameter_stands():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, SimpleNamespace
@@ -25,7 +25,8 @@ NEVER_STORABLE = (
 HANDLES = ("socket.socket", "sqlite3.Connection", "_thread.lock", "threading.")
 
 P = inspect.Parameter
-VARIADIC = {P.VAR_POSITIONAL, P.VAR_KEYWORD}
+STARS: dict[Any, str] = {P.VAR_POSITIONAL: "*", P.VAR_KEYWORD: "**"}
+VARIADIC = frozenset(STARS)
 
 
 def plain_function(target: Any) -> Any:
@@ -161,10 +162,17 @@ class Parameters(Struct):
         )
 
     @classmethod
-    def named(cls, names: Iterable[str], live: Iterable[str] = ()) -> Parameters:
-        """Return parameters of which no more than the names is known: what is left of them in the journal."""
+    def named(
+        cls, names: Iterable[str], live: Iterable[str] = (), like: Iterable[inspect.Parameter] = ()
+    ) -> Parameters:
+        """Return parameters of which no more than the names is known: what is left of them in the journal.
+
+        One that takes anything in what compensates them (*like*) does so in them.
+        """
         names, chosen = tuple(names), frozenset(live)
-        signature = inspect.Signature([P(name, P.KEYWORD_ONLY) for name in names])
+        kinds = {p.name: p.kind for p in like if p.kind in VARIADIC}
+        made = [P(name, kinds.get(name, P.KEYWORD_ONLY)) for name in names]
+        signature = inspect.Signature(sorted(made, key=lambda p: p.kind))
         stored = tuple(name for name in names if name not in chosen)
         return cls(signature, names, stored, chosen, {}, {}, 0, is_simple=True)
 
@@ -237,10 +245,39 @@ class Origin(Enum):
 SPECIAL = {"result": Origin.RESULT, "error": Origin.ERROR, "idempotency_key": Origin.IDEMPOTENCY_KEY}
 
 
+def signature_of(function: Any) -> inspect.Signature:
+    """Return the signature of a function, or what it is if a C function keeps that to itself: it takes one thing."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return inspect.Signature([P("result", P.POSITIONAL_ONLY)])
+
+
+def _sources(
+    parameters: Mapping[str, inspect.Parameter], step: Parameters
+) -> tuple[dict[str, str | Origin], list[inspect.Parameter]]:
+    """Return where the parameters of a compensation get their values from that say so by their names, and the rest."""
+    sources: dict[str, str | Origin] = {}
+    rest: list[inspect.Parameter] = []
+    for name, parameter in parameters.items():
+        if parameter.kind in VARIADIC:
+            if name in step.names and step.signature.parameters[name].kind is parameter.kind:
+                sources[name] = name
+        elif name in step.names:
+            sources[name] = name
+        elif name in SPECIAL:
+            sources[name] = SPECIAL[name]
+        else:
+            rest.append(parameter)
+    return sources, rest
+
+
 class Receiver:
     """What a compensation (or probe) receives: for each of its parameters an argument of the step, or an `Origin`."""
 
-    __slots__ = ("function", "needs_arguments", "needs_result", "positional_only", "result_parameter", "sources")
+    __slots__ = (
+        *("function", "needs_arguments", "needs_result", "positional_only", "result_parameter", "sources", "spreading"),
+    )
 
     def __init__(
         self,
@@ -249,8 +286,10 @@ class Receiver:
         positional_only: frozenset[str],
         result_parameter: str | None,
         needs_result: bool,  # noqa: FBT001  # as it is found out, below
+        spreading: inspect.Signature | None,
     ) -> None:
         self.function, self.sources, self.positional_only = function, sources, positional_only
+        self.spreading = spreading
         self.result_parameter, self.needs_result = result_parameter, needs_result
         self.needs_arguments = any(isinstance(source, str) for source in sources.values())
 
@@ -258,24 +297,15 @@ class Receiver:
     def of(cls, function: Callable[..., Any], step: Parameters, title: str) -> Receiver:
         """Decide what *function* receives of a step with these parameters.
 
+        What takes anything gets nothing, unless it is named like what takes anything in the step.
+
         Raises:
-            UsageError: A parameter is left without a source; the message shows the binding.
+            UsageError: A parameter is left without a source, or all of them take anything and get nothing; the message
+                shows the binding.
         """
-        try:
-            parameters = inspect.signature(function).parameters
-        except (TypeError, ValueError):  # a C function that keeps its signature to itself
-            parameters = {"result": P("result", P.POSITIONAL_ONLY)}  # type: ignore[assignment]
-        sources: dict[str, str | Origin] = {}
-        rest: list[inspect.Parameter] = []
-        for name, parameter in parameters.items():
-            if parameter.kind in VARIADIC:
-                continue
-            if name in step.names:
-                sources[name] = name
-            elif name in SPECIAL:
-                sources[name] = SPECIAL[name]
-            else:
-                rest.append(parameter)
+        signature = signature_of(function)
+        parameters = signature.parameters
+        sources, rest = _sources(parameters, step)
         chosen = [p for p in rest if p.default is P.empty]
         if not chosen and Origin.RESULT not in sources.values():
             # `def release(reservation=None)`: nothing else can have been meant, and None stands for "no result"
@@ -284,6 +314,9 @@ class Receiver:
             sources[chosen[0].name] = Origin.RESULT
         elif any(p.default is P.empty for p in chosen):
             raise UsageError(_unbound(function, step, sources, chosen, title))
+        is_given = isinstance(function, partial)  # what it takes, it has
+        if parameters and not (sources or is_given) and all(p.kind in VARIADIC for p in parameters.values()):
+            raise UsageError(_unbound(function, step, sources, list(parameters.values()), title))
         result = next((n for n, source in sources.items() if source is Origin.RESULT), None)
         return cls(
             function=function,
@@ -291,23 +324,23 @@ class Receiver:
             positional_only=frozenset(n for n in sources if parameters[n].kind is P.POSITIONAL_ONLY),
             result_parameter=result,
             needs_result=result is not None and parameters[result].default is P.empty,
+            spreading=signature if any(parameters[name].kind in VARIADIC for name in sources) else None,
         )
 
-    def arguments(self, values: Mapping[str | Origin, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, values: Mapping[str | Origin, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Return what to call the function with; a parameter whose value is absent keeps its default.
 
         Raises:
             KeyError: A value without which the function cannot be called is absent.
         """
-        args, kwargs = [], {}
-        for name, source in self.sources.items():
-            if source is Origin.RESULT and source not in values and not self.needs_result:
-                continue
-            if name in self.positional_only:
-                args.append(values[source])
-            else:
-                kwargs[name] = values[source]
-        return args, kwargs
+        can_do_without = set() if self.needs_result else {Origin.RESULT} - values.keys()
+        given = {name: values[source] for name, source in self.sources.items() if source not in can_do_without}
+        if self.spreading is not None:
+            bound = inspect.BoundArguments(self.spreading, given)
+            bound.apply_defaults()  # `*items` stands behind them
+            return bound.args, bound.kwargs
+        args = [given.pop(name) for name in self.sources if name in self.positional_only & given.keys()]
+        return args, given
 
 
 class AsGiven:
@@ -341,7 +374,7 @@ def _unbound(
     function: Any, step: Parameters, sources: dict[str, Any], rest: list[inspect.Parameter], title: str
 ) -> str:
     bound = [f"    {n} <- {s.name.lower() if isinstance(s, Origin) else f'argument {s}'}" for n, s in sources.items()]
-    bound += [f"    {p.name} <- ?" for p in rest]
+    bound += [f"    {STARS.get(p.kind, '')}{p.name} <- ?" for p in rest]
     return "\n".join(
         [
             f"{title}: {function_name(function)} cannot be bound:",

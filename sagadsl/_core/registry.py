@@ -15,7 +15,15 @@ import attrs
 
 from sagadsl._core.codec.classes import find_function
 from sagadsl._core.definition import Compensation, StepSpec, facts_of
-from sagadsl._core.parameters import AsGiven, Parameters, Receiver, annotations_of, function_name, plain_function
+from sagadsl._core.parameters import (
+    AsGiven,
+    Parameters,
+    Receiver,
+    annotations_of,
+    function_name,
+    plain_function,
+    signature_of,
+)
 from sagadsl._core.scope import Slot
 from sagadsl._core.session import body_of
 from sagadsl.errors import UsageError
@@ -100,10 +108,11 @@ def _receiver(slot: Slot, function: Callable[..., Any]) -> Receiver | AsGiven | 
 
 
 def _parameters(slot: Slot, function: Callable[..., Any]) -> Parameters:
-    """Return what is on record of a step's parameters; what is live is known by what compensates it."""
+    """Return what is on record of a step's parameters; what else there is to know is so by what compensates it."""
     live = slot.facts.get("live", ())
     names = (*slot.run.codec.decode(slot.arguments), *live)
-    return Parameters.named(names, live).changed(annotations=annotations_of(function))
+    like = signature_of(function).parameters.values()
+    return Parameters.named(names, live, like).changed(annotations=annotations_of(function))
 
 
 def _place(facts: dict[str, Any]) -> tuple[str, str]:
