@@ -2,9 +2,11 @@
 
 import contextlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -209,6 +211,9 @@ TABLE = [
     (lambda payment, /, item: ..., {"payment": RESULT, "item": "item"}, True, "positional only"),
     (lambda *, item, payment: ..., {"item": "item", "payment": RESULT}, True, "keyword only"),
     (partial(lambda *args: ..., "lamp"), {}, False, "what has been given what it takes"),
+    (lambda *, dry=None: ..., {}, False, "an option that only a keyword sets stays, with None too"),
+    (lambda *, result=None: ..., {"result": RESULT}, False, "but for the result by its name"),
+    (lambda item, *, dir_fd=None: ..., {"item": "item"}, False, "such an option beside an argument"),
     (print, {}, False, "a built-in that takes anything"),
     (dict.fromkeys, {"iterable": RESULT}, True, "a built-in with a signature"),
     (next, {"result": RESULT}, True, "a C function that keeps its signature to itself"),
@@ -324,6 +329,29 @@ def test_a_compensation_that_takes_anything_undoes_what_the_step_took(colour, ma
     assert world == [*took, *(f"-{each}" for each in reversed(took))]
     (run,) = make_runtime().runs()
     assert [str(step.status) for step in run.steps] == ["compensated", "compensated"]
+
+
+@pytest.mark.parametrize("undo", [os.remove, os.unlink, os.rmdir], ids=lambda undo: undo.__name__)
+def test_what_the_standard_library_has_to_undo_a_step_with_does_so(colour, runtime, tmp_path, monkeypatch, undo):
+    """It takes the path by its name, and no result for what only a keyword sets."""
+    monkeypatch.chdir(tmp_path)
+    place = Path("made")
+
+    @colour.step(compensate=undo)
+    def make(path: str) -> int:
+        place.mkdir() if undo is os.rmdir else place.touch()
+        return 5
+
+    @colour.saga(runtime=runtime)
+    def makes():
+        yield make(str(place))
+        assert place.exists()
+        raise ConnectionError("no answer")
+
+    with pytest.raises(ConnectionError, match="no answer"):
+        colour.call(makes)
+    assert not place.exists()
+    assert [str(step.status) for step in runtime.runs()[0].steps] == ["compensated"]
 
 
 def test_without_a_result_the_default_of_its_parameter_stands():

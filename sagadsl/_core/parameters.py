@@ -308,8 +308,10 @@ class Receiver:
         sources, rest = _sources(parameters, step)
         chosen = [p for p in rest if p.default is P.empty]
         if not chosen and Origin.RESULT not in sources.values():
-            # `def release(reservation=None)`: nothing else can have been meant, and None stands for "no result"
-            chosen = [p for p in rest if p.default is None] if len(rest) == 1 else []
+            # `def release(reservation=None)`: nothing else can have been meant, and None stands for "no result"; what
+            # only a keyword sets is an option of the function, as `os.remove(path, *, dir_fd=None)` has one
+            is_meant = len(rest) == 1 and rest[0].default is None and rest[0].kind is not P.KEYWORD_ONLY
+            chosen = rest if is_meant else []
         if len(chosen) == 1 and Origin.RESULT not in sources.values():
             sources[chosen[0].name] = Origin.RESULT
         elif any(p.default is P.empty for p in chosen):
