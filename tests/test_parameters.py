@@ -205,6 +205,8 @@ TABLE = [
     (lambda item, dry=False: ..., {"item": "item"}, False, "other defaults stay"),
     (lambda dry=False: ..., {}, False, "a default that is no None stays, alone too"),
     (lambda a=None, b=None: ..., {}, False, "of several defaults none is meant"),
+    (lambda booking=None, dry=False: ..., {}, False, "of several defaults none is meant, of which one is None"),
+    (lambda result="", dry=None: ..., {"result": RESULT}, False, "but for the result by its name, with any default"),
     (lambda result, quiet=None: ..., {"result": RESULT}, True, "a result by name leaves defaults alone"),
     (lambda payment, quiet=None: ..., {"payment": RESULT}, True, "the one without a default is meant"),
     (lambda item, *args, **kwargs: ..., {"item": "item"}, False, "what takes anything gets nothing"),
