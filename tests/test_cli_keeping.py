@@ -182,7 +182,9 @@ def test_an_export_to_a_file_never_writes_over_one(place):
 def test_what_is_no_export_is_5_and_another_run_of_that_id_is_2(place):
     place.write("odd.jsonl", "{}\n")
     place.write("text.jsonl", "no json")
-    for name in ("odd.jsonl", "text.jsonl"):
+    place.write("deep.jsonl", "[" * 100_000)
+    assert place.sagadsl("backup", "backup.db").returncode == 0
+    for name in ("odd.jsonl", "text.jsonl", "deep.jsonl", "backup.db"):
         ended = place.sagadsl("import", name)
         assert (ended.returncode, ended.stdout) == (5, "")
         assert "give what `sagadsl export` wrote" in ended.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +175,15 @@ def documents(file: Any, name: str) -> Iterator[Any]:
     Raises:
         JournalError: A line is no JSON.
     """
-    for number, line in enumerate(file, 1):
+    for number in count(1):
         try:
-            yield json.loads(line)
-        except ValueError as error:
+            line = file.readline()  # a backup, say, is no text
+            document = json.loads(line) if line else None
+        except (ValueError, RecursionError) as error:
             raise JournalError(name, f"line {number} is no JSON: give what `sagadsl export` wrote") from error
+        if not line:
+            return
+        yield document
 
 
 @click.command()
