@@ -852,6 +852,31 @@ def test_a_reader_that_has_seen_enough_is_no_error(killed):
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+FULL = (
+    "Error: stdout cannot be written to (No space left on device): not all was said, so see to it and type this again\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "said", "arguments"),
+    [
+        (">&-", 0, "", ["list"]),
+        (">&-", 0, "", ["run", "trip.py:trip", "--arg", "city=Rome", "--key", "k"]),
+        ("<&-", 2, "nobody can be asked here whether to compensate it", ["compensate", "t-1", *TARGET]),
+        ("<&-", 2, "--args is no JSON", ["run", "trip.py:trip", "--args", "-"]),
+        (">/dev/full", 1, FULL, ["export"]),
+        (">/dev/full", 1, FULL, ["watch", "t-1"]),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_is_no_bug(killed, streams, code, said, arguments):
+    """Under cron, say: what cannot be asked is refused, what cannot be said is told, and what nobody wants is not."""
+    command = ["sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "sagadsl", *arguments]
+    ended = subprocess.run(command, cwd=killed.folder, env=ENV, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_what_a_stream_cannot_say_is_spelled_out(killed):
     killed.sql("update run set id = '旅'")
     listed = killed.sagadsl("list", env=ENV | {"PYTHONIOENCODING": "latin-1"})

@@ -18,7 +18,7 @@ import click
 import sagadsl
 from sagadsl import Run, Status, UsageError
 from sagadsl.cli.exits import BY_STATUS
-from sagadsl.cli.looking import json_option, write, write_json
+from sagadsl.cli.looking import is_terminal, json_option, write, write_json
 from sagadsl.cli.stores import run_argument, run_to_change, store_option, store_path, store_words, stored_run
 from sagadsl.cli.targets import load_code, target_option
 from sagadsl.errors import ExitCode
@@ -189,7 +189,7 @@ def ask(question: str, what: object, nobody: str) -> None:
         UsageError: There is nobody.
         click.Abort: They said no.
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         raise UsageError(nobody)
     if what:
         say(what)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -115,6 +115,24 @@ def write(text: str) -> None:
     """Write data to stdout; a reader that has seen enough (``sagadsl list | head -1``) is no error."""
     try:
         click.echo(text, color=True)  # as it is: on a pipe click would take out what looks like a colour
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        if sys.stdout is not None:  # it may be closed (``>&-``)
+            sys.stdout.flush()
+    except OSError as error:
+        write_no_more(error)
+
+
+def write_no_more(error: OSError) -> None:
+    """Have stdout lead nowhere, since it cannot be written to any more.
+
+    Raises:
+        click.ClickException: There is another cause than a reader that has seen enough.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+    if not isinstance(error, BrokenPipeError):
+        msg = f"stdout cannot be written to ({error.strerror}): not all was said, so see to it and type this again"
+        raise click.ClickException(msg) from error
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a person sits at a standard stream, with which a process need not have been started."""
+    return stream is not None and stream.isatty()

@@ -11,7 +11,7 @@ import click
 import sagadsl
 from sagadsl import Completed, UsageError
 from sagadsl.cli.acting import finished, say
-from sagadsl.cli.looking import json_option, write, write_json
+from sagadsl.cli.looking import is_terminal, json_option, write, write_json
 from sagadsl.cli.stores import store_is_named, store_option, store_path, store_words
 from sagadsl.cli.targets import load
 from sagadsl.report import ending, printable_lines, run_document
@@ -50,7 +50,7 @@ def run_saga(
         write_json(run_document(outcome.run))
     elif isinstance(outcome, Completed) and outcome.value is not None:
         value = str(outcome.value)  # as `print` would show it; a terminal is not to be steered by it
-        write(printable_lines(value, len(value)) if sys.stdout.isatty() else value)
+        write(printable_lines(value, len(value)) if is_terminal(sys.stdout) else value)
     say(ending(outcome, options=store_words()))
     code: int = outcome.exit_code
     return code
@@ -72,6 +72,11 @@ def texts(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def read_stdin() -> str:
+    """Return what comes in, which is nothing where a process was started without that stream."""
+    return sys.stdin.read() if sys.stdin is not None else ""
+
+
 def values(document: str, given: tuple[str, ...]) -> dict[str, Any]:
     """Return arguments by name, as a JSON object says them.
 
@@ -79,7 +84,7 @@ def values(document: str, given: tuple[str, ...]) -> dict[str, Any]:
         UsageError: It is none, or there are others beside it.
     """
     try:
-        found = json.loads(sys.stdin.read() if document == "-" else document)
+        found = json.loads(read_stdin() if document == "-" else document)
     except ValueError as error:
         msg = f"--args is no JSON: {error}"
         raise UsageError(msg) from error

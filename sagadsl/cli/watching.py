@@ -19,6 +19,7 @@ import click
 
 from sagadsl import Entry, Run, Runtime, Status
 from sagadsl.cli.exits import BY_STATUS
+from sagadsl.cli.looking import is_terminal, write_no_more
 from sagadsl.cli.stores import reading, run_argument, store_option, store_words, stored_run
 from sagadsl.cli.targets import target_words
 from sagadsl.errors import ExitCode
@@ -47,11 +48,11 @@ def watch(run: str | None, as_json: bool) -> int:  # noqa: FBT001  # a flag
     """
     chosen = stored_run(run) if run is not None else None
     runtime = reading()
-    is_drawn = not as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    is_drawn = not as_json and is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
     try:
         status = draw(runtime, chosen) if is_drawn else tell(runtime, chosen, as_json=as_json)
-    except BrokenPipeError:  # whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        write_no_more(error)
         return ExitCode.DONE
     return BY_STATUS[status]
 
