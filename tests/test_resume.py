@@ -185,6 +185,37 @@ def test_what_failed_and_is_tried_again_is_not_counted_as_recorded(colour, make_
     assert "1 step recorded, 2 break_down is tried again" in caplog.text
 
 
+@pytest.mark.parametrize("child_pauses", [True, False])
+def test_what_failed_in_a_child_is_told_too(colour, make_runtime, act, caplog, world, child_pauses):
+    """A child that paused goes on where it failed; one that its failure compensated is run afresh."""
+    mended = []
+
+    @colour.step
+    def break_down() -> None:
+        world.add("down")
+        if not mended:
+            raise OSError
+
+    @colour.saga(on_failure="pause" if child_pauses else "compensate")
+    def child():
+        yield act("a")
+        yield break_down()
+
+    @colour.saga(on_failure="pause")
+    def parent():
+        yield child()
+        yield act("c")
+
+    with pytest.raises(sagadsl.SuspendedError):
+        colour.call(parent.using(runtime=make_runtime()))
+    mended.append(True)
+    caplog.clear()
+    colour.call(parent.using(runtime=make_runtime()))
+    assert world == (["a", "down", "down", "c"] if child_pauses else ["a", "down", "-a", "a", "down", "c"])
+    said = "1 step recorded, 2 child/break_down" if child_pauses else "0 steps recorded, child"
+    assert caplog.messages[0].endswith(f" ago: {said} is tried again")
+
+
 def test_other_arguments_are_another_run_and_the_warning_says_what_that_means(
     colour, make_runtime, act, cut, world, caplog
 ):

@@ -211,15 +211,27 @@ def resuming_line(scope: Scope, now: int) -> str:
     )
     cut = [slot for slot in slots if slot.status in UNDER_WAY]
     if scope.status is Status.PAUSED:
-        cut = [slot for slot in slots if slot.seq in scope.paused_by and not slot.done]
-    recorded = sum(slot.has_outcome and slot not in cut for slot in slots)
+        cut = [slot for slot in failed_calls(scope) if not slot.done]
+    afresh = {each for slot in cut if slot.child is not None for each in slot.child.tree()}
+    recorded = sum(slot.has_outcome and slot not in cut and slot.scope not in afresh for slot in slots)
     line += f" {ages} ago: {recorded} step{'' if recorded == 1 else 's'} recorded"
     if scope.status is Status.COMPENSATING:
         line += ", goes on compensating"
     elif cut:
-        number = f"{recorded + 1} " if slots.index(cut[0]) == recorded else ""  # else it would be one of another count
+        follows = cut[0] in slots[recorded : recorded + 1]  # else its number would be one of another count
+        number = f"{recorded + 1} " if follows else ""
         line += f", {number}{cut[0].key} {what_follows(cut[0])}"
     return line
+
+
+def failed_calls(scope: Scope) -> list[Slot]:
+    """Return what has paused a scope, and is entered again: calls of steps, and of children that are run afresh."""
+    calls = {slot.seq: slot for slot in scope.calls()}
+    found: list[Slot] = []
+    for slot in map(calls.__getitem__, scope.paused_by):
+        child = slot.child
+        found += [slot] if child is None or child.status is not Status.PAUSED else failed_calls(child)
+    return found
 
 
 ON_UNCERTAIN = {"pause": "was cut off, which pauses the run", "compensate": "was cut off, and counts as failed"}
