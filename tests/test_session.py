@@ -2,13 +2,20 @@
 
 import linecache
 import logging
+import os
+import py_compile
+import signal
+import subprocess
 import sys
+import zipfile
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import sagadsl
 from sagadsl._core.session import body_of, program_at
+from sagadsl.cli.targets import target_words
 from sagadsl.report import run_text
 
 
@@ -176,6 +183,80 @@ def test_a_session_has_no_file_even_where_a_debugger_writes_one(session, tmp_pat
     assert program_at(str(cell), "tools") == str(cell)
     session.main.__file__ = str(cell)
     assert program_at(str(cell), "__main__") == str(cell)
+
+
+PACKED = """
+import os, sagadsl
+
+def add(effect):
+    with open(os.environ["WORLD"], "a") as file:
+        print(effect, file=file)
+
+@sagadsl.step(compensate=None)
+def charge():
+    add("charge")
+
+@sagadsl.step(compensate=None)
+def publish():
+    if os.environ.get("DIE"):
+        os.kill(os.getpid(), 9)
+    add("publish")
+
+@sagadsl.saga
+def main():
+    charge()
+    publish()
+
+if __name__ == "__main__":
+    main()
+    print(sagadsl.runs()[0].program)
+"""
+
+
+def packed(folder, how):
+    """Return a program without a source file: in an archive, or its byte code alone, which was made elsewhere."""
+    if how == "archive":
+        with zipfile.ZipFile(folder / "app.pyz", "w") as archive:
+            archive.writestr("__main__.py", PACKED)
+        return folder / "app.pyz"
+    (folder / "source.py").write_text(PACKED)
+    py_compile.compile(str(folder / "source.py"), cfile=str(folder / "app.pyc"), dfile="build/app.py")
+    return folder / "app.pyc"
+
+
+@pytest.mark.parametrize(("how", "program"), [("archive", "app.pyz/__main__.py"), ("byte code", "app.pyc")])
+def test_what_is_packed_is_the_same_program_wherever_it_is_started(how, program, tmp_path, world):
+    """Killed here, it goes on where it is run again from another folder: nothing is charged twice."""
+    started = packed(tmp_path, how)
+    (tmp_path / "elsewhere").mkdir()
+    variables = os.environ | {"SAGADSL_DB": str(tmp_path / "sagas.db"), "WORLD": str(world.path)}
+    variables["PYTHONPATH"] = str(Path(sagadsl.__file__).parents[1])
+
+    def run(argument, folder, **more):
+        command = [sys.executable, str(argument)]
+        return subprocess.run(command, cwd=folder, env=variables | more, capture_output=True, text=True, check=False)
+
+    assert run(started.name, tmp_path, DIE="1").returncode == -signal.SIGKILL
+    again = run(started, tmp_path / "elsewhere")
+    assert (again.returncode, again.stdout) == (0, f"{tmp_path / program}\n"), again.stderr
+    assert world == ["charge", "publish"]
+    assert target_words(sagadsl.Runtime(variables["SAGADSL_DB"]).runs()[0]) == ""  # no command could load it
+
+
+def test_a_frozen_program_is_its_executable_wherever_it_unpacks_itself(monkeypatch):
+    """Of the paths in it that are not there, each is a file of its own."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", "/opt/shop/shop")
+    monkeypatch.chdir("/")
+    assert program_at("shop/orders.py", "shop.orders") == "/opt/shop/shop/shop/orders.py"
+    assert program_at(__file__, __name__) == __file__
+
+
+def test_what_was_compiled_elsewhere_is_known_by_its_module(monkeypatch):
+    """What has no file at all is typed in, by whatever name it was compiled."""
+    monkeypatch.chdir("/")
+    assert program_at("build/tests.py", __name__) == __file__
+    assert program_at("build/tests.py", "nowhere") == program_at("<string>", __name__) == "session in /"
 
 
 def test_what_a_session_is_told_to_type_is_python(failed, monkeypatch):

@@ -29,8 +29,20 @@ def is_typed_in(module: str | None) -> bool:
 
 def program_at(path: str, module: str) -> str:
     """Return the source file at *path*; what is typed in has none (a debugger may write it one, for a while)."""
-    is_file = os.path.exists(path) and not is_typed_in(module)  # noqa: PTH110
-    return os.path.abspath(path) if is_file else f"{SESSION}{os.getcwd()}"  # noqa: PTH100, PTH109
+    file = None if is_typed_in(module) or path.startswith("<") else _kept_in(path, module)
+    return os.path.abspath(file) if file else f"{SESSION}{os.getcwd()}"  # noqa: PTH100, PTH109
+
+
+def _kept_in(path: str, module: str) -> str | None:
+    """Return where the code of *path* is kept: there, or where it was packed, as an archive or byte code alone.
+
+    That path may then be one of the machine that compiled it, and what unpacks itself does so elsewhere each time.
+    """
+    if os.path.exists(path):  # noqa: PTH110
+        return path
+    if getattr(sys, "frozen", False):  # by PyInstaller and its like
+        return os.path.join(sys.executable, path)  # noqa: PTH118
+    return getattr(sys.modules.get(module), "__file__", None)
 
 
 def body_of(function: Any) -> str | None:

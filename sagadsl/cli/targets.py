@@ -230,7 +230,8 @@ def project_targets() -> list[str]:
 def target_words(run: RunInfo) -> str:
     """Return what a command to type needs in order to have the run's code: a guess, for a person to judge."""
     program = Path(run.program)
-    if program.suffix != ".py" or _has_targets():
+    is_packed = any(os.path.isfile(folder) for folder in program.parents)  # noqa: PTH113  # Path.is_file raises
+    if program.suffix != ".py" or is_packed or _has_targets():
         return ""
     here, module = Path.cwd(), _module_of(run)
     where = str(program.relative_to(here) if program.is_relative_to(here) else program)
