@@ -1396,6 +1396,99 @@ def test_async_ones_are_awaited(make_runtime, program, world):
     assert world == ["a", "-x", "-aa"]
 
 
+@pytest.mark.parametrize("way", ["hand", "names"])
+def test_a_run_is_not_held_for_a_compensation_that_is_never_awaited(make_runtime, program, world, way):
+    """By hand its steps go on as before: nothing was asked of it."""
+    code = program()
+    run = saga("explore", key="k", runtime=make_runtime())
+    put = run.step(code.aput, compensate=code.atake)
+
+    async def main(ask):
+        task = asyncio.create_task(ask())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        found = make_runtime().find("explore/k")
+        assert (found.status, found.is_live) == ("open", way == "hand")  # by whoever had it before
+        if way == "hand":
+            await put("b")
+        return await ask()
+
+    asyncio.run(awaited(put("a")))
+    if way == "hand":
+        ask = run.compensate
+    else:
+        del run, put
+        gc.collect()
+        ask = make_runtime().find("explore/k").compensate
+    assert asyncio.run(main(ask)).status == "compensated"
+    assert world == (["a", "b", "-ab", "-aa"] if way == "hand" else ["a", "-aa"])
+
+
+def test_a_step_under_way_when_a_compensation_by_hand_is_awaited_is_waited_for_first(make_runtime, program, world):
+    """It may have begun since that was asked for."""
+    code, gate, entered = program(), asyncio.Event(), asyncio.Event()
+    run = saga("explore", key="k", runtime=make_runtime())
+
+    async def slow() -> None:
+        entered.set()
+        await gate.wait()
+        world.add("slow")
+
+    async def main():
+        await run.step(code.aput, compensate=code.atake)("a")
+        asked = run.compensate()
+        task = asyncio.create_task(awaited(run.step(slow)()))
+        await asyncio.wait_for(entered.wait(), 30)
+        with pytest.raises(UsageError, match="a step is under way; await it, then compensate"):
+            await asked
+        gate.set()
+        await task
+        await run.compensate()
+
+    asyncio.run(main())
+    assert world == ["a", "slow", "-aa"]
+
+
+def test_only_what_is_compensated_says_whether_it_is_to_be_awaited(make_runtime, program, world):
+    """Back to a step, that is what came after it."""
+    code = program()
+    run = saga("explore", key="k", runtime=make_runtime())
+    asyncio.run(awaited(run.step(code.aput, compensate=code.atake)("a")))
+    run.add_compensation(code.added, "x")
+    assert run.compensate(to="aput").status == "paused"
+    assert asyncio.run(awaited(run.compensate())).status == "compensated"
+    assert world == ["a", "-x", "-aa"]
+
+
+def test_a_cancellation_while_a_run_is_compensated_without_its_body_comes_when_that_has_ended(
+    make_runtime, program, world
+):
+    """What is being compensated is not cut off."""
+    code, inside, leave = program(), asyncio.Event(), asyncio.Event()
+
+    async def atake(name):
+        inside.set()
+        await leave.wait()
+        world.add(f"-{name}")
+
+    async def main():
+        await saga("explore", key="k", runtime=make_runtime()).step(code.aput, compensate=code.atake)("a")
+        gc.collect()
+        task = asyncio.create_task(make_runtime().find("explore/k").compensate())
+        await inside.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        leave.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    atake.__module__, atake.__qualname__, code.atake = "undoing", "atake", atake
+    asyncio.run(main())
+    assert make_runtime().find("explore/k").status == "compensated"
+    assert world == ["a", "-a"]
+
+
 def test_a_compensation_of_another_module_is_found_there(make_runtime, program, world):
     """Also one that a decorated step was given for a place."""
     program()

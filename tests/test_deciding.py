@@ -125,7 +125,7 @@ def test_compensating_again_changes_nothing(colour, done, make_runtime, world):
     assert done().compensate(dry_run=True).steps == ()
     assert (entries(make_runtime()), world) == (before, effects)
     with pytest.raises(RunConflictError, match="compensated as a whole"):
-        done().compensate(to="act")
+        colour.run(done().compensate(to="act"))
 
 
 def test_what_would_stand_is_refused_up_front(colour, done, make_runtime, world):
@@ -179,7 +179,7 @@ def test_a_completed_run_past_its_pivot_stays(colour, make_runtime, act):
     colour.call(order)
     for asked in ({}, {"dry_run": True}, {"to": "act"}):
         with pytest.raises(RunConflictError, match="is past its pivot, pay"):
-            make_runtime().find("order/k").compensate(**asked)
+            colour.run(make_runtime().find("order/k").compensate(**asked))
 
 
 def test_a_completed_run_whose_compensation_is_cut_off_is_carried_on(colour, done, trip, act, world):

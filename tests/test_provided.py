@@ -168,7 +168,7 @@ def test_what_is_missing_is_said_before_anything_is_written(make_runtime, world,
         "to make one with sagadsl.provide(Session, factory)"
     )
     with pytest.raises(UsageError, match=f"run {run_id}: the compensation undo of step a?send needs the live argument"):
-        make_runtime().find(run_id).compensate()
+        here(make_runtime().find(run_id).compensate)
     assert len(make_runtime().journal().entries(1)) == entries
     assert world == ["m1@caller"]
     sagadsl.provide(Session, lambda: Session("later"))
@@ -1649,7 +1649,7 @@ def test_a_live_argument_is_in_no_file_and_no_text(make_runtime, world, colour, 
             seen.append(f"{error!r} {error} {getattr(error, '__notes__', '')}")
     for act in ("resume", "compensate"):
         with pytest.raises(UsageError) as caught:
-            getattr(make_runtime().find("uses/cut"), act)()
+            colour.run(getattr(make_runtime().find("uses/cut"), act)())
         seen.append(str(caught.value))
     with pytest.raises(UsageError) as caught:
         colour.call(uses.using(runtime=make_runtime(), key="x").using(nothing=1), MARKER, Session(), "good")

@@ -943,6 +943,42 @@ def test_one_live_owner_a_run(make_runtime, world):
     assert world == ["end", "end"]
 
 
+@pytest.mark.parametrize("verb", ["resume", "compensate"])
+def test_a_run_is_not_held_for_what_is_never_awaited(make_runtime, world, verb):
+    """A task that is cancelled before its turn leaves the run to others, as it was."""
+    dies = [True]
+
+    async def undo() -> None:
+        world.add("-act")
+
+    @sagadsl.step(compensate=undo, name="act")
+    async def act() -> None:
+        world.add("act")
+
+    @sagadsl.saga(key="k")
+    async def flow() -> None:
+        await act()
+        if dies:
+            dies.clear()
+            raise Cut
+
+    async def main():
+        ask = getattr(flow.using(runtime=make_runtime()), verb)
+        task = asyncio.create_task(ask("flow/k"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        run = make_runtime().find("flow/k")
+        assert (run.is_live, run.status, len(run.steps)) == (False, "open", 1)
+        await ask("flow/k")
+
+    with pytest.raises(Cut):
+        asyncio.run(flow.using(runtime=make_runtime())())
+    asyncio.run(main())
+    ended = {"resume": ("completed", ["act"]), "compensate": ("compensated", ["act", "-act"])}
+    assert (make_runtime().find("flow/k").status, world.effects) == ended[verb]
+
+
 def test_a_run_taken_over_by_force_stops_its_old_owner(make_runtime, world):
     """Its next write collides, before any further effect."""
     inside, leave = threading.Event(), threading.Event()

@@ -28,7 +28,7 @@ from sagadsl._core.scope import OpenRun, Scope
 from sagadsl._core.values import Kind, RunRow, Status
 from sagadsl._dsl.options import refuse_generator
 from sagadsl._dsl.outcomes import ended_as
-from sagadsl._dsl.rules import Rules, afollow, follow
+from sagadsl._dsl.rules import Rules
 from sagadsl.errors import SagaError, Stop, UsageError
 
 if TYPE_CHECKING:
@@ -162,19 +162,6 @@ def notify_of_earlier(spec: SagaSpec, runtime: Runtime, run: OpenRun | None) -> 
 
 def notify_without_body(spec: SagaSpec, runtime: Runtime, run: Run) -> Rules[Run]:
     """Notify of a run that was compensated without its body, if that is still owed; return it."""
-    for row in runtime.journal().runs(id=run.id, untold=True):
+    for row in runtime.journal().runs(id=run.id, untold=True) if spec.notify is not None else ():
         yield from notify_again(spec, runtime, row)
     return run
-
-
-def then_notify(spec: SagaSpec, runtime: Runtime, work: Any) -> Any:
-    """Notify of a run once it is compensated without its body; *work* is that run, or an awaitable of it. Return it."""
-    if spec.notify is None:
-        return work
-    if not inspect.isawaitable(work):
-        return follow(notify_without_body(spec, runtime, work))
-
-    async def then() -> Run:
-        return await afollow(notify_without_body(spec, runtime, await work))
-
-    return then()

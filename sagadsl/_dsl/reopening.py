@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.ownership import Tenure
@@ -17,12 +17,18 @@ from sagadsl._core.provided import Maker
 from sagadsl._core.runtime import Opened, Runtime
 from sagadsl._core.runtime.deciding import Request
 from sagadsl._core.settings import Options
-from sagadsl._dsl.notifying import then_notify
+from sagadsl._dsl.notifying import notify_without_body
+from sagadsl._dsl.rules import Rules, afollow, follow
 from sagadsl._dsl.running import Calling, Finish, arun_root, run_root
 from sagadsl.errors import UsageError
 
-Bind = Callable[[dict[str, Any]], Callable[[], Any]]
-"""What makes the body of a run that nobody calls, given its live arguments."""
+if TYPE_CHECKING:
+    from sagadsl._core.runtime.stored import Run
+
+Opens = Callable[[], tuple[Opened, dict[str, Any]]]
+"""What opens a stored run, and gives the arguments on record: not before it is awaited, where the saga is async."""
+Bind = Callable[[dict[str, Any], dict[str, Any]], Callable[[], Any]]
+"""What makes the body of a run that nobody calls, given its arguments on record and its live ones."""
 
 
 def reopen(
@@ -52,14 +58,14 @@ def reopen(
     except UsageError as missing:
         if request is None:
             raise
-        try:
-            work = runtime.compensate_without_body(run_id, request, is_async=spec.is_async)
-            return then_notify(spec, runtime, work)
-        except UsageError as error:
-            raise error from missing
-    opened, arguments = runtime.reopen(spec, run_id, request, options)
+        is_async = spec.is_async or runtime.is_awaited(run_id, request)
+        rules = without_body(spec, runtime, run_id, request, missing, is_async=is_async)
+        return (afollow if is_async else follow)(rules)
 
-    def bind(live: dict[str, Any]) -> Callable[[], Any]:
+    def opens() -> tuple[Opened, dict[str, Any]]:
+        return runtime.reopen(spec, run_id, request, options)
+
+    def bind(arguments: dict[str, Any], live: dict[str, Any]) -> Callable[[], Any]:
         values = given | arguments | live
         lacking = [name for name in parameters.names if name not in values and name not in parameters.defaults]
         if lacking and request is None:
@@ -70,27 +76,41 @@ def reopen(
         return functools.partial(plain_function(wrapped), *args, **kwargs)
 
     calling = Calling(spec, options, runtime, wrapped, finish, Tenure())
-    return (arun_reopened if spec.is_async else run_reopened)(opened, calling, sources, bind)
+    return (arun_reopened if spec.is_async else run_reopened)(opens, calling, sources, bind)
 
 
-def run_reopened(opened: Opened, calling: Calling, sources: dict[str, Maker], bind: Bind) -> Any:
+def without_body(
+    spec: SagaSpec, runtime: Runtime, run_id: str, request: Request, missing: UsageError, *, is_async: bool
+) -> Rules[Run]:
+    """Compensate a run by the names of its functions, for a live argument of its body is *missing*; notify of it."""
+    compensates = functools.partial(runtime.compensate_without_body, run_id, request, is_async=is_async)
+    try:
+        run = yield compensates, is_async
+    except UsageError as error:
+        raise error from missing
+    return (yield from notify_without_body(spec, runtime, run))
+
+
+def run_reopened(opens: Opens, calling: Calling, sources: dict[str, Maker], bind: Bind) -> Any:
     """Run a saga that nobody calls, in a ``def``: *sources* are where its live arguments come from."""
     __tracebackhide__ = True
+    opened, arguments = opens()
     if opened.scope is not None:
         try:
-            calling.body = bind(calling.runtime.provided.take(sources))
+            calling.body = bind(arguments, calling.runtime.provided.take(sources))
         except BaseException:
             calling.close(opened.scope)
             raise
     return run_root(lambda: opened, calling)
 
 
-async def arun_reopened(opened: Opened, calling: Calling, sources: dict[str, Maker], bind: Bind) -> Any:
+async def arun_reopened(opens: Opens, calling: Calling, sources: dict[str, Maker], bind: Bind) -> Any:
     """Run a saga that nobody calls, in an ``async def``: *sources* are where its live arguments come from."""
     __tracebackhide__ = True
+    opened, arguments = opens()
     if opened.scope is not None:
         try:
-            calling.body = bind(await calling.runtime.provided.atake(sources))
+            calling.body = bind(arguments, await calling.runtime.provided.atake(sources))
         except BaseException:
             calling.close(opened.scope)
             raise

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from sagadsl._core.awaiting import to_the_end
 from sagadsl._core.definition import SagaSpec, facts_of
 from sagadsl._core.describe import describe, in_outline, legible, stored_arguments
 from sagadsl._core.flow import Ended, leave_to_a_person, settle
@@ -20,7 +22,7 @@ from sagadsl._core.journal import Journal, Letter
 from sagadsl._core.later import Later
 from sagadsl._core.observers import detach, kept_in
 from sagadsl._core.ownership import Tenure, claim, owner, told_owner
-from sagadsl._core.runtime.deciding import Request, is_to_cancel, queue, request_compensation
+from sagadsl._core.runtime.deciding import Request, decide, is_to_cancel, is_to_compensate, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.opening import CODEC, Opening, open_runs
 from sagadsl._core.scope import OpenRun, Scope, Slot
@@ -133,27 +135,50 @@ class Runtime(Opening):
 
     def rehearse(self, run_id: str, request: Request) -> rehearsal.DryRun:
         """Say what a request to compensate would do."""
+        scope = self._copy(run_id)
+        with legible(scope.run.journal, scope.run.id):
+            return rehearsal.rehearse(scope, request, self.codec)
+
+    def is_awaited(self, run_id: str, request: Request, bound: Scope | None = None) -> bool:
+        """Tell whether what a request to compensate has called is to be awaited; an earlier scope has it *bound*.
+
+        That is tried, for to know it nothing may be held. What is wrong with the request is said when it is made.
+        """
+        with suppress(RunConflictError, UsageError):
+            scope = self._copy(run_id)
+            if bound is not None:
+                scope.bind_as(bound)
+            with legible(scope.run.journal, scope.run.id):
+                if is_to_compensate(scope, request):
+                    decide(scope, request)
+                    steps = map(Slot.compensating_step, scope.owed())
+                    return any(spec is not None and spec.compensates_async for spec in steps)
+        return False
+
+    def _copy(self, run_id: str) -> Scope:
+        """Fold a stored run to try something on it: nobody holds it, and nothing is written."""
         journal = self.journal()
         scope = self._load(None, self._row(run_id, journal), journal)
         open_runs.discard(scope.run)
-        with legible(journal, scope.run.id):
-            return rehearsal.rehearse(scope, request, self.codec)
+        return scope
 
     def compensate_without_body(self, run_id: str, request: Request | None = None, *, is_async: bool = False) -> Any:
         """Compensate a run whose saga this program does not have, or cannot run, by functions found by their names.
 
-        It is to be awaited if the saga is known to be async, or if one of them is.
+        It is to be awaited if the saga is known to be async, or if one of them is; until it is, nothing is held.
         """
+        if is_async or self.is_awaited(run_id, request or Request()):
+            return self._acompensate_without_body(run_id, request)
         opened, _ = self.reopen(None, run_id, request)
-        return self.compensate_scope(opened.scope, run_id, is_async=is_async)
+        return self.find(run_id) if opened.scope is None else self.compensate_scope(opened.scope)
 
-    def compensate_scope(self, scope: Scope | None, run_id: str, *, is_async: bool = False) -> Any:
-        """Compensate a run by functions that are bound, or found by their names; return it, or an awaitable of it."""
-        steps = [] if scope is None else map(Slot.compensating_step, scope.owed())
-        if is_async or any(spec is not None and spec.compensates_async for spec in steps):
-            return self._acompensate(scope, run_id)
-        if scope is None:
-            return self.find(run_id)
+    async def _acompensate_without_body(self, run_id: str, request: Request | None) -> stored.Run:
+        """Do it where it is to be awaited."""
+        opened, _ = self.reopen(None, run_id, request)
+        return self.find(run_id) if opened.scope is None else await self.acompensate_scope(opened.scope)
+
+    def compensate_scope(self, scope: Scope) -> stored.Run:
+        """Compensate a run by functions that are bound, or found by their names, in a ``def``; return it."""
         try:
             supply(scope, self.provided)
             scope.run.drive(settle(scope, None, None, pauses=False))
@@ -162,21 +187,22 @@ class Runtime(Opening):
                 raise stop.reason from None
         finally:
             self.leave(scope)
-        return self.find(run_id)
+        return self.find(scope.run.id)
 
-    async def _acompensate(self, scope: Scope | None, run_id: str) -> stored.Run:
-        """Compensate without a body where a compensation is to be awaited; a run without a scope is compensated."""
-        if scope is None:
-            return self.find(run_id)
+    async def acompensate_scope(self, scope: Scope) -> stored.Run:
+        """Compensate a run by functions that are bound, or found by their names, in an ``async def``; return it.
+
+        Whoever is cancelled meanwhile, that is let through when it has ended.
+        """
         try:
             await asupply(scope, self.provided)
-            await scope.run.adrive(settle(scope, None, None, pauses=False))
+            await to_the_end(scope.run.adrive(settle(scope, None, None, pauses=False)))
         except Stop as stop:
             if not isinstance(stop.reason, SuspendedError):  # as above
                 raise stop.reason from None
         finally:
             self.leave(scope)
-        return self.find(run_id)
+        return self.find(scope.run.id)
 
     def cancel(self, run_id: str) -> stored.Run:
         """Ask that a run be cancelled; return it as it then is. See `Run.cancel`."""

@@ -522,6 +522,13 @@ class Scope:
         """Return the keys of the calls whose compensation a person gave up."""
         return tuple(slot.key for slot in self.calls() if slot.status is StepStatus.SKIPPED)
 
+    def bind_as(self, other: Scope) -> None:
+        """Have the calls of the run bound to what they are bound to in another fold of it."""
+        bound = {slot.key: slot for slot in other.calls()}
+        for slot in self.calls():
+            if slot.key in bound:
+                slot.spec, slot.live = bound[slot.key].spec, bound[slot.key].live
+
     # -- identity ---------------------------------------------------------------------------------------------------
 
     def call(

@@ -6,16 +6,13 @@ under way.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from sagadsl._core.awaiting import to_the_end
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import Ended
 from sagadsl._core.later import Later
 from sagadsl._core.runtime.deciding import Request, need_functions, request_compensation
-from sagadsl._core.scope import CURRENT
+from sagadsl._core.scope import CURRENT, Scope
 from sagadsl._core.values import Status
 from sagadsl._dsl import running
 from sagadsl._dsl.blocks.held import Held, Use
@@ -46,40 +43,49 @@ def complete(held: Held, value: Any) -> Any:
 
 def compensate(held: Held, request: Request) -> Any:
     """Compensate what a run owes, or carry on doing so; return the run, or an awaitable of it."""
+    known = held.known_id or held.opened().run.id
+    if held.runtime.is_awaited(known, request, held.last):
+        return _acompensate(held, request, known)
+    try:
+        scope = _asked(held, request)
+        return _compensated(held, held.runtime.find(known) if scope is None else held.runtime.compensate_scope(scope))
+    finally:
+        held.let_go()  # also after a refusal: what was asked for is queued in the scope, and not in the file
+
+
+async def _acompensate(held: Held, request: Request, known: str) -> stored.Run:
+    """Do it where it is to be awaited; before, nothing is held for it or asked of the run."""
+    refuse_to_end(held, "compensate")  # a step may have begun since
+    runtime = held.runtime
+    try:
+        scope = _asked(held, request)
+        return _compensated(held, runtime.find(known) if scope is None else await runtime.acompensate_scope(scope))
+    finally:
+        held.let_go()
+
+
+def _asked(held: Held, request: Request) -> Scope | None:
+    """Return the scope of a run that is to compensate from here on, `None` where nothing is owed any more."""
     if held.is_record:  # it is completed, and nobody has it
         held.let_go()
         held.is_record = False
     runtime, known = held.runtime, held.known_id
-    try:
-        if held.scope is not None or known is None:
-            scope = held.opened()
-            request_compensation(scope, request, runtime.provided)
-        else:
-            opened, _ = runtime.reopen(held.spec, known, request, held.options)
-            if opened.scope is None:  # nothing is owed any more
-                return runtime.find(known)
-            scope = held.have(opened.scope)
-            need_functions(scope, runtime.provided)
-        work = runtime.compensate_scope(scope, scope.run.id)
-        return _acompensated(held, work) if inspect.isawaitable(work) else _compensated(held, work)
-    except BaseException:
-        held.let_go()  # what was refused is queued in the scope; the file does not have it
-        raise
+    if held.scope is not None or known is None:
+        scope = held.opened()
+        request_compensation(scope, request, runtime.provided)
+        return scope
+    opened, _ = runtime.reopen(held.spec, known, request, held.options)
+    if opened.scope is None:
+        return None
+    scope = held.have(opened.scope)
+    need_functions(scope, runtime.provided)
+    return scope
 
 
 def _compensated(held: Held, run: stored.Run) -> stored.Run:
-    held.let_go()
+    """Return a run that is compensated, or as far back as was asked: then a further step goes on with it."""
     held.over = "is compensated" if run.status is Status.COMPENSATED else ""
     return run
-
-
-async def _acompensated(held: Held, work: Awaitable[stored.Run]) -> stored.Run:
-    """Await compensation to its end, whoever is cancelled meanwhile."""
-    try:
-        return _compensated(held, await to_the_end(work))
-    except BaseException:
-        held.let_go()
-        raise
 
 
 def refuse_to_end(held: Held, verb: str) -> None:

@@ -127,10 +127,7 @@ class Held:
     def have(self, scope: Scope) -> Scope:
         """Take a scope as the handle's; what an earlier one had bound of its calls is bound again."""
         if self.last is not None:
-            bound = {slot.key: slot for slot in self.last.calls()}
-            for slot in scope.calls():
-                if slot.key in bound:
-                    slot.spec, slot.live = bound[slot.key].spec, bound[slot.key].live
+            scope.bind_as(self.last)
         threads.end(scope.run)  # by hand a run belongs to no thread
         self.scope = self.last = scope
         if not self.is_record:  # a handle that nobody has any more lets its run go, open as it is
