@@ -26,6 +26,10 @@ def two_unknown(first, second):
     """Ask for more than a step has."""
 
 
+def noted(note: str) -> None:
+    """Have a parameter that is called as what is noted beside a result."""
+
+
 class Callable_:  # noqa: N801
     """An object that can be called but has no name."""
 
@@ -76,6 +80,14 @@ def decorate(**options):
         (lambda: saga(notify=two)(nothing), "missing a required argument: 'second'"),
         (lambda: decorate(stands=anothing), "reserve: stands= is an async def, and is asked where nobody can await it"),
         (lambda: decorate(stands=True), "reserve: stands= takes a function, not True"),
+        (
+            lambda: decorate(stands=lambda note, item: True),
+            "(note, item=..., quantity=...), and it is (note, item): got an unexpected keyword argument 'quantity'",
+        ),
+        (
+            lambda: step(stands=lambda note, **rest: True)(noted),
+            "and it is (note, **rest): multiple values for argument 'note'; have it take what was noted by position",
+        ),
         (lambda: decorate(key="{what}"), "reserve: key='{what}' must be a template of plain {argument} fields"),
         (lambda: decorate().using(retrys=3), "reserve.using() has no option 'retrys'; did you mean retries?"),
         (lambda: step(lambda: 1), "a lambda has none that a restart could find; use def"),

@@ -325,6 +325,35 @@ def test_where_nobody_knows_whether_it_stands_nothing_is_entered(story, world):
     assert story("a") == "a(report)"
 
 
+def test_a_step_may_have_a_parameter_that_is_called_note(colour, make_runtime, world):
+    """Whoever is asked takes what was noted by its position."""
+    cut = [True]
+
+    def stands(noted, /, note):
+        world.add(f"?{noted}:{note}")
+        return True
+
+    @colour.step(stands=stands, compensate=None)
+    def ask(note: str) -> str:
+        world.add(note)
+        sagadsl.current().note("beside")
+        return note.upper()
+
+    @colour.saga(key="k")
+    def flow():
+        answer = yield ask("a")
+        if cut:
+            cut.pop()
+            raise Cut
+        return answer
+
+    with pytest.raises(Cut):
+        colour.call(flow.using(runtime=make_runtime()))
+    assert colour.call(flow.using(runtime=make_runtime())) == "A"
+    assert world == ["a", "?beside:a"]
+    assert make_runtime().runs()[0].status == "completed"
+
+
 def test_by_hand_the_record_always_stands(make_runtime, world):
     """There a call is found by its arguments, and ``again=True`` is how to do it once more."""
 

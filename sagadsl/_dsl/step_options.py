@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -48,7 +49,7 @@ def specified(target: Any, options: dict[str, Any]) -> StepSpec:
         on_uncertain=options.get("on_uncertain") or "retry",
         titled=options.get("title") is not None,
         transaction=options.get("transaction"),
-        stands=checked_stands(options.get("stands"), name),
+        stands=checked_stands(options.get("stands"), name, parameters),
     )
     spec.probe = probe_of(spec, options.get("probe"))
     check_transaction(spec)
@@ -58,19 +59,30 @@ def specified(target: Any, options: dict[str, Any]) -> StepSpec:
     return spec
 
 
-def checked_stands(stands: Any, name: str) -> Any:
-    """Return what is asked whether a recorded result stands.
+def checked_stands(stands: Any, name: str, parameters: Parameters) -> Any:
+    """Return what is asked whether a recorded result of a step with these *parameters* stands.
 
     Raises:
-        UsageError: It is no function, or one that would have to be awaited, or iterated.
+        UsageError: It is no function, or one that would have to be awaited, or iterated, or cannot be called so.
     """
-    if stands is not None and not callable(stands):
+    if stands is None:
+        return None
+    if not callable(stands):
         msg = f"{name}: stands= takes a function, not {stands!r}"
         raise UsageError(msg)
     refuse_generator(stands, f"{name}: stands=")
     if inspect.iscoroutinefunction(code_of(stands)):
         msg = f"{name}: stands= is an async def, and is asked where nobody can await it: make it a def"
         raise UsageError(msg)
+    with suppress(ValueError):  # a builtin that keeps its parameters to itself
+        signature = inspect.signature(stands)
+        try:
+            signature.bind(None, **dict.fromkeys(parameters.stored))
+        except TypeError as error:
+            call = ", ".join(("note", *(f"{each}=..." for each in parameters.stored)))
+            cure = "; have it take what was noted by position, (note, /, ...)" if "note" in parameters.stored else ""
+            msg = f"{name}: stands= is asked as {function_name(stands)}({call}), and it is {signature}: {error}{cure}"
+            raise UsageError(msg) from error
     return stands
 
 

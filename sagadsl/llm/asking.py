@@ -111,7 +111,7 @@ class Standing:
         self.asking, self.body, self.on_change = asking, body, on_change
         self.signature, self.awaits = inspect.signature(body), _awaits(body)
 
-    def stands(self, note: Any, **arguments: Any) -> bool:
+    def stands(self, note: Any, /, **arguments: Any) -> bool:  # a prompt may be made of a note
         """Tell whether the answer on record comes back.
 
         Raises:
