@@ -25,7 +25,7 @@ import pytest
 from typing_extensions import TypeAliasType
 
 import sagadsl
-from sagadsl import Compensation, Kind, Live, Runtime, UsageError, saga, step
+from sagadsl import Compensation, Live, Runtime, UsageError, saga, step
 from sagadsl._core import provided as provided_room
 from sagadsl._core.provided import PROVIDED, Provided
 
@@ -872,7 +872,7 @@ def test_a_body_cannot_take_what_is_missing_in_a_child_for_a_failure(make_runtim
     entries = len(make_runtime().journal().entries(1))
     with pytest.raises(UsageError, match="the compensation undo of step inner/send needs the live argument session"):
         outer.using(runtime=make_runtime())()
-    assert [entry.kind for entry in make_runtime().journal().entries(1)[entries:]] == [Kind.TAKEN]
+    assert len(make_runtime().journal().entries(1)) == entries
     assert world == ["a@caller"]
 
 

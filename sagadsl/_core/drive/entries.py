@@ -47,9 +47,12 @@ def write(entry: Entry, read: Iterable[Letter] = ()) -> None:
 
 
 def commit(run: OpenRun, entry: Entry, read: Iterable[Letter]) -> list[Entry]:
-    """Write an entry with those that wait for it (the run's opening, a take-over, a decision), and return those."""
+    """Write an entry with those that wait for it (the run's opening, a take-over, a decision), and return those.
+
+    It may be one of them, which waits no longer.
+    """
     with run.guard:  # several branches may begin at once, and one of them opens the run
-        earlier = run.pending
+        earlier = run.pending = [each for each in run.pending if each is not entry]
         run.journal.commit(run.log, read=read, **all_at_once(run, entry))
         run.pending, run.is_new = [], False
     return earlier

@@ -10,8 +10,9 @@ Three words of reading help: ``yield`` hands an effect to the driver, ``yield fr
 driver throws in at a ``yield`` is what the user's function raised, or the `Stop` of a run that must not go on.
 """
 
+from sagadsl._core.flow.again import take_over
 from sagadsl._core.flow.attempts import attempt, handed_over, in_place, renew
-from sagadsl._core.flow.calls import child_scope, descend, perform, take_over
+from sagadsl._core.flow.calls import child_scope, descend, perform
 from sagadsl._core.flow.compensation import Ended, is_compensated
 from sagadsl._core.flow.leaving import leave_to_a_person, past_pivot, settle, settle_branch
 from sagadsl._core.flow.stopping import PRESSED

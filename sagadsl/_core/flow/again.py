@@ -16,6 +16,7 @@ from math import inf
 from sagadsl._core.effects import Flow, Sleep
 from sagadsl._core.scope import OpenRun, Scope, Slot
 from sagadsl._core.scope.cancelled import coming, counts
+from sagadsl._core.values import Kind
 from sagadsl.errors import Stop
 
 PATIENCE = (*[0.0] * 100, *[2**number / 1000 for number in range(10)])
@@ -28,10 +29,17 @@ def come_in(slot: Slot, *, is_async: bool) -> Flow[None]:
     Raises:
         Stop: The record says that another call comes here.
     """
+    if is_async:
+        yield from wait_for_turn(slot)
+    else:
+        slot.scope.admit(slot)
+    if slot.run.pending:
+        yield from take_over(slot.scope)
+
+
+def wait_for_turn(slot: Slot) -> Flow[None]:
+    """Let a call of an ``async def`` in, when it is its turn."""
     scope, run = slot.scope, slot.run
-    if not is_async:
-        scope.admit(slot)
-        return
     earlier = counts(scope)
     try:
         yield from give_way(run, lambda: scope.expected(slot) is not slot)
@@ -45,6 +53,20 @@ def come_in(slot: Slot, *, is_async: bool) -> Flow[None]:
             slot.cancelled = coming(scope, earlier)
             run.cut.append((slot, error))  # an attempt on record that has no end gets this one
         raise
+
+
+def take_over(scope: Scope) -> Flow[None]:
+    """Put on record that this process has the run, once all that is on record has come again; it may die any moment.
+
+    Before that nothing is written, for the code may do something else by now. By hand nothing need come again. What a
+    person asked for (that it goes on from a pause, or is compensated) waits for its first effect.
+    """
+    run, past = scope.run, scope.root.past
+    if run.ahead and not (past is not None and past.is_free):
+        return
+    with run.guard:  # of several branches one writes it, and none of the others anything before
+        if [entry.kind for entry in run.pending] == [Kind.TAKEN]:
+            yield run.pending[0]
 
 
 def come_out(scope: Scope) -> Flow[None]:

@@ -1,7 +1,4 @@
-"""One call of a step, or of a child saga: what is on record comes back, anything else is done.
-
-And before the first of them, in a run that this process goes on with: who has it now is put on record.
-"""
+"""One call of a step, or of a child saga: what is on record comes back, anything else is done."""
 
 from __future__ import annotations
 
@@ -94,17 +91,6 @@ def child_scope(
         slot.child = Scope(parent.run, spec, name, slot.key, parent, slot)
     slot.child.spec = spec
     return slot.child
-
-
-def take_over(scope: Scope) -> Flow[None]:
-    """Put on record that this process has the run, before its body runs: it may compute for long there, or die.
-
-    What a person asked for (that it goes on from a pause, or is compensated) waits for its first effect all the same.
-    """
-    run = scope.run
-    if [entry.kind for entry in run.pending] == [K.TAKEN]:
-        yield run.pending.pop()
-        run.taken = run.log.seq
 
 
 def descend(child: Scope) -> Flow[Raise | None]:

@@ -1,7 +1,7 @@
 """What a call of a saga means, given what is in the store: a new run, one that was left, a value, or an error.
 
 Nothing is written here: a new run's row goes into the commit of its first entry, so a program that only looks leaves no
-trace. That a run was taken over is written before its body runs; only a living owner is overtaken here.
+trace. That a run was taken over is written once its record has come again; only a living owner is overtaken here.
 """
 
 from __future__ import annotations
@@ -137,7 +137,6 @@ class Opening:
         self.drive, self.adrive, self.do = drivers.drive, drivers.adrive, in_place
         self._journals: dict[Any, Journal] = {}
         self._told: set[tuple[str, int]] = set()
-        self._refused: set[tuple[str, int, int]] = set()
 
     def configure(self, **settings: Unpack[Settings]) -> None:
         """Change settings for the calls that follow; what is not given stays as it is.
@@ -342,10 +341,7 @@ class Opening:
         self._announce(scope)
         if scope.status is not Status.COMPENSATING and any(each.status is Status.PAUSED for each in scope.tree()):
             return self._resumed(asked, row, scope)
-        if (asked.journal.name, row.number, scope.run.log.seq) in self._refused:
-            scope.run.taken = scope.run.log.seq
-        else:
-            queue(scope, Kind.TAKEN, owner())
+        queue(scope, Kind.TAKEN, owner())
         return scope
 
     def _resumed(self, asked: Asked, row: RunRow, paused: Scope) -> Scope:
@@ -539,8 +535,6 @@ class Opening:
 
     def _let_go(self, run: OpenRun) -> None:
         """Stop owning a run of which nothing is under way."""
-        if isinstance(run.stop, Exception) and run.taken == run.log.seq:  # it was not interrupted: another try is none
-            self._refused.add((run.journal.name, run.row.number, run.taken))
         if run.log.number:
             run.journal.release(run.row.lock, run.log.holder)
         detach(run)

@@ -30,14 +30,14 @@ class OpenRun(Generic[S]):
 
     *stop* is why the run must not go on. *cut* are calls whose attempt was interrupted, until it is known whether the
     body survived. *ahead* are the calls on record that the bodies, which run again, have not made again yet, in the
-    order in which they were made first. *pending* entries (the run's opening, a decision) go into the commit of the
-    next one. *taken* is the ``seq`` at which this process took it over. *copies* leads from an exception as replayed to
-    the genuine one, with what the copy carried when it was made. *thread* is where the run was opened, 0 where it is
-    only looked at; *company* is whom its tasks write with. *opening* is its first entry. *watched* are those of the
-    *observers* that look at this run alone. *notifies*: somebody is told how it ends. *drive* and *adrive* act a flow,
-    in a ``def`` and in an ``async def``; *do* is the flow that has a call made: here, in place, or by whoever answers
-    ``Do``. *began* is when the body did, by the clock of its event loop. *settling* counts the sagas being settled in
-    tasks, *waking* looks after bodies that must end (``waking``).
+    order in which they were made first. *pending* entries (the run's opening, a take-over, a decision) go into the
+    commit of the next one. *copies* leads from an exception as replayed to the genuine one, with what the copy carried
+    when it was made. *thread* is where the run was opened, 0 where it is only looked at; *company* is whom its tasks
+    write with. *opening* is its first entry. *watched* are those of the *observers* that look at this run alone.
+    *notifies*: somebody is told how it ends. *drive* and *adrive* act a flow, in a ``def`` and in an ``async def``;
+    *do* is the flow that has a call made: here, in place, or by whoever answers ``Do``. *began* is when the body did,
+    by the clock of its event loop. *settling* counts the sagas being settled in tasks, *waking* looks after bodies that
+    must end (``waking``).
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class OpenRun(Generic[S]):
         self.watched: tuple[Any, ...] = ()
         self.opening: Entry | None = None
         self.pending: list[Entry] = []
-        self.taken = 0
         self.is_new = True
         self.stop: BaseException | None = None
         self.cut: list[tuple[S, BaseException]] = []
