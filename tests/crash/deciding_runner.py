@@ -77,12 +77,14 @@ def lose_letters():
 
 def go_all_the_way():
     """Forget on the way back how far was asked for."""
-    decide = Scope.decide
+    turn = Scope._turn
 
-    def forgetful(self, kind, told):
-        decide(self, kind, told | {"to": 0} if kind is Kind.COMPENSATING else told)
+    def forgetful(self, entry):
+        turn(self, entry)
+        if entry.kind is Kind.COMPENSATING:
+            self.until = 0
 
-    Scope.decide = forgetful
+    Scope._turn = forgetful
 
 
 sweeps.MUTANTS.update(lose_letters=lose_letters, go_all_the_way=go_all_the_way)
