@@ -32,20 +32,21 @@ class Beside:
     def __init__(self, number, other, rooms=ROOMS):
         self.number, self.rooms, self.lines, self.has_come = number, rooms, count(1), False
         self.thread = threading.Thread(target=other)
+        self.before = sys.gettrace()
 
     def __enter__(self):
         sys.settrace(lambda frame, event, arg: self.line if frame.f_code.co_filename in self.rooms else None)
 
     def line(self, frame, event, arg):
         if event == "line" and next(self.lines) == self.number:
-            sys.settrace(None)
+            sys.settrace(self.before)
             self.has_come = True
             self.thread.start()
             self.thread.join(0.02)
         return self.line
 
     def __exit__(self, *_):
-        sys.settrace(None)
+        sys.settrace(self.before)
         if not self.has_come:
             self.thread.start()
         self.thread.join()
