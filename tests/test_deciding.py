@@ -670,6 +670,26 @@ def test_a_skipped_step_is_told_in_every_outcome(colour, make_runtime, act):
     assert (outcome.compensated_steps, outcome.skipped_steps) == (("act#3", "act"), ("act#2",))
 
 
+def test_where_no_step_can_be_named_the_reason_is_told(colour, runtime, act):
+    """The step is there, but not for that."""
+
+    @colour.saga(key="{pauses}", on_failure="pause", runtime=runtime)
+    def order(pauses: bool):
+        if pauses:
+            raise ValueError
+        yield act("a")
+
+    colour.call(order, False)
+    colour.call(order.outcome, True)
+    for key, option, told in (
+        (False, {"accept": ["act"]}, "accept: nothing would stand"),
+        (False, {"skip": "act", "why": "by hand"}, "skip: no compensation has failed"),
+        (True, {"to": "act"}, "to: no step is done"),
+    ):
+        with pytest.raises(RunConflictError, match=f"has no one step 'act' for {told}"):
+            colour.run(runtime.find(f"order/{key}").compensate(**option))
+
+
 def test_only_what_failed_is_skipped_and_not_without_a_reason(colour, stuck, make_runtime, world):
     """Nothing is written where it is refused."""
     find, _ = stuck

@@ -239,6 +239,10 @@ def is_part_of_run(slot: Slot) -> bool:
     return not slot.forgotten and all(each.status is not Status.COMPENSATED for each in around)
 
 
+NONE = {"accept": "nothing would stand", "skip": "no compensation has failed", "to": "no step is done"}
+"""What it means that none can be named."""
+
+
 def step_named(scope: Scope, name: str, among: Iterable[Slot], option: str) -> Slot:
     """Return the one call that is meant: by its key, or by an end of it that only one has.
 
@@ -252,7 +256,7 @@ def step_named(scope: Scope, name: str, among: Iterable[Slot], option: str) -> S
         fitting = [key for key in keys if key.endswith(f"/{name}") or keys[key].name == name]
     if len(fitting) == 1:
         return keys[fitting[0]]
-    there = f"it could be {', '.join(fitting)}" if fitting else f"there is {', '.join(keys) or 'none'}"
+    there = f"it could be {', '.join(fitting)}" if fitting else f"there is {', '.join(keys)}" if keys else NONE[option]
     raise RunConflictError(scope.run.id, f"has no one step {name!r} for {option}: {there}")
 
 
