@@ -523,7 +523,11 @@ def test_a_value_that_cannot_be_stored_is_returned_once_with_a_warning(colour, r
     assert type(colour.call(flow)) is object
     assert "cannot be stored" in caplog.text
     assert runtime.runs()[0].status == "completed"
+    caplog.clear()
     assert colour.call(flow) is None
+    assert colour.call(flow.outcome).value is None
+    lost = "flow/k is completed, but its value could not be stored and was returned only once: this is None"
+    assert caplog.messages == [lost] * 2
 
 
 # -- nested, dynamic ------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from sagadsl._core.awaiting import awaited
 from sagadsl._core.codec import Codec, user_frames
 from sagadsl._core.definition import SagaSpec
 from sagadsl._core.drive.entries import write
-from sagadsl._core.flow import Ended, is_compensated
+from sagadsl._core.flow import Ended, completed, is_compensated
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.parameters import close, code_of
 from sagadsl._core.runtime import Runtime
@@ -110,7 +110,7 @@ def notify_again(spec: SagaSpec, runtime: Runtime, row: RunRow) -> Notifying:
 def on_record(scope: Scope, codec: Codec) -> Ended:
     """Return how a run has ended, as the journal has it."""
     if scope.status is Status.COMPLETED:
-        return Ended(Status.COMPLETED, codec.decode(scope.result) if scope.result is not None else None)
+        return completed(scope)
     ended = is_compensated(scope)
     ended.error = scope.run.original(codec.told_fault(scope.fault) if scope.fault else None, scope.path)
     return ended

@@ -14,7 +14,7 @@ from sagadsl._core.flow.again import take_over
 from sagadsl._core.flow.attempts import attempt, handed_over, in_place, renew
 from sagadsl._core.flow.calls import child_scope, descend, perform
 from sagadsl._core.flow.compensation import Ended, is_compensated
-from sagadsl._core.flow.leaving import leave_to_a_person, past_pivot, settle, settle_branch
+from sagadsl._core.flow.leaving import completed, leave_to_a_person, past_pivot, settle, settle_branch
 from sagadsl._core.flow.stopping import PRESSED
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Ended",
     "attempt",
     "child_scope",
+    "completed",
     "descend",
     "handed_over",
     "in_place",

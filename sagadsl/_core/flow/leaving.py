@@ -108,6 +108,15 @@ def complete(scope: Scope, value: Any) -> Flow[Ended]:
     return Ended(Status.COMPLETED, value, warning=warning)
 
 
+def completed(scope: Scope) -> Ended:
+    """Return how a saga ended that is completed, with its value as it is on record; that may be missing there."""
+    run = scope.run
+    if scope.result is not None:
+        return Ended(Status.COMPLETED, run.codec.decode(scope.result))
+    warning = f"{run.id} is completed, but its value could not be stored and was returned only once: this is None"
+    return Ended(Status.COMPLETED, None, warning=warning)
+
+
 def complete_again(scope: Scope, value: Any, error: BaseException | None) -> Ended:
     """Leave a child, or a block, whose value is on record: its body ran again only to bind what it called."""
     run = scope.run

@@ -31,7 +31,7 @@ from sagadsl._core.describe import (
 )
 from sagadsl._core.drive import Drivers, when_settled
 from sagadsl._core.drive.entries import tell
-from sagadsl._core.flow import Ended, in_place
+from sagadsl._core.flow import completed, in_place
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Fenced, Journal, Log, Overtaken
 from sagadsl._core.observers import Draw, Observer, Watcher, attach, detach, kept_in, sorted_out
@@ -292,8 +292,7 @@ class Opening:
             scope = self._take(asked, row)
         if scope.status is Status.COMPLETED:
             with legible(asked.journal, row.id):
-                value = self.codec.decode(scope.result) if scope.result is not None else None
-            return Opened(ended=Ended(Status.COMPLETED, value), run=scope.run, record=scope)
+                return Opened(ended=completed(scope), run=scope.run, record=scope)
         if scope.status is not Status.COMPENSATED:
             return Opened(scope)
         if scope.cause in {Cause.REQUEST, Cause.CANCEL} and not asked.options.rerun:
