@@ -406,6 +406,16 @@ def test_a_file_of_no_length_is_a_new_one(path, journal):
     assert opened(journal).number == 1
 
 
+def test_a_copy_without_its_log_says_where_the_runs_are(path, journal):
+    """As ``cp`` makes it while a program runs, or after a kill."""
+    opened(journal)
+    copy = path.with_name("copy.db")
+    copy.write_bytes(path.read_bytes())
+    assert path.with_name("sagadsl.db-wal").stat().st_size > copy.stat().st_size > 0
+    with pytest.raises(JournalError, match=r"copy without the -wal file .* copy that again, with `sagadsl backup`"):
+        SqliteJournal(copy, read_only=True).runs()
+
+
 def database(path, *statements):
     with contextlib.closing(sqlite3.connect(path)) as made, made:
         for statement in statements:

@@ -123,9 +123,7 @@ class File:
             self._refuse_planted(connection)
         if self.read_only:
             if not version:
-                raise JournalError(
-                    self.name, "is empty: no saga has written to it yet; name another with --db or store="
-                )
+                raise JournalError(self.name, self._emptiness())
             if version < VERSION:
                 reason = (
                     f"is of an older sagadsl (schema {version}): the next saga that writes to it brings it up to date"
@@ -140,6 +138,15 @@ class File:
         if version < VERSION:
             migrate(connection)
             self._refuse_planted(connection)
+
+    def _emptiness(self) -> str:
+        """Say of a file without tables what it may be: its log has everything that was written of late."""
+        if not os.path.getsize(self.path):  # noqa: PTH202  # as above
+            return "is empty: no saga has written to it yet; name another with --db or store="
+        return (
+            "holds no run: no saga has written to it yet, or it is a copy without the -wal file that was beside the "
+            "original, where the runs are; copy that again, with `sagadsl backup`"
+        )
 
     def _refuse_planted(self, connection: sqlite3.Connection) -> None:
         what = planted(connection)
