@@ -345,6 +345,16 @@ def test_a_file_that_may_not_be_read_is_not_to_be_rescued(golden):
     assert found["owners"].cure == f"ls -l {path}*"
 
 
+def test_a_file_with_two_names_is_noted(golden):
+    """SQLite's log and the locks of the runs belong to a name."""
+    path = golden()
+    path.with_name("other.db").hardlink_to(path)
+    finding = examined(path)["file"]
+    assert finding.status == "note"
+    assert "; 2 hard links, each with a log and locks of its own" in finding.told
+    assert finding.cure == f"find {path.parent} -samefile {path}   (keep one)"
+
+
 def test_garbage_in_a_page_is_found_and_the_rest_is_still_examined(golden):
     """Whatever the page was."""
     path = golden()

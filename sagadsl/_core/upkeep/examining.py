@@ -77,8 +77,7 @@ def examined(journal: SqliteJournal, check: Check) -> Iterator[Finding]:
     except JournalError as error:
         yield Finding("file", DAMAGE, error.reason, cure_of(error, journal.path, file))
     else:
-        size = os.path.getsize(journal.path)  # noqa: PTH202  # as in the journal
-        yield Finding("file", GOOD, f"schema {VERSION}, {size / 1e6:.1f} MB")
+        yield about_file(journal.path, file)
         yield from about_pages(journal, file)
         yield from about_runs(journal, check, file)
     yield from about_place(journal.path.parent)
@@ -90,6 +89,16 @@ def cure_of(error: JournalError, path: Path, file: str) -> str:
     if code in BROKEN:
         return f"sagadsl doctor --db ANOTHER, or what is left of it: {rescue(file)}"
     return f"ls -ld {shlex.quote(str(path.parent))} {file}*" if code else "sagadsl doctor --db ANOTHER"
+
+
+def about_file(path: Path, file: str) -> Finding:
+    """Say how large it is, and whether it has several names: by each it has another log, and other locks."""
+    facts = path.stat()
+    told = f"schema {VERSION}, {facts.st_size / 1e6:.1f} MB"
+    if facts.st_nlink <= 1:
+        return Finding("file", GOOD, told)
+    told += f"; {facts.st_nlink} hard links, each with a log and locks of its own: use two, and a run has two owners"
+    return Finding("file", NOTE, told, f"find {shlex.quote(str(path.parent))} -samefile {file}   (keep one)")
 
 
 def rescue(file: str) -> str:
