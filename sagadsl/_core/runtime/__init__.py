@@ -350,12 +350,9 @@ class Runtime(Opening):
         Raises:
             UsageError: Neither *older_than* nor *keep* says how far to go.
         """
-        from sagadsl._core.upkeep.pruning import checked_keep, checked_status, prune
+        from sagadsl._core.upkeep.pruning import checked_age, checked_keep, checked_status, prune
 
-        if isinstance(older_than, str):
-            msg = f"prune(older_than=...) takes seconds or a timedelta, such as timedelta(days=30), not {older_than!r}"
-            raise UsageError(msg)
-        age = older_than if older_than is None or isinstance(older_than, timedelta) else timedelta(seconds=older_than)
+        age = None if older_than is None else checked_age(older_than)
         limits = [(checked_status(status), limit) for limit in (age, keep) if limit is not None]
         for _, limit in limits:
             checked_keep(limit)

@@ -55,6 +55,26 @@ def checked_keep(keep: Any) -> Keep:
     return limits if isinstance(keep, Mapping) else keep
 
 
+def checked_age(older_than: Any) -> timedelta:
+    """Return an age from which on runs may be forgotten, which is given in seconds or as a `timedelta`.
+
+    Raises:
+        UsageError: It is neither, or less than nothing.
+    """
+    try:
+        age = older_than if isinstance(older_than, timedelta) else timedelta(seconds=older_than)
+        is_age = age >= timedelta()
+    except (TypeError, ValueError, OverflowError):
+        is_age = False
+    if not is_age:
+        msg = (
+            "prune(older_than=...) takes seconds or a timedelta, such as timedelta(days=30), none below 0, not "
+            f"{older_than!r:.80}"
+        )
+        raise UsageError(msg)
+    return age
+
+
 def checked_status(status: str | None) -> str | None:
     """Return a status whose runs may be forgotten, or `None`.
 
