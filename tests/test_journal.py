@@ -5,6 +5,7 @@ import functools
 import gc
 import json
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -732,6 +733,23 @@ def test_a_file_with_something_planted_is_refused(path, journal):
     for is_read_only in (True, False):
         with pytest.raises(JournalError, match=r"schema is not that of sagadsl \(trigger evil\): nothing was written"):
             SqliteJournal(path, read_only=is_read_only).runs()
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("create index evil on run (saga)", "(index evil): nothing was written; if you made that, drop it, else"),
+        ("drop view runs", "(no runs): nothing was written; restore a backup, or name another"),
+        ("alter table run rename column program to prog", "(table run): nothing was written; restore a backup, or"),
+    ],
+)
+def test_only_what_is_not_ours_is_to_be_dropped(path, journal, sql, said):
+    """Of what is missing, or was changed, a backup has the runs."""
+    opened(journal)
+    journal.close()
+    database(path, sql)
+    with pytest.raises(JournalError, match=re.escape(said)):
+        journal.connection()
 
 
 def test_a_full_disk_is_a_journal_error_and_the_run_can_go_on(path, journal):

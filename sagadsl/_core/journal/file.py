@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from sagadsl._core.schema import APPLICATION_ID, VERSION, migrate, planted
+from sagadsl._core.schema import APPLICATION_ID, EXPECTED, VERSION, migrate, planted
 from sagadsl.errors import JournalError
 
 PATIENCE: Final = 30.0
@@ -151,9 +151,11 @@ class File:
     def _refuse_planted(self, connection: sqlite3.Connection) -> None:
         what = planted(connection)
         if what is not None:
+            is_ours = what.partition(" ")[2] in EXPECTED  # or should be: that is not to be dropped
+            mending = "restore a backup" if is_ours else "if you made that, drop it, else restore a backup"
             reason = (
-                f"its schema is not that of sagadsl ({what}): nothing was written; if you made that, drop it, else "
-                "restore a backup, or name another file with store="
+                f"its schema is not that of sagadsl ({what}): nothing was written; {mending}, or name another file "
+                "with store="
             )
             raise JournalError(self.name, reason)
 
