@@ -1351,6 +1351,29 @@ def test_a_step_in_a_thread_without_a_run_warns_once_while_one_is_open(make_runt
 
 
 @pytest.mark.usefixtures("_nobody_was_warned")
+def test_a_step_in_a_process_forked_in_a_body_warns_once(make_runtime, world, caplog):
+    """A program that makes itself a daemon in the middle of a saga learns it at its next step, not at the end."""
+
+    def said():
+        return [text for text in map(logging.LogRecord.getMessage, caplog.records) if "was forked in a saga" in text]
+
+    @saga(key="k", runtime=make_runtime())
+    def flow() -> str:
+        mark("a")
+        child = os.fork()
+        if child == 0:
+            mark("child")
+            mark("child")
+            os._exit(len(said()))
+        world.add(f"exit:{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
+        return mark("b")
+
+    assert flow() == "b"
+    assert world == ["a", "child", "child", "exit:1", "b"]
+    assert said() == []
+
+
+@pytest.mark.usefixtures("_nobody_was_warned")
 def test_steps_run_in_a_pool_as_the_warning_says(make_runtime, world, caplog):
     """With the saga's context each thread's step is recorded, and compensated in reverse."""
 

@@ -756,6 +756,7 @@ def test_a_forked_child_does_not_go_on_with_its_parents_run(make_runtime):
 
     with pytest.raises(sagadsl.RunLostError):
         forks.using(runtime=runtime)()
+    sagadsl._core.threads.forget()
     assert seen == [("plain", None)]
     assert [s.key for s in runtime.find("forks/k").steps] == ["act"]
 

@@ -7,6 +7,7 @@ should be where no saga is meant; that it may have been meant can only be told f
 from __future__ import annotations
 
 import threading
+from typing import Final
 
 from sagadsl._core.scope import OpenRun
 
@@ -32,8 +33,14 @@ def end(run: OpenRun) -> None:
     run.thread = 0
 
 
-def forget() -> None:
-    """In a forked child: no run is open."""
+PARENTS: Final = 0
+"""Stands, where no thread has it, for the run whose body a process was forked in: that goes on in its parent."""
+
+
+def forget(*, in_body: bool = False) -> None:
+    """In a forked child: no run is open; of the one in whose body it was forked, if any, its steps are no part."""
     global _guard  # noqa: PLW0603  # the parent's may be held by a thread that the child does not have
     _guard = threading.RLock()
     threads_with_runs.clear()
+    if in_body:
+        threads_with_runs[PARENTS] = 1

@@ -19,7 +19,7 @@ from sagadsl._core.registry import registry
 from sagadsl._core.retry import Retry
 from sagadsl._core.scope import CURRENT, Scope, Slot, called_at
 from sagadsl._core.scope.waking import halt
-from sagadsl._core.threads import threads_with_runs
+from sagadsl._core.threads import PARENTS, threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
 from sagadsl._dsl.decorated import Bound, Decorated, spec_of
 from sagadsl._dsl.options import checked_options, refuse_duplicate
@@ -250,8 +250,17 @@ _has_noticed = False
 def notice_thread(spec: StepSpec) -> None:
     """Warn, once a process, of a step in a thread without a run: it may have been meant to be part of one elsewhere."""
     global _has_noticed  # noqa: PLW0603
-    if not _has_noticed and threading.get_ident() not in threads_with_runs:
-        _has_noticed = True
+    if _has_noticed or threading.get_ident() in threads_with_runs:
+        return
+    _has_noticed = True
+    if PARENTS in threads_with_runs:
+        log.warning(
+            "%s is called in a process that was forked in a saga, whose run goes on in the parent process. Here it is "
+            "the plain function: nothing of it is recorded or compensated. What a child process does takes a saga of "
+            "its own, and a program that becomes a daemon does so before it calls one. Said once.",
+            spec.name,
+        )
+    else:
         log.warning(
             "%s is called in a thread that has no run, while the program has one open in another thread. Here it is "
             "the plain function: nothing of it is recorded or compensated. A saga's steps run in threads by "

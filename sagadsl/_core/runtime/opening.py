@@ -554,7 +554,7 @@ def _after_fork() -> None:
 
     A step that forks may be left by both: what came of it is the parent's to say.
     """
-    threads.forget()
+    threads.forget(in_body=type(CURRENT.get()) is Scope)
     for run in list(open_runs):
         run.halt(RunLostError(run.id, os.getppid()))
         run.journal, run.company = cast("Journal", Fenced(run.journal)), None
