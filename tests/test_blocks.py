@@ -1039,6 +1039,21 @@ def test_what_nothing_was_done_in_can_be_ended(make_runtime):
         assert run.status == status
 
 
+def test_a_handle_does_not_mean_a_run_whose_id_begins_like_its_own(make_runtime):
+    """What is found by a beginning of its id is so for people."""
+    runtime = make_runtime()
+    run = saga("explore", key="12", runtime=runtime)
+    run.step(plain, compensate=plain)(1)
+    run.complete()
+    for dry_run in (False, True):
+        with pytest.raises(RunConflictError, match=r"run explore/1: is not in .*: nothing was done in it"):
+            saga("explore", key="1", runtime=runtime).compensate(dry_run=dry_run)
+    begun = saga("explore", key="1", runtime=runtime)
+    assert begun.id == "explore/1"
+    assert begun.compensate().id == "explore/1"
+    assert runtime.find("explore/12").status == "completed"
+
+
 def test_compensations_are_added_by_hand_too(make_runtime, world, caplog):
     """An async one makes the compensation something to await; the same call twice is one."""
 

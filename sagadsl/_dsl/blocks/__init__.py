@@ -177,7 +177,7 @@ class Block:
         ending.refuse_to_end(self._held, "compensate")
         request = Request(**asked)
         if dry_run:
-            return self._held.runtime.rehearse(self.id, request)
+            return self._held.runtime.rehearse(ending.on_record(self._held, self.id), request)
         return ending.compensate(self._held, request)
 
     # -- its run, as the journal has it now -------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sagadsl._core.values import Status
 from sagadsl._dsl import running
 from sagadsl._dsl.blocks.held import Held, Use
 from sagadsl._dsl.outcomes import as_call
-from sagadsl.errors import UsageError
+from sagadsl.errors import RunConflictError, UsageError
 
 if TYPE_CHECKING:
     from sagadsl._core.runtime import stored
@@ -44,13 +44,26 @@ def complete(held: Held, value: Any) -> Any:
 def compensate(held: Held, request: Request) -> Any:
     """Compensate what a run owes, or carry on doing so; return the run, or an awaitable of it."""
     known = held.known_id or held.opened().run.id
-    if held.runtime.is_awaited(known, request, held.last):
+    is_new = held.scope is not None and held.scope.run.is_new
+    if not is_new and held.runtime.is_awaited(on_record(held, known), request, held.last):
         return _acompensate(held, request, known)
     try:
         scope = _asked(held, request)
         return _compensated(held, held.runtime.find(known) if scope is None else held.runtime.compensate_scope(scope))
     finally:
         held.let_go()  # also after a refusal: what was asked for is queued in the scope, and not in the file
+
+
+def on_record(held: Held, run_id: str) -> str:
+    """Return a run's id, which is on record as it is: a run that is stored is found by a beginning of its id, too.
+
+    Raises:
+        RunConflictError: It is not.
+    """
+    journal = held.runtime.journal()
+    if not journal.runs(id=run_id):
+        raise RunConflictError(run_id, f"is not in {journal.name}: nothing was done in it")
+    return run_id
 
 
 async def _acompensate(held: Held, request: Request, known: str) -> stored.Run:
