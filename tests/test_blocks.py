@@ -669,6 +669,28 @@ def plain(number: int) -> int:
     return number + 1
 
 
+def test_a_block_around_a_yield_is_around_what_the_loop_does(make_runtime):
+    """A generator runs where its loop does; so the position there is the block's."""
+    runtime = make_runtime()
+
+    def rows():
+        with saga("export", runtime=runtime) as run:
+            for number in range(2):
+                yield run.step(plain)(number)
+
+    @saga(runtime=runtime, name="other")
+    def other(row: int) -> None:
+        """Do nothing."""
+
+    for row in rows():
+        other(row)
+    other(3)
+    assert [[step.key for step in run.steps] for run in runtime.runs()] == [
+        [],
+        ["plain", "other", "plain#2", "other#2"],
+    ]
+
+
 # -- by hand --------------------------------------------------------------------------------------------------------
 
 
