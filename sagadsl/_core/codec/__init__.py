@@ -53,6 +53,7 @@ from sagadsl._core.codec.vocabulary import (
     is_plain_text,
     late_leaf,
     same_leaf,
+    unregistered,
 )
 from sagadsl._core.digests import blake2b
 from sagadsl._core.phrases import text_of
@@ -470,7 +471,7 @@ class Codec:
 
     def _revive_class(self, tag: str, name: str, fields: dict[str, Any]) -> Any:  # noqa: PLR0911  # one a form
         if "$value" in fields:
-            return self._loads[name](fields["$value"]) if name in self._loads else gone(name)
+            return self._loads[name](fields["$value"]) if name in self._loads else unregistered(name)
         cls = self._class_called(name)
         if cls is None:
             return gone(name)

@@ -85,11 +85,16 @@ def why_not_found(where: str, name: str) -> str:
     """Say why no function of that name can be called, and what has it found."""
     if "." in name or "<" in name:
         return f"inside a function or a class only the saga's body reaches it; it must stand at the top of {where}"
-    if not isinstance(sys.modules.get(where), ModuleType) and _main_called(where) is None:
+    if not is_imported(where):
         return f"import {where}, which must have it at its top"
     if find_function(where, name) is None:
         return f"{where} is imported, and must have it at its top"
     return f"{where} has one that takes other arguments by now"
+
+
+def is_imported(module: str) -> bool:
+    """Tell whether the program has a module, by the name that the journal has for it."""
+    return isinstance(sys.modules.get(module), ModuleType) or _main_called(module) is not None
 
 
 def _main_called(name: str) -> ModuleType | None:

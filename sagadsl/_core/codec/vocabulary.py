@@ -17,6 +17,7 @@ from types import AsyncGeneratorType, BuiltinFunctionType, MethodType, MethodWra
 from typing import Any
 
 from sagadsl._core.codec.artifacts import Artifact, load_artifact
+from sagadsl._core.codec.classes import is_imported
 from sagadsl._core.parameters import is_coroutine
 from sagadsl.errors import NotStorableError
 
@@ -80,15 +81,27 @@ def instead_of(value: object) -> str:
 
 
 def gone(name: str) -> Any:
-    """Refuse to read a value whose class the program does not have.
+    """Refuse to read a value whose class, or member of an enum, the program does not have.
 
     Raises:
         ValueError: Always.
     """
-    msg = (
-        f"the journal holds a value of {name}, which this program has not imported (or not registered): "
-        "import the module that defines it"
-    )
+    module, _, what = name.partition(":")
+    cure = "which this program has not imported: import the module that defines it"
+    if what and is_imported(module):
+        cure = f"and {module} has no such {what} by now: keep it under that name"
+    msg = f"the journal holds a value of {name}, {cure}"
+    raise ValueError(msg)
+
+
+def unregistered(name: str) -> Any:
+    """Refuse to read a value that only a registered function could make again.
+
+    Raises:
+        ValueError: Always.
+    """
+    own = name.rpartition(":")[2].rpartition(".")[2]
+    msg = f"the journal holds a value of {name}, and this program has no sagadsl.register({own}, dump, load)"
     raise ValueError(msg)
 
 
