@@ -1053,6 +1053,21 @@ class Shop:
         die()
         return counted
 
+    @step(compensate=recount)
+    @classmethod
+    async def acount(cls, item: str) -> str:
+        """Count something, in an ``async def``."""
+        Session().add(f"{item}@{cls.__name__}")
+        return cls.__name__
+
+    @saga(key="{item}")
+    @classmethod
+    async def astocktaking(cls, item: str) -> str:
+        """Count everything, in an ``async def``."""
+        counted = await cls.acount(item)
+        die()
+        return counted
+
     @saga(key="{item}")
     @staticmethod
     def parcel(item: str) -> str:
@@ -1060,6 +1075,25 @@ class Shop:
         packed = Shop.pack(item)
         die()
         return packed
+
+
+class Depot:
+    """A class that no other is derived from."""
+
+    @step(compensate=Shop.recount)
+    @classmethod
+    def count(cls, item: str) -> str:
+        """Count something."""
+        Session().add(f"{item}@{cls.__name__}")
+        return cls.__name__
+
+    @saga(key="{item}")
+    @classmethod
+    def stocktaking(cls, item: str) -> str:
+        """Count everything."""
+        counted = cls.count(item)
+        die()
+        return counted
 
 
 class Market(Shop):
@@ -1153,11 +1187,11 @@ def test_a_local_class_that_is_provided_is_found_by_its_methods(make_runtime, wo
 
 
 def test_class_methods_and_static_methods_go_on_without_anything_provided(make_runtime, world):
-    """Their class is found by its name."""
-    for made, value in ((Shop.stocktaking, "Shop"), (Shop.parcel, "lamp"), (Kiosk("k").parcel, "bed")):
+    """Their class is found by its name, if no class is derived from it."""
+    for made, value in ((Depot.stocktaking, "Depot"), (Shop.parcel, "lamp"), (Kiosk("k").parcel, "bed")):
         with pytest.raises(Cut):
             made.using(runtime=make_runtime())(value)
-        run_id = f"Shop.{made.__name__}/{value}"
+        run_id = f"{'Shop' if made.__name__ == 'parcel' else 'Depot'}.{made.__name__}/{value}"
         if value == "bed":
             assert made.using(runtime=make_runtime()).resume(run_id) == value
             continue
@@ -1167,9 +1201,41 @@ def test_class_methods_and_static_methods_go_on_without_anything_provided(make_r
         Kiosk.stocktaking.using(runtime=make_runtime())("nail")
     assert Kiosk.stocktaking.using(runtime=make_runtime()).resume("Shop.stocktaking/nail") == "Kiosk"
     with pytest.raises(Cut):
-        Kiosk.stocktaking.using(runtime=make_runtime())("screw")
-    assert make_runtime().find("Shop.stocktaking/screw").compensate().status == "compensated"
-    assert world == ["Shop@Shop", "lamp", "bed", "nail@Kiosk", "screw@Kiosk", "-screw@Shop"]
+        Depot.stocktaking.using(runtime=make_runtime())("screw")
+    assert make_runtime().find("Depot.stocktaking/screw").compensate().status == "compensated"
+    assert world == ["Depot@Depot", "lamp", "bed", "nail@Kiosk", "screw@Depot", "-screw@Depot"]
+
+
+@pytest.mark.parametrize("cls", [Shop, Kiosk])
+def test_a_class_method_never_goes_on_with_another_class(make_runtime, world, cls):
+    """Which one it was called on is not on record; where there are several, what is provided says it."""
+    with pytest.raises(Cut):
+        cls.stocktaking.using(runtime=make_runtime())("nail")
+    with pytest.raises(Cut):
+        asyncio.run(awaited(cls.astocktaking.using(runtime=make_runtime())("screw")))
+    which = r"live argument cls, which is Shop or a class derived from it.*sagadsl\.provide\(Shop, Shop\) says which"
+    for run in make_runtime().runs():
+        named = getattr(Shop, run.saga.removeprefix("Shop.")).using(runtime=make_runtime())
+        ways = run.resume, run.compensate, lambda: named.resume(run.id), lambda: named.compensate(run.id)  # noqa: B023
+        for act in ways:
+            with pytest.raises(UsageError, match=which):
+                here(act)
+    assert world == [f"nail@{cls.__name__}", f"screw@{cls.__name__}"]
+    sagadsl.provide(cls, lambda: pytest.fail("no instance is needed"))
+    assert make_runtime().find("Shop.stocktaking/nail").compensate().status == "compensated"
+    assert here(make_runtime().find("Shop.astocktaking/screw").compensate).status == "compensated"
+    assert world.effects[2:] == [f"-nail@{cls.__name__}", f"-screw@{cls.__name__}"]
+
+
+def test_of_several_classes_that_are_provided_none_is_meant(make_runtime, world):
+    """Unless the one that defines the method is among them."""
+    with pytest.raises(Cut):
+        Kiosk.stocktaking.using(runtime=make_runtime())("nail")
+    for each in (Kiosk, Market):
+        sagadsl.provide(each, each)
+    with pytest.raises(UsageError, match="cls, a Shop, and both Kiosk and Market are provided"):
+        make_runtime().find("Shop.stocktaking/nail").compensate()
+    assert world == ["nail@Kiosk"]
 
 
 @pytest.mark.parametrize("owner", [Shop, Kiosk, Kiosk("k")])

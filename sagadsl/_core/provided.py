@@ -174,7 +174,8 @@ class Provided:
         """Say where a live argument of type *cls* comes from when nobody calls: on resume and compensation by id.
 
         A parameter annotated with *cls*, or with a class that *cls* is derived from, gets what *factory* gives; the
-        ``self`` of a method is an instance of its class. The factory is called once a process, when a value is first
+        ``self`` of a method is an instance of its class, and the ``cls`` of a class method *cls* itself; where no class
+        is derived from its own, none has to be provided. The factory is called once a process, when a value is first
         needed; to have a connection for each call, provide a pool.
 
         Where the factory gives a context manager, or is one, it is entered once and left when the process ends
@@ -235,12 +236,13 @@ class Provided:
         if empty is not None:
             return empty
         wanted = self._owners(spec) if name == spec.parameters.names[0] in {"self", "cls"} else said_of(spec, name)
-        if name == "cls" == spec.parameters.names[0] and wanted:
+        is_class = name == "cls" == spec.parameters.names[0]
+        if is_class and wanted and not type.__subclasses__(wanted[0]):
             return lambda: wanted[0]
         found = [p for p in (self._provisions.get(each) for each in wanted) if p is not None]
         found = found or [p for cls, p in self._provisions.items() if any(is_derived(cls, each) for each in wanted)]
         if len(found) == 1:
-            return found[0]
+            return (lambda: found[0].wanted) if is_class else found[0]
         if not found and name in spec.parameters.defaults:
             return lambda: spec.parameters.defaults[name]
         msg = f"{what}{self._complaint(spec, name, wanted, found)}"
@@ -289,6 +291,11 @@ class Provided:
         if len(found) > 1:
             several = " and ".join(name_of(provision.wanted) for provision in found)
             return f", a {cls}, and both {several} are provided: sagadsl.provide({cls}, factory) says which it is"
+        if cls and name == "cls" == spec.parameters.names[0]:
+            return (
+                f", which is {cls} or a class derived from it, and nobody calls it here: sagadsl.provide({cls}, {cls}) "
+                "says which it is"
+            )
         if cls:
             return f", a {cls}, and nobody calls it here: say how to make one with sagadsl.provide({cls}, factory)"
         if name == spec.parameters.names[0] in {"self", "cls"}:

@@ -51,7 +51,7 @@ def reopen(
     __tracebackhide__ = True
     wrapped, instance = target
     parameters = spec.parameters
-    given = {} if instance is None else {parameters.names[0]: instance}
+    given = {} if instance is None or is_but_a_name(instance, wrapped) else {parameters.names[0]: instance}
     names = [name for name in parameters.names if name in parameters.live and name not in given]
     try:
         sources = runtime.provided.sources(spec, names, f"run {run_id}: the saga {spec.name}")
@@ -89,6 +89,11 @@ def without_body(
     except UsageError as error:
         raise error from missing
     return (yield from notify_without_body(spec, runtime, run))
+
+
+def is_but_a_name(owner: Any, method: Any) -> bool:
+    """Tell whether a class only says which class method is meant: the run may be of a class that is derived from it."""
+    return isinstance(owner, type) and method.__name__ in vars(owner) and bool(type.__subclasses__(owner))
 
 
 def run_reopened(opens: Opens, calling: Calling, sources: dict[str, Maker], bind: Bind) -> Any:
