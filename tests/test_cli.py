@@ -659,6 +659,23 @@ def test_an_async_saga_is_run_too(killed):
     assert killed.world[2:] == ["flight", "hotel", "hotel", "flight", "hotel", "-hotel", "-flight"]
 
 
+def test_arguments_are_what_they_read_as(tmp_path):
+    """``no`` is false, bytes are the text that is typed, and several values are a list."""
+    place = Place(tmp_path)
+    place.write(
+        "clean.py",
+        "from sagadsl import saga\n\n@saga\ndef clean(*folders: str, dry_run: bool = True, mark: bytes = b''):\n"
+        "    return [*folders, dry_run, mark.decode()]\n",
+    )
+    said = ("--arg", "dry_run=False", "--arg", "mark=abcd")
+    ran = place.sagadsl("run", "clean.py:clean", *said, "--arg", 'folders=["a", "b"]', "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["run"]["result"] == ["a", "b", False, "abcd"]
+    ran = place.sagadsl("run", "clean.py:clean", "--arg", "dry_run=perhaps")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "argument dry_run: 'perhaps' is not what dry_run: bool takes" in ran.stderr
+
+
 def test_a_run_with_a_living_owner_is_4(killed):
     """It is listed as open, with its owner; nobody else gets it; its owner ends it undisturbed."""
     owner = killed.start("-m", "sagadsl", "resume", "t-1", *TARGET)

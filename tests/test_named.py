@@ -52,7 +52,15 @@ def called(annotation, given, *, is_text=True):
         (int, "12", 12),
         (int | None, "null", None),
         (float, "12", 12.0),
-        (bool, "true", True),
+        *((bool, text, True) for text in ("true", "True", "yes", "on", "1")),
+        *((bool, text, False) for text in ("false", "False", "FALSE", "no", "off", "0")),
+        (bool | None, "no", False),
+        (bool | None, "null", None),
+        (list[bool], '["no", true, 0]', [False, True, False]),
+        (bytes, "abcd", b"abcd"),
+        (bytes, "12", b"12"),
+        (bytes | None, "\u00e9", b"\xc3\xa9"),
+        (bytes, "\udcff", b"\xff"),
         (Decimal, "99.90", Decimal("99.90")),
         (UUID, "12345678-1234-5678-1234-567812345678", UUID(int=0x12345678123456781234567812345678)),
         (Path, "a/b", Path("a/b")),
@@ -79,11 +87,62 @@ def test_a_json_value_is_taken_as_it_is_or_made_into_what_is_wanted():
 
 @pytest.mark.parametrize(
     ("annotation", "text"),
-    [(int, "three"), (int, "1.5"), (date, "soon"), (Size, "huge"), (Guest, "[]"), (Room, "{}"), (Decimal, "much")],
+    [
+        (int, "three"),
+        (int, "1.5"),
+        (date, "soon"),
+        (Size, "huge"),
+        (Guest, "[]"),
+        (Room, "{}"),
+        (Decimal, "much"),
+        (bool, "maybe"),
+        (bool, "2"),
+        (bool, ""),
+        (bool, "null"),
+        (bool, "[]"),
+        (bool | None, "nope"),
+        (list[bytes], "[1]"),
+    ],
 )
 def test_what_an_annotation_cannot_be_is_refused_by_the_name_of_the_argument(annotation, text):
     with pytest.raises(UsageError, match=r"^argument value: "):
         called(annotation, text)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_text", "got"),
+    [
+        ({"items": "1"}, True, ((1,), {})),
+        ({"items": "[1, 2]", "more": '{"on": "no"}'}, True, ((1, 2), {"on": False})),
+        ({"items": [3], "more": {}}, False, ((3,), {})),
+        ({"items": "[]"}, True, ((), {})),
+    ],
+)
+def test_what_takes_anything_is_given_a_list_or_one_alone_and_an_object(given, is_text, got):
+    @saga(runtime=Runtime(":memory:"))
+    def take(*items: int, **more: bool):
+        return items, more
+
+    assert take.outcome_by_names(given, is_text=is_text).value == got
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"items": "one"}, r"argument items\[0\]: 'one' is not what items\[0\]: int takes"),
+        ({"items": '[1, "b"]'}, r"argument items\[1\]: 'b' is not"),
+        ({"more": "1"}, r"argument more: 1 is not what \*\*more takes: a JSON object, with other names than items"),
+        ({"more": '{"items": true}'}, r"argument more: .* with other names than items, more"),
+        ({"more": '{"a": "b"}'}, r"argument more\.a: 'b' is not"),
+    ],
+)
+def test_what_takes_anything_refuses_what_is_none_of_it(given, told):
+    @saga(runtime=Runtime(":memory:"))
+    def take(*items: int, **more: bool):
+        pass
+
+    with pytest.raises(UsageError, match=f"^{told}"):
+        take.outcome_by_names(given, is_text=True)
 
 
 def test_names_are_those_of_the_signature():

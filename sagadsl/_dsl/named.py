@@ -1,7 +1,8 @@
 """A saga called by the names of its arguments, with what a command line or a JSON document can say.
 
 Annotations decide what a text means: ``"12"`` is a text for a parameter annotated `str`, a number for one that is not.
-What cannot be made of it is refused before anything begins. Live arguments are those that are provided.
+``*items`` are a JSON list or one alone, ``**more`` a JSON object. What cannot be made of it is refused before anything
+begins. Live arguments are those that are provided.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from sagadsl.errors import UsageError
 WRITTEN = (Decimal, UUID, Path)
 """Types that are made from their text, which JSON has no word for."""
 
+TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+"""What a `bool` is called; of Python's every other text would be true."""
+
 
 def outcome_by_names(
     spec: SagaSpec, outcome: Callable[..., Any], runtime: Runtime, given: Mapping[str, Any], *, is_text: bool
@@ -45,7 +49,13 @@ def outcome_by_names(
         msg = f"the saga {spec.name} {what}; its arguments are: {taken}"
         raise UsageError(msg)
     read = text_as if is_text else value_as
-    values = {name: read(value, annotations.get(name, Any), name) for name, value in given.items()}
+    values = {}
+    for name, value in given.items():
+        annotation = annotations.get(name, Any)
+        if kinds[name] in EMPTY:
+            values[name] = many_as(json_of(value) if is_text else value, annotation, parameters.signature, name)
+        else:
+            values[name] = read(value, annotation, name)
     live = [name for name in parameters.names if name in parameters.live]
     sources = runtime.provided.sources(spec, live, f"the saga {spec.name}")
 
@@ -61,13 +71,32 @@ def outcome_by_names(
 
 def text_as(text: str, annotation: Any, name: str) -> Any:
     """Return what a text means for a parameter: itself where that may be a text, else what it says in JSON."""
-    if str in (annotation, *_members(annotation)) or annotation in WRITTEN:
-        return value_as(text, annotation, name)
+    is_text = any(each in (str, bytes) for each in (annotation, *_members(annotation)))
+    return value_as(text if is_text or annotation in WRITTEN else json_of(text), annotation, name)
+
+
+def json_of(text: str) -> Any:
+    """Return what a text says in JSON, or itself."""
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except ValueError:
-        value = text
-    return value_as(value, annotation, name)
+        return text
+
+
+def many_as(value: Any, annotation: Any, signature: inspect.Signature, name: str) -> Any:
+    """Return what ``*items`` or ``**more`` of a signature are by a JSON value.
+
+    Raises:
+        UsageError: One of them is not what it is annotated with; or they are no object, or name another parameter.
+    """
+    if signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+        several = value if isinstance(value, list) else [value]
+        return tuple(value_as(each, annotation, f"{name}[{at}]") for at, each in enumerate(several))
+    if not isinstance(value, dict) or value.keys() & signature.parameters.keys():
+        others = f", with other names than {', '.join(signature.parameters)}"
+        msg = f"argument {name}: {value!r:.200} is not what **{name} takes: a JSON object{others}"
+        raise UsageError(msg)
+    return {each: value_as(one, annotation, f"{name}.{each}") for each, one in value.items()}
 
 
 def value_as(value: Any, annotation: Any, name: str) -> Any:
@@ -98,6 +127,8 @@ def _converter() -> Any:
     converter = make_converter()
     for each in WRITTEN:
         converter.register_structure_hook(each, lambda value, cls: cls(value if isinstance(value, str) else str(value)))
+    converter.register_structure_hook(bool, lambda value, _: TRUTHS[str(value).lower()])
+    converter.register_structure_hook(bytes, lambda value, _: value.encode("utf-8", "surrogateescape"))  # as typed
     return converter
 
 
