@@ -299,6 +299,27 @@ def test_notes_of_a_group_of_the_bodys_own_come_out_with_it(colour, runtime, act
     assert [sagadsl.outcome(part).error is part for part in parts] == [True, True]
 
 
+def test_an_outcome_travels_to_another_process_and_its_run_with_it(colour, make_runtime, act, tmp_path, world):
+    """By what is known of the run and the name of the store: there it can be asked for more, and decided about."""
+    runtime = make_runtime()
+
+    @colour.saga(runtime=runtime, key="{how}", on_failure="pause")
+    def flow(how: str):
+        yield act("a", OSError("down") if how == "fails" else None)
+
+    for how, kind in (("done", sagadsl.Completed), ("fails", Suspended)):
+        told = colour.call(flow.outcome, how)
+        sent = pickle.loads(pickle.dumps([told, runtime.runs()[0]]))  # noqa: S301
+        assert type(sent[0]) is kind
+        assert [sent[0].run, sent[1]] == [told.run, told.run]
+        assert (sent[1].steps_total, sent[1].refresh()) == (1, told.run)
+        assert copy.copy(told.run) is copy.deepcopy([told.run])[0] is told.run
+    assert colour.run(sent[0].run.compensate()).status == "compensated"
+    assert runtime.find("flow/fails").status == "compensated"
+    with pytest.raises(RunConflictError, match="is not in :memory: any more"):
+        pickle.loads(pickle.dumps(colour.call(flow.using(store=":memory:").outcome, "done"))).run.refresh()  # noqa: S301
+
+
 def test_what_a_body_adds_to_an_exception_leaves_with_it(colour, make_runtime, act):
     """Notes, attributes, arguments and a cause: on the genuine one, and on record, from a child and in a group too."""
     genuine, why = [], KeyError("why")

@@ -305,6 +305,11 @@ class Runtime(Opening):
         """Return a run as it was when *seq* was its last entry."""
         return self._run(row, self.journal(), seq)
 
+    @staticmethod
+    def received(facts: dict[str, Any], store: str) -> stored.Run:
+        """Return a run as another process knew it, to be decided about with the runtime of this one."""
+        return stored.Run(**facts, runtime=default_runtime, journal=default_runtime.journal(store))
+
     def _run(
         self, row: RunRow, journal: Journal, seq: int | None = None, entries: list[Entry] | None = None
     ) -> stored.Run:

@@ -11,6 +11,7 @@ from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import Request
 from sagadsl._core.shown import ShownRun
 from sagadsl._core.values.outlines import Outline
+from sagadsl._core.values.seen import RunInfo
 from sagadsl.errors import UsageError
 
 
@@ -35,6 +36,17 @@ class Run(ShownRun):
         for name, value in facts.items():
             put(name, value)
         return run
+
+    def __copy__(self) -> Run:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Run:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Give another process what is known, and the name of the store, which it opens when it is asked for more."""
+        facts = {each.name: getattr(self, each.name) for each in fields(RunInfo)}
+        return type(self._runtime).received, (facts | {"module": self._module}, self._journal.name)
 
     if not TYPE_CHECKING:  # pragma: no branch  # they would find every name
 
