@@ -2,6 +2,8 @@
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -50,6 +52,38 @@ def test_migrating_again_changes_nothing(file):
     schema.migrate(file)
     assert file.execute("select * from sqlite_schema").fetchall() == before
     assert not file.in_transaction
+
+
+LATE = """
+import sqlite3, sys, threading
+from sagadsl._core import schema
+
+def late():
+    threading.main_thread().join()
+    schema.migrate(sqlite3.connect(":memory:", isolation_level=None))
+    print(sys.modules["pandas"])
+
+threading.Thread(target=late).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_makes_a_new_file():
+    """Then nothing is imported any more that wants to be told of the end, as pandas does, which nobody asked for."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("None\n", "")
+
+
+def test_what_cannot_be_imported_for_sqlite_utils_is_done_without(tmp_path, monkeypatch):
+    """Here it says so by itself."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"pandas", "sqlite_utils"}]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "pandas.py").write_text("open(__file__ + '.asked', 'w').close()\nraise RuntimeError('too late')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.migrate(connection)
+        assert connection.execute("pragma user_version").fetchone() == (schema.VERSION,)
+    assert (tmp_path / "pandas.py.asked").exists()
+    assert sys.modules.pop("pandas") is None
 
 
 def test_unfinished_runs_are_found_by_an_index(file):

@@ -11,6 +11,7 @@ sqlite-utils applies the migrations and is imported only when a file is new or o
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -200,7 +201,11 @@ MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (first,)
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring a new or older file to this version, in one transaction."""
-    from sqlite_utils import Database, Migrations  # a quarter of a second, and only for old or new files
+    try:
+        from sqlite_utils import Database, Migrations  # a quarter of a second, and only for old or new files
+    except RuntimeError:  # it imports pandas where that is installed, which fails once the main thread has ended
+        sys.modules["pandas"] = None  # type: ignore[assignment]  # how Python writes that there is none to be had
+        from sqlite_utils import Database, Migrations
 
     migrations = Migrations("sagadsl")
     for number, migration in enumerate(MIGRATIONS, 1):
