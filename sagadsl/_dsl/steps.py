@@ -13,7 +13,6 @@ from sagadsl._core.codec import Unstorable, template_of
 from sagadsl._core.definition import StepSpec, key_of, literal
 from sagadsl._core.effects import Call
 from sagadsl._core.flow import perform, renew
-from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import plain_function
 from sagadsl._core.registry import registry
 from sagadsl._core.retry import Retry
@@ -217,6 +216,8 @@ def caller(  # noqa: C901  # the hot path, in one piece
             )
             renew(call)  # if it is entered again, what compensates it must get what it got
         if transaction is not None and live is not None:
+            from sagadsl._core.landed import in_transaction  # half a millisecond of every import
+
             in_transaction(call, transaction, live[transaction])
         made = (run.adrive if is_async else run.drive)(perform(call))
         if is_async:

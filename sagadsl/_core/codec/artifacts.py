@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 from sagadsl.errors import UsageError
 
@@ -19,14 +19,7 @@ TAG = '"$artifact"'
 """What the text of a value contains that holds an artifact; other text very seldom does."""
 
 
-def _absolute(path: str | os.PathLike[str]) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        msg = f"Artifact() takes the path of a file, not {path!r:.80}"
-        raise UsageError(msg)
-    return Path(path).absolute()
-
-
-@frozen
+@frozen(init=False)
 class Artifact:
     """A file that a step made: a result kept as *path* (absolute), *size* (bytes) and *digest* (blake2b, hex).
 
@@ -38,15 +31,19 @@ class Artifact:
         OSError: It is not there, or cannot be read.
     """
 
-    path: Path = field(converter=_absolute)
-    size: int = field(init=False)
-    digest: str = field(init=False)
+    path: Path
+    size: int
+    digest: str
 
-    def __attrs_post_init__(self) -> None:
-        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
-            msg = f"Artifact({str(self.path)!r}) takes a plain file: of a folder name each file, of a link its target"
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike):
+            msg = f"Artifact() takes the path of a file, not {path!r:.80}"
             raise UsageError(msg)
-        _fill(self, *measured(self.path))
+        file = Path(path).absolute()
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            msg = f"Artifact({str(file)!r}) takes a plain file: of a folder name each file, of a link its target"
+            raise UsageError(msg)
+        _fill(self, file, *measured(file))
 
     def __fspath__(self) -> str:
         """Return the path, for whatever opens files."""
@@ -62,7 +59,8 @@ class Artifact:
             return False
 
 
-def _fill(artifact: Artifact, size: int, digest: str) -> None:
+def _fill(artifact: Artifact, path: Path, size: int, digest: str) -> None:
+    object.__setattr__(artifact, "path", path)
     object.__setattr__(artifact, "size", size)
     object.__setattr__(artifact, "digest", digest)
 
@@ -79,8 +77,7 @@ def measured(path: Path) -> tuple[int, str]:
 def load_artifact(fields: dict[str, Any]) -> Artifact:
     """Rebuild an artifact from what was recorded, without a look at its file."""
     artifact = object.__new__(Artifact)
-    object.__setattr__(artifact, "path", Path(fields["$artifact"]))
-    _fill(artifact, fields["size"], fields["digest"])
+    _fill(artifact, Path(fields["$artifact"]), fields["size"], fields["digest"])
     return artifact
 
 

@@ -15,7 +15,6 @@ from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.flow.doubt import probe_call, what_is_known
 from sagadsl._core.flow.order import abreast
 from sagadsl._core.flow.record import give_up
-from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Origin, Receiver
 from sagadsl._core.phrases import command
 from sagadsl._core.scope import Scope, Slot
@@ -195,6 +194,8 @@ def compensation_call(slot: Slot, fault: Fault | None) -> Call:
     )
     call.fault = fault
     if spec.transaction is not None and spec.transaction in receiver.sources.values():
+        from sagadsl._core.landed import in_transaction  # half a millisecond of every import
+
         in_transaction(call, spec.transaction, values[spec.transaction])
     return call
 

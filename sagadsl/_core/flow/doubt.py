@@ -12,7 +12,6 @@ from typing import Any
 from sagadsl._core.codec import Unstorable
 from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.flow.record import give_up, keep_unstorable, replayable
-from sagadsl._core.landed import in_transaction
 from sagadsl._core.parameters import AsGiven, Origin, Receiver, function_name
 from sagadsl._core.retry import NEVER
 from sagadsl._core.scope import Slot
@@ -91,6 +90,8 @@ def probe_call(slot: Slot, fault: Fault | None) -> Call | None:
     try:
         if spec.transaction is not None:  # the row it leaves is the probe
             probing = Call(slot, spec.function, (), {}, spec.is_async, NEVER)
+            from sagadsl._core.landed import in_transaction  # half a millisecond of every import
+
             in_transaction(probing, spec.transaction, (slot.live or {})[spec.transaction])
         elif spec.probe is not None:
             args, kwargs = spec.probe.arguments(what_is_known(slot, fault, spec.probe))
