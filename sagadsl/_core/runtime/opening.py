@@ -557,7 +557,9 @@ def _after_fork() -> None:
     threads.forget(in_body=type(CURRENT.get()) is Scope)
     for run in list(open_runs):
         run.halt(RunLostError(run.id, os.getppid()))
-        run.journal, run.company = cast("Journal", Fenced(run.journal)), None
+        run.journal = cast("Journal", Fenced(run.journal))
+        if run.company is not None:  # what tasks have handed in is written by one of them
+            run.company.journal = run.journal
     open_runs.clear()
     leaving.clear()
     CURRENT.set(None)
