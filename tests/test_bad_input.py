@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import operator
 import re
 import sys
 
@@ -76,6 +77,22 @@ def decorate(**options):
         (lambda: decorate(title=5), "title= takes a text, not 5"),
         (lambda: decorate(key=two), "reserve: the function of key= wants first, second; it can have item, quantity"),
         (lambda: saga(key=two)(nothing), "wants first, second; it can have nothing, for there are no stored arguments"),
+        (
+            lambda: decorate(key=str),
+            "reserve: the function of key= (str) keeps its parameters to itself; give a def",
+        ),
+        (
+            lambda: saga(key=operator.attrgetter("real"))(two),
+            "of key= (attrgetter) keeps its parameters to itself",
+        ),
+        (
+            lambda: decorate(key=operator.itemgetter(0)),
+            "of key= (itemgetter) keeps its parameters to itself",
+        ),
+        (lambda: decorate(key=hash), "the function of key= wants obj; it can have item, quantity"),
+        (lambda: decorate(key=lambda *more: more), "the function of key= wants *more; it can have item, quantity"),
+        (lambda: decorate(key=anothing), "the function of key= gives no key when it is called: make it a def that"),
+        (lambda: decorate(key=generator), "the function of key= gives no key when it is called: make it a def that"),
         (lambda: saga(notify=nothing)(two), "is called with one argument, the outcome: too many positional"),
         (lambda: saga(notify=two)(nothing), "missing a required argument: 'second'"),
         (lambda: decorate(stands=anothing), "reserve: stands= is an async def, and is asked where nobody can await it"),

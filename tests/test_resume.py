@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -376,6 +377,61 @@ def test_a_key_is_the_same_run_however_it_is_said(key, make_runtime, world):
     assert world == ["pay"]
     with sagadsl.saga("sell", key=key, runtime=make_runtime(store=":memory:")) as block:
         assert block.id == told
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda city, nights: f"{city}-{nights}",
+        lambda city, /, nights: f"{city}-{nights}",
+        lambda nights, city, /: f"{city}-{nights}",
+        lambda **arguments: f"{arguments['city']}-{arguments['nights']}",
+        lambda city, **others: f"{city}-{others['nights']}",
+        lambda *arguments, **named: "-".join(map(str, named.values())),
+        partial(lambda glue, city, nights: f"{city}{glue}{nights}", "-"),
+    ],
+    ids=range(7),
+)
+def test_a_key_may_be_any_function_of_the_arguments(colour, make_runtime, world, key):
+    """It takes them by name, by place, or all that are left; of a step and of a saga."""
+
+    @colour.step(compensate=None, key=key, name="book")
+    def book(city: str, nights: int) -> str:
+        world.add(f"{city}{nights}")
+        return city
+
+    @colour.saga(key=key, name="trip")
+    def trip(city: str, nights: int = 2):
+        return (yield book(city, nights))
+
+    for city in ("Rome", "Oslo", "Rome"):
+        assert colour.call(trip.using(runtime=make_runtime()), city) == city
+    assert world == ["Rome2", "Oslo2"]
+    assert [(run.id, [step.key for step in run.steps]) for run in make_runtime().runs()] == [
+        ("trip/Oslo-2", ["book:Oslo-2"]),
+        ("trip/Rome-2", ["book:Rome-2"]),
+    ]
+
+
+def test_a_key_that_is_none_is_refused(colour, runtime, world):
+    """It would be one key for all calls: the second would get what the first one did."""
+
+    @colour.step(compensate=None, key=lambda city: None)
+    def book(city: str) -> None:
+        world.add(city)
+
+    @colour.saga(runtime=runtime)
+    def trip(city: str):
+        yield book(city)
+
+    @colour.saga(runtime=runtime, key=lambda city: None)
+    def keyed(city: str):
+        yield book(city)
+
+    for each in (trip, keyed):
+        with pytest.raises(sagadsl.UsageError, match="returned None, which tells no call from another"):
+            colour.call(each, "Rome")
+    assert world == []
 
 
 def test_a_key_that_failed_and_was_compensated_runs_afresh(colour, make_runtime, act, world):

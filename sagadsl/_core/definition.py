@@ -10,11 +10,22 @@ from enum import Enum
 from functools import cache
 from math import inf
 from string import Formatter
+from types import WrapperDescriptorType
 from typing import Any, Final
 
 from attrs import field, frozen
 
-from sagadsl._core.parameters import VARIADIC, AsGiven, Parameters, Receiver, function_name, plain_function
+from sagadsl._core.parameters import (
+    STARS,
+    VARIADIC,
+    AsGiven,
+    Parameters,
+    Receiver,
+    code_of,
+    function_name,
+    is_generator,
+    plain_function,
+)
 from sagadsl._core.retry import NEVER, Retry, as_retry
 from sagadsl._core.session import body_of
 from sagadsl._core.structs import Struct
@@ -217,17 +228,32 @@ def key_of(key: str | Callable[..., Any], arguments: dict[str, Any], title: str)
     """Return the explicit key of a call: a template of plain ``{argument}`` fields, or a function of arguments.
 
     Raises:
-        UsageError: The template names no argument, or the key is empty or has control characters.
+        UsageError: The template names no argument, or the key is `None`, empty or has control characters.
     """
     if callable(key):
-        wanted = inspect.signature(key).parameters
-        text = str(key(**{name: value for name, value in arguments.items() if name in wanted}))
+        given = _asked(key, arguments)
+        if given is None:
+            msg = f"{title}: the function of key= returned None, which tells no call from another"
+            raise UsageError(msg)
+        text = str(given)
     else:
         try:
             text = key.format_map(arguments)
         except (KeyError, IndexError, AttributeError, ValueError) as error:
             raise _no_template(key, arguments, title, repr(error)) from error
     return escaped(checked_name(text, f"{title}: key"))
+
+
+def _asked(key: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Return what a function gives for the arguments that it names; what it has ``**`` for gets all others."""
+    signature = inspect.signature(key)
+    given = {name: arguments[name] for name in signature.parameters if name in arguments}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD and name not in given:
+            given[name] = {each: value for each, value in arguments.items() if each not in given}
+    bound = inspect.BoundArguments(signature, given)
+    bound.apply_defaults()
+    return key(*bound.args, **bound.kwargs)
 
 
 def escaped(key: str) -> str:
@@ -244,8 +270,11 @@ def checked_key(key: Any, names: tuple[str, ...], title: str) -> Any:
     if key is None:
         return None
     if callable(key):
-        wanted = inspect.signature(key).parameters.values()
-        lacking = [p.name for p in wanted if p.name not in names and p.default is p.empty and p.kind not in VARIADIC]
+        if is_generator(key) or inspect.iscoroutinefunction(code_of(key)):
+            msg = f"{title}: the function of key= gives no key when it is called: make it a def that returns one"
+            raise UsageError(msg)
+        wanted = _wanted(key, title)
+        lacking = [STARS.get(p.kind, "") + p.name for p in wanted if p.name not in names and p.default is p.empty]
         if lacking:
             has = ", ".join(names) or "nothing, for there are no stored arguments"
             msg = f"{title}: the function of key= wants {', '.join(lacking)}; it can have {has}"
@@ -259,6 +288,25 @@ def checked_key(key: Any, names: tuple[str, ...], title: str) -> Any:
         if name.partition(".")[0].partition("[")[0] not in names:
             raise _no_template(key, names, title, f"{{{name}}} is no stored argument")
     return key
+
+
+def _wanted(key: Callable[..., Any], title: str) -> list[inspect.Parameter]:
+    """Return the parameters of a key's function, without those that take anything if it can be had by name.
+
+    Raises:
+        UsageError: It keeps them to itself.
+    """
+    try:
+        parameters = list(inspect.signature(key).parameters.values())
+    except (TypeError, ValueError):
+        parameters = None
+    is_silent = not isinstance(key, type) and isinstance(code_of(key), WrapperDescriptorType)  # `attrgetter`, say
+    if parameters is None or is_silent:
+        what = f"{title}: the function of key= ({function_name(key)})"
+        msg = f"{what} keeps its parameters to itself; give a def or lambda that calls it"
+        raise UsageError(msg)
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return [p for p in parameters if not takes_all or p.kind not in VARIADIC]
 
 
 def _no_template(key: Any, names: Iterable[str], title: str, why: str) -> UsageError:
