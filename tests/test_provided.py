@@ -65,6 +65,45 @@ def _clean(world, monkeypatch):
     monkeypatch.setattr("sagadsl._core.provided._exits", None)
 
 
+def test_what_two_threads_enter_first_is_all_left(world, monkeypatch):
+    """Neither makes a place of its own to keep it, which nobody would look into at the end."""
+    reached, lock = threading.Event(), threading.Lock()
+
+    def arrive():
+        if threading.current_thread() is second:
+            reached.set()
+
+    class Guard:
+        def __enter__(self):
+            arrive()
+            lock.acquire()
+
+        def __exit__(self, *_):
+            lock.release()
+
+    class Place(contextlib.ExitStack):
+        def __init__(self):
+            super().__init__()
+            arrive()
+            if threading.current_thread() is not second:
+                second.start()
+                assert reached.wait(30)
+
+    @contextlib.contextmanager
+    def entered(name):
+        yield name
+        world.add(f"left-{name}")
+
+    second = threading.Thread(target=lambda: provided_room.enter(entered("second")))
+    monkeypatch.setattr(provided_room, "_guard", Guard(), raising=False)
+    monkeypatch.setattr(provided_room, "ExitStack", Place)
+    provided_room.enter(entered("first"))
+    second.join(30)
+    assert reached.is_set()
+    provided_room.leave()
+    assert sorted(world.effects) == ["left-first", "left-second"]
+
+
 def undo(session, what):
     """Compensate with the live argument."""
     session.add(f"-{what}@{session.name}")

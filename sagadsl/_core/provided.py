@@ -131,10 +131,12 @@ async def keep(manager: AbstractAsyncContextManager[T], entered: asyncio.Future[
 def enter(manager: AbstractContextManager[T]) -> T:
     """Enter a context manager for the rest of the process."""
     global _exits  # noqa: PLW0603  # made when first needed
-    if _exits is None:
-        _exits = ExitStack()
-        atexit.register(leave)
-    return _exits.enter_context(manager)
+    with _guard:  # two threads may be the first
+        if _exits is None:
+            _exits = ExitStack()
+            atexit.register(leave)
+        exits = _exits
+    return exits.enter_context(manager)
 
 
 def leave() -> None:
@@ -345,15 +347,16 @@ def name_of(wanted: Any) -> str:
 
 
 _exits: ExitStack | None = None
+_guard = threading.Lock()
 _inherited: list[Any] = []
 _all: weakref.WeakSet[Provided] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     """Leave to the parent what it entered; it is kept here, lest dropping it closes what both share."""
-    global _exits  # noqa: PLW0603
+    global _exits, _guard
     _inherited.append(_exits)
-    _exits = None
+    _exits, _guard = None, threading.Lock()  # the parent's may be held by a thread that the child does not have
     for each in _all:
         each.forget()
 
