@@ -110,8 +110,7 @@ class OpenRun(Generic[S]):
         """
         if id(error) in self.copies:
             _, genuine, _, before = self.copies[id(error)]
-            if genuine is not error:
-                carry_over(error, before, genuine)
+            carry_over(error, before, genuine)
             return genuine
         if not isinstance(error, BaseExceptionGroup):
             return error
