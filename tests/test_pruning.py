@@ -183,7 +183,7 @@ def test_the_place_of_a_run_that_was_pruned_is_not_given_again(either):
         ({"status": "paused", "keep": 1}, "only runs that are completed or compensated can be pruned, not 'paused'"),
         ({"keep": -1}, "say how many of the newest"),
         *(
-            ({"older_than": age}, "seconds or a timedelta, .* none below 0, not")
+            ({"older_than": age}, "seconds or a timedelta, none below 0, .* not")
             for age in (-5, "30d", float("nan"), 1e99)
         ),
     ],

@@ -68,7 +68,7 @@ def checked_age(older_than: Any) -> timedelta:
         is_age = False
     if not is_age:
         msg = (
-            "prune(older_than=...) takes seconds or a timedelta, such as timedelta(days=30), none below 0, not "
+            "prune(older_than=...) takes seconds or a timedelta, none below 0, such as timedelta(days=30), not "
             f"{older_than!r:.80}"
         )
         raise UsageError(msg)
