@@ -325,16 +325,19 @@ def entries(runtime, run_id):
 
 def test_a_completed_async_block_waits_where_a_cancelled_step_was_survived(make_runtime, world):
     """The same branch is taken again."""
+    limits = []
 
     @sagadsl.step(compensate=None)
     async def slow() -> None:
         world.add("slow")
+        limits[0].reschedule(0)
         await asyncio.Event().wait()
 
     async def main():
         async with saga("nightly", key="k", runtime=make_runtime(asleep=asyncio.sleep)) as run:
             try:
-                async with asyncio.timeout(0.1):
+                async with asyncio.timeout(0.1 if limits else None) as limit:  # the first time the step has it come
+                    limits.append(limit)
                     await slow()
             except TimeoutError:
                 await run.step(fallback)()
