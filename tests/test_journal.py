@@ -19,10 +19,11 @@ import pytest
 from statements import connecting
 
 from sagadsl._core import ownership, schema
-from sagadsl._core.journal import Letter, Log, Overtaken, Taken, Unread, file, locks, sqlite
+from sagadsl._core.journal import Fenced, Letter, Log, Overtaken, Taken, Unread, file, locks, sqlite
 from sagadsl._core.journal.locks import Locks, locks_of
 from sagadsl._core.journal.memory import MemoryJournal
 from sagadsl._core.journal.sqlite import SqliteJournal
+from sagadsl._core.journal.together import Ticket
 from sagadsl._core.values import Entry, Kind, RunRow
 from sagadsl.errors import JournalError
 from tests import users
@@ -1257,3 +1258,19 @@ def test_a_disk_that_fails_while_a_file_shrinks_is_told(journal):
     journal._free_pages = failing
     with pytest.raises(JournalError, match="disk I/O error"):
         journal.shrink()
+
+
+def test_what_has_lost_a_run_can_write_in_no_way_and_still_look(journal):
+    """Together with others either: its ticket is over, and says why."""
+    log = opened(journal)
+    fenced = Fenced(journal)
+    intent = entry(Kind.INTENT, "act", name="act")
+    with pytest.raises(Overtaken):
+        fenced.append(log, intent, True)
+    with pytest.raises(Overtaken):
+        fenced.commit(log, [intent], full=True)
+    ticket = Ticket(log, [intent], True)
+    fenced.write_together([ticket])
+    assert ticket.is_over
+    assert isinstance(ticket.error, Overtaken)
+    assert told(fenced.entries(1)) == [(1, "opened", "")]

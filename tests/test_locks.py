@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 from itertools import count
+from pathlib import Path
 
 import pytest
 
 from sagadsl._core.journal import locks
 from sagadsl._core.journal.locks import Locks
 
+OPEN = Path("/dev/fd")
+"""What this process has open."""
 LONG = 30.0
 """Seconds after which a test says that something hangs; nothing here takes one."""
 
@@ -91,3 +94,23 @@ def test_a_thread_may_come_in_again_at_any_line(what, again, tmp_path):
     thread.join(LONG)
     assert not thread.is_alive(), "it waits for itself"
     assert len(reached) > 20
+
+
+def test_of_two_descriptors_that_are_opened_at_once_one_is_kept(tmp_path):
+    """What comes in while the file is being opened opens it too; each run stays locked, and nothing is left open."""
+    held, other = Locks(tmp_path / "lock"), Locks(tmp_path / "lock")
+
+    class ComingIn:
+        def __fspath__(self) -> str:
+            held.path = other.path
+            assert held.hold(2)
+            return str(other.path)
+
+    held.path = ComingIn()
+    before = len([*OPEN.iterdir()])
+    assert held.hold(1)
+    assert [other.is_held(run) for run in (1, 2, 3)] == [True, True, False]
+    assert len([*OPEN.iterdir()]) == before + 1
+    held.release(1)
+    held.release(2)
+    assert len([*OPEN.iterdir()]) == before

@@ -269,8 +269,43 @@ def test_a_death_outside_of_what_is_recorded_counts_too(where, colour, make_runt
     assert world.effects.count("dies") == 5
 
 
+def test_a_death_in_a_branch_counts_though_others_have_not_come_to_what_they_have_done(make_runtime, world):
+    """They may be slower than last time: a service that such a run kills at its start would never start again."""
+    lives, dead = [], threading.Event()
+
+    @sagadsl.step(compensate=None)
+    def act(name: str) -> None:
+        world.add(name)
+
+    def dies() -> None:
+        act("a")
+        world.add("dies")
+        dead.set()
+        raise Cut
+
+    def slow() -> None:
+        if lives[1:]:
+            dead.wait()
+        act("b")
+        world.add("ready")
+
+    @sagadsl.saga(key="k", name="trip")
+    def trip() -> None:
+        lives.append(dead.clear())
+        sagadsl.parallel(dies, slow)
+
+    with pytest.raises(Cut):
+        trip.using(runtime=make_runtime())()
+    for _ in range(4):
+        assert resume_all(trip.using(runtime=make_runtime())) == ()
+    (outcome,) = resume_all(trip.using(runtime=make_runtime()))
+    assert isinstance(outcome, Suspended)
+    assert world.effects.count("dies") == world.effects.count("ready") == 5
+    assert sorted(world.effects[:4]) == ["a", "b", "dies", "ready"]
+
+
 def test_what_cannot_go_on_is_not_interrupted(colour, make_runtime, act, dies, world):
-    """However often one process tries: that it has taken the run over is written once, and then nothing."""
+    """However often it is tried: nothing is written as long as the code does not do what is on record."""
     wanted = ["cut"]
 
     @colour.saga(key="k", name="trip")

@@ -34,7 +34,7 @@ def come_in(slot: Slot, *, is_async: bool) -> Flow[None]:
     else:
         slot.scope.admit(slot)
     if slot.run.pending:
-        yield from take_over(slot.scope)
+        yield from take_over(slot.child or slot.scope)
 
 
 def wait_for_turn(slot: Slot) -> Flow[None]:
@@ -56,13 +56,13 @@ def wait_for_turn(slot: Slot) -> Flow[None]:
 
 
 def take_over(scope: Scope) -> Flow[None]:
-    """Put on record that this process has the run, once all that is on record has come again; it may die any moment.
+    """Put on record that this process has the run, once what is recorded of a scope has come again: it may die there.
 
     Before that nothing is written, for the code may do something else by now. By hand nothing need come again. What a
     person asked for (that it goes on from a pause, or is compensated) waits for its first effect.
     """
-    run, past = scope.run, scope.root.past
-    if run.ahead and not (past is not None and past.is_free):
+    run = scope.run
+    if any(each.past is not None and each.past.order and not each.past.is_free for each in scope.chain()):
         return
     with run.guard:  # of several branches one writes it, and none of the others anything before
         if [entry.kind for entry in run.pending] == [Kind.TAKEN]:
