@@ -14,7 +14,8 @@ import pytest
 
 import sagadsl
 from sagadsl import PIVOT, Completed, SuspendedError, UsageError, aio
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import Slot
 
 mood = contextvars.ContextVar("mood", default="plain")
 

@@ -16,7 +16,7 @@ import pytest
 import sagadsl
 from sagadsl import RunConflictError, Runtime, UsageError, saga, step
 from sagadsl._core.journal import Log, sqlite
-from sagadsl._core.scope import Slot
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.values import Entry, Kind
 
 

@@ -12,9 +12,9 @@ from sagadsl._core.codec import Codec
 from sagadsl._core.codec.zlib_text import legible_text
 from sagadsl._core.journal import Journal
 from sagadsl._core.phrases import command, to_run_again
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
 from sagadsl._core.scope.outlined import outline_of
-from sagadsl._core.scope.tried import Tried
+from sagadsl._core.scope.slot import Slot, Tried
 from sagadsl._core.state import ENDED, UNDER_WAY
 from sagadsl._core.values import Cause, RunRow, Status, StepStatus, as_time
 from sagadsl._core.values.outlines import Outline

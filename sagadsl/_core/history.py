@@ -12,8 +12,9 @@ from itertools import chain, count, takewhile
 from sagadsl._core.codec.artifacts import TAG, Artifact, artifacts_in
 from sagadsl._core.definition import facts_of
 from sagadsl._core.phrases import command, to_run_again
-from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope import Scope
 from sagadsl._core.scope.past import Past
+from sagadsl._core.scope.slot import OpenRun, Slot
 from sagadsl._core.state import UNDER_WAY
 from sagadsl._core.values import Entry, Kind, Status, StepStatus
 from sagadsl.errors import JournalError

@@ -24,7 +24,7 @@ from sagadsl._core.parameters import (
     plain_function,
     signature_of,
 )
-from sagadsl._core.scope import Slot
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.session import body_of
 from sagadsl.errors import UsageError
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from sagadsl._core.definition import StepSpec
 from sagadsl._core.parameters import AsGiven, Receiver, function_name
 from sagadsl._core.provided import Maker, Provided
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import Slot
 from sagadsl.errors import UsageError
 
 

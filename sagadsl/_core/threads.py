@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from sagadsl._core.scope import OpenRun
+from sagadsl._core.scope.slot import OpenRun
 
 threads_with_runs: dict[int, int] = {}
 """How many runs each thread has open, by its identifier: empty where no saga is being run."""

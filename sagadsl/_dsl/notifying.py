@@ -24,7 +24,8 @@ from sagadsl._core.flow import Ended, completed, is_compensated
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.parameters import close, code_of
 from sagadsl._core.runtime import Runtime
-from sagadsl._core.scope import OpenRun, Scope
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.values import Kind, RunRow, Status
 from sagadsl._dsl.options import refuse_generator
 from sagadsl._dsl.outcomes import ended_as

@@ -15,7 +15,7 @@ from sagadsl._core.flow import Ended
 from sagadsl._core.later import Later
 from sagadsl._core.phrases import command, text_of, what_became
 from sagadsl._core.runtime import Runtime
-from sagadsl._core.scope import OpenRun
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.values import Status, StepStatus
 from sagadsl.errors import CompensationError, RunConflictError, SuspendedError, UsageError
 

@@ -23,8 +23,9 @@ from sagadsl._core.history import altered, recorded_files
 from sagadsl._core.ownership import Tenure
 from sagadsl._core.phrases import command, to_run_again
 from sagadsl._core.runtime import Opened, Runtime, default_runtime
-from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.scope import CURRENT, Scope
 from sagadsl._core.scope.cancelled import coming, counts
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.scope.waking import came_out, met
 from sagadsl._core.settings import Options
 from sagadsl._core.structs import Struct

@@ -16,7 +16,8 @@ from sagadsl._core.flow import perform, renew
 from sagadsl._core.parameters import plain_function
 from sagadsl._core.registry import registry
 from sagadsl._core.retry import Retry
-from sagadsl._core.scope import CURRENT, Scope, Slot, called_at
+from sagadsl._core.scope import CURRENT, Scope, called_at
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.scope.waking import halt
 from sagadsl._core.threads import PARENTS, threads_with_runs
 from sagadsl._dsl.branches import aparallel, parallel
@@ -233,6 +234,7 @@ def valid_or_next(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str |
     Raises:
         Stop: *stands* raised, so that nobody knows: nothing is entered.
     """
+    scope: Scope = slot.scope
     run, stands = slot.run, bound[0].stands
     assert stands is not None  # noqa: S101  # for the type checker
 
@@ -240,9 +242,9 @@ def valid_or_next(slot: Slot, bound: tuple[StepSpec, Any], text: str, key: str |
         try:
             return bool(called_at(None, stands, run.codec.note(result), **run.codec.decode(text)))
         except Exception as error:
-            raise halt(slot.scope, error) from error
+            raise halt(scope, error) from error
 
-    return slot.scope.successor(slot, text, key, bound, asked)
+    return scope.successor(slot, text, key, bound, asked)
 
 
 _has_noticed = False

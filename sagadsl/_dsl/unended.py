@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sagadsl._core.journal import Journal, Log
 from sagadsl._core.phrases import command, to_run_again
-from sagadsl._core.scope import OpenRun
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.values import RunRow
 
 log = logging.getLogger("sagadsl")

@@ -28,8 +28,9 @@ from sagadsl._core.flow import again, calls, compensation, doubt, leaving, stopp
 from sagadsl._core.history import restore
 from sagadsl._core.journal import Log
 from sagadsl._core.journal.sqlite import SqliteJournal
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
 from sagadsl._core.scope.past import Past
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.settings import Options
 from sagadsl._core.values import Entry, Kind, StepStatus
 from tests.crash.early import hasty

@@ -25,9 +25,10 @@ from sagadsl._core.drive.company import awrite
 from sagadsl._core.drive.entries import obey, write
 from sagadsl._core.effects import Call, Flow, Gather, Raise, Sleep, Together, Wait
 from sagadsl._core.parameters import has_not_run
-from sagadsl._core.scope import CURRENT, OpenRun, Scope, Slot
+from sagadsl._core.scope import CURRENT, Scope
 from sagadsl._core.scope.cancelled import LONG, MARGIN, cancellations
 from sagadsl._core.scope.open_run import CLOSED
+from sagadsl._core.scope.slot import OpenRun, Slot
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, StepTimeout, Stop
 

@@ -21,7 +21,8 @@ from weakref import WeakValueDictionary
 
 from sagadsl._core.drive.entries import take_in, ticket_of, write
 from sagadsl._core.journal.together import Ticket
-from sagadsl._core.scope import OpenRun, Scope
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.state import INTENTS
 from sagadsl._core.values import Entry, Kind
 from sagadsl.errors import JournalError, Stop

@@ -12,8 +12,9 @@ from typing import Any
 
 from sagadsl._core.journal import Letter, Overtaken, Taken, Unread
 from sagadsl._core.journal.together import Ticket
-from sagadsl._core.scope import OpenRun, Scope, called_at
+from sagadsl._core.scope import Scope, called_at
 from sagadsl._core.scope.outlined import outline_with
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.values import Cause, Entry, Kind, Status, because
 from sagadsl.errors import JournalError, RunCancelledError, RunLockedError, RunLostError, Stop
 

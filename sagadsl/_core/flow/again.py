@@ -14,8 +14,9 @@ from collections.abc import Callable
 from math import inf
 
 from sagadsl._core.effects import Flow, Sleep
-from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope import Scope
 from sagadsl._core.scope.cancelled import coming, counts
+from sagadsl._core.scope.slot import OpenRun, Slot
 from sagadsl._core.values import Kind
 from sagadsl.errors import Stop
 

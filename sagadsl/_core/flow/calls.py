@@ -9,8 +9,9 @@ from sagadsl._core.effects import Call, Done, Failed, Flow, Raise
 from sagadsl._core.flow.again import come_in
 from sagadsl._core.flow.record import cut_off, interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import barred, pause, pauses_when_uncertain, refuse_beside_others, survive
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
 from sagadsl._core.scope.cancelled import coming, counts
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.scope.waking import halt, met
 from sagadsl._core.values import Kind
 from sagadsl.errors import ReplayError, Stop
@@ -87,10 +88,9 @@ def child_scope(
     if slot.seq and slot.child is None:
         raise halt(parent, ReplayError(parent.run.id, parent.path, (slot.local_key,), (name,), f"{name} was a step"))
     slot.live = live
-    if slot.child is None:
-        slot.child = Scope(parent.run, spec, name, slot.key, parent, slot)
-    slot.child.spec = spec
-    return slot.child
+    child: Scope = slot.child or Scope(parent.run, spec, name, slot.key, parent, slot)
+    slot.child, child.spec = child, spec
+    return child
 
 
 def descend(child: Scope) -> Flow[Raise | None]:

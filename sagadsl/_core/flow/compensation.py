@@ -17,7 +17,8 @@ from sagadsl._core.flow.order import abreast
 from sagadsl._core.flow.record import give_up
 from sagadsl._core.parameters import AsGiven, Origin, Receiver
 from sagadsl._core.phrases import command
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.structs import Struct
 from sagadsl._core.values import Cause, Kind, Status, StepStatus, as_time, because
 from sagadsl.errors import CompensationError, Fault, SuspendedError

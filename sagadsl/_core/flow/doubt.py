@@ -14,7 +14,7 @@ from sagadsl._core.effects import Call, Done, Failed, Flow
 from sagadsl._core.flow.record import give_up, keep_unstorable, replayable
 from sagadsl._core.parameters import AsGiven, Origin, Receiver, function_name
 from sagadsl._core.retry import NEVER
-from sagadsl._core.scope import Slot
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.values import Kind, StepStatus
 from sagadsl.errors import Fault, StepError, UsageError
 

@@ -16,8 +16,9 @@ from sagadsl._core.flow.compensation import Ended, compensate, is_compensated, s
 from sagadsl._core.flow.doubt import ask_of
 from sagadsl._core.flow.record import failure, interruption, replayable, unreadable
 from sagadsl._core.flow.stopping import barred, leave_when_stopped, pause, survive
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
 from sagadsl._core.scope.open_run import CLOSED
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.scope.waking import met
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import Fault, ReplayError, RunConflictError, Stop

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from math import inf
 
 from sagadsl._core.effects import Flow, Together
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import Slot
 
 Span = tuple[float, float]
 

@@ -8,7 +8,8 @@ from sagadsl._core.codec import Unstorable
 from sagadsl._core.codec.faults import carried_by, explain, trimmed
 from sagadsl._core.effects import Call, Failed, Flow, Sleep, Wait
 from sagadsl._core.parameters import close, function_name, is_coroutine
-from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import OpenRun, Slot
 from sagadsl._core.scope.waking import halt
 from sagadsl._core.values import Kind
 from sagadsl.errors import Fault, JournalError, Stop, UsageError

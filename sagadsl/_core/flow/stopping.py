@@ -14,7 +14,8 @@ from sagadsl._core.codec.faults import trimmed
 from sagadsl._core.effects import Call, Flow, Gather
 from sagadsl._core.flow.compensation import Ended
 from sagadsl._core.flow.record import interruption
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.scope.waking import halt, met
 from sagadsl._core.values import Cause, Kind, Status, StepStatus, because
 from sagadsl.errors import NotStorableError, Stop, SuspendedError, UsageError

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from sagadsl._core.scope import OpenRun
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.values import Entry
 from sagadsl.errors import Fault, UsageError
 

@@ -25,8 +25,9 @@ from sagadsl._core.ownership import Tenure, claim, owner, told_owner
 from sagadsl._core.runtime.deciding import Request, decide, is_to_cancel, is_to_compensate, queue, request_compensation
 from sagadsl._core.runtime.opened import Asked, Opened
 from sagadsl._core.runtime.opening import CODEC, Opening, open_runs
-from sagadsl._core.scope import OpenRun, Scope, Slot
+from sagadsl._core.scope import Scope
 from sagadsl._core.scope.outlined import outline_of
+from sagadsl._core.scope.slot import OpenRun, Slot
 from sagadsl._core.settings import NO_OPTIONS, Options
 from sagadsl._core.state import ENDED
 from sagadsl._core.supply import asupply, supply

@@ -21,7 +21,8 @@ from sagadsl._core.flow import past_pivot
 from sagadsl._core.ownership import owner
 from sagadsl._core.phrases import command
 from sagadsl._core.provided import Provided
-from sagadsl._core.scope import Scope, Slot
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.supply import lacking
 from sagadsl._core.values import Cause, Kind, Status, StepStatus
 from sagadsl.errors import RunCancelledError, RunConflictError, Stop, UsageError
@@ -224,7 +225,7 @@ def place_of(scope: Scope, step: str | None) -> int:
     calls = [slot for slot in scope.calls() if is_part_of_run(slot)]
     ended = [slot for slot in calls if (slot.child.completed if slot.child else slot.done)]
     slot = step_named(scope, step, [each for each in ended if each.status not in GOING_BACK], "to")
-    until = max([slot.place, *(each.place for each in (slot.child.calls() if slot.child else ()))])
+    until: int = max([slot.place, *(each.place for each in (slot.child.calls() if slot.child else ()))])
     undone = [each.key for each in calls if each.place <= until and each.status in GOING_BACK]
     undone += [each.path for each in scope.tree() if 1 < each.seq <= until and each.status in UNDONE_IN_PART]
     if undone:

@@ -6,7 +6,8 @@ from sagadsl._core.definition import SagaSpec
 from sagadsl._core.flow import Ended
 from sagadsl._core.journal import Journal
 from sagadsl._core.ownership import Tenure
-from sagadsl._core.scope import OpenRun, Scope
+from sagadsl._core.scope import Scope
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.settings import Options
 
 

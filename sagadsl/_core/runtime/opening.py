@@ -42,8 +42,9 @@ from sagadsl._core.provided import PROVIDED, Provided
 from sagadsl._core.registry import registry
 from sagadsl._core.runtime.deciding import obey_first, queue
 from sagadsl._core.runtime.opened import Asked, Opened
-from sagadsl._core.scope import CURRENT, OpenRun, Scope
+from sagadsl._core.scope import CURRENT, Scope
 from sagadsl._core.scope.outlined import outline_of
+from sagadsl._core.scope.slot import OpenRun
 from sagadsl._core.session import SESSION
 from sagadsl._core.settings import (
     DURABILITY,

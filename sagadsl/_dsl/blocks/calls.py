@@ -14,7 +14,8 @@ from typing import Any
 from sagadsl._core.codec import user_frames
 from sagadsl._core.definition import StepSpec
 from sagadsl._core.effects import Call
-from sagadsl._core.scope import CURRENT, Scope, Slot
+from sagadsl._core.scope import CURRENT, Scope
+from sagadsl._core.scope.slot import Slot
 from sagadsl._core.values import StepStatus
 from sagadsl._dsl import running, steps
 from sagadsl._dsl.blocks.held import Held, Use
