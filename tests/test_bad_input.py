@@ -165,6 +165,8 @@ def decorate(**options):
         (lambda: saga(version=5), "version= takes a text, not 5"),
         (lambda: saga(runtime="x.db"), "runtime= takes a Runtime(...), not 'x.db'; a path is for store="),
         (lambda: Runtime(42), "store=42: give a path, ':memory:' or a journal"),
+        (lambda: Runtime(""), "store='': give a path, ':memory:' or a journal"),
+        (lambda: saga(store=""), "store='': give a path, ':memory:' or a journal"),
         (lambda: Runtime(clock=42), "clock= takes a function, not 42"),
         (lambda: Runtime(read_only="no"), "read_only='no': say True or False"),
         (lambda: Runtime(":memory:").runs(limit="all"), "runs(limit=...) takes how many of the newest runs to return"),

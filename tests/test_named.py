@@ -168,3 +168,19 @@ def test_live_arguments_are_those_that_are_provided():
 
     assert take.outcome_by_names({}, is_text=True).exit_code == 0
     assert got == [(desk, (), 3)]
+
+
+def test_a_saga_that_is_a_class_method_is_called_on_the_class_that_is_provided():
+    """As one that is a method is on the instance."""
+    got = []
+
+    class Shop:
+        @saga
+        @classmethod
+        def fill(cls, item: str) -> str:
+            got.append((cls, item))
+            return item
+
+    fill = vars(Shop)["fill"].using(runtime=Runtime(":memory:", provide={Shop: Shop}))
+    assert fill.outcome_by_names({"item": "lamp"}, is_text=True).value == "lamp"
+    assert got == [(Shop, "lamp")]

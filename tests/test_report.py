@@ -1,5 +1,6 @@
 """What is shown of a run, in each status: the whole text, so that a change of it is seen."""
 
+import functools
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -327,6 +328,14 @@ def test_a_run_as_data_is_json_whatever_its_values_are():
         "3": "nan",
         "one": "<class 'object'>",
     }
+
+
+def test_a_run_as_data_shows_a_value_only_so_deep():
+    """What is nested deeper can be stored, and no tool would read it."""
+    deep = functools.reduce(lambda inner, _: [inner], range(900), "bottom")
+    document = run_data(trip(Status.COMPLETED, flight("done", result=deep)))
+    shown = json.dumps(document["steps"][0]["result"], ensure_ascii=False)
+    assert shown == "[" * 100 + '"…"' + "]" * 100
 
 
 def test_ids_are_shortened_as_far_as_they_stay_unlike():

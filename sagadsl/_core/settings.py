@@ -96,7 +96,7 @@ def checked_store(value: Any) -> Any:
         UsageError: It is neither a path nor a journal.
     """
     is_journal = hasattr(value, "append") and hasattr(value, "entries")
-    if value is not None and not is_journal and not isinstance(value, str | os.PathLike):
+    if value == "" or not (value is None or is_journal or isinstance(value, str | os.PathLike)):
         msg = f"store={value!r:.80}: give a path, ':memory:' or a journal"
         raise UsageError(msg)
     return value
@@ -108,8 +108,8 @@ def absolute_store(value: Any) -> Any:
     Raises:
         UsageError: It is neither a path nor a journal.
     """
-    is_path = isinstance(value, str | os.PathLike) and value != ":memory:"
-    return Path(value).absolute() if is_path else checked_store(value)
+    is_path = isinstance(checked_store(value), str | os.PathLike) and value != ":memory:"
+    return Path(value).absolute() if is_path else value
 
 
 class Options(Struct):

@@ -180,7 +180,10 @@ class SagaFunction(Verbs, Decorated):
         from sagadsl._dsl.named import outcome_by_names
 
         spec, options = parts_of(self)
-        return outcome_by_names(spec, self.outcome, runtime_of(spec, options), given, is_text=is_text)
+        outcome = self.outcome
+        if isinstance(self.__wrapped__, classmethod):  # which only its class can call
+            outcome = lambda cls, *args, **kwargs: self.__get__(None, cls).outcome(*args, **kwargs)  # noqa: E731
+        return outcome_by_names(spec, outcome, runtime_of(spec, options), given, is_text=is_text)
 
     def using(self, **options: Any) -> SagaFunction:
         """Return the same saga with other settings."""

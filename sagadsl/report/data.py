@@ -23,6 +23,8 @@ from sagadsl.errors import Fault
 
 SCHEMA: Final = 1
 """The number of the documents; a field may be added without a new one, never removed or given another meaning."""
+DEEPEST: Final = 100
+"""How deep a value is shown; few tools read what is nested deeper."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -160,21 +162,25 @@ def moment(when: datetime | None) -> str | None:
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z") if when is not None else None
 
 
-def plain(value: Any) -> Any:
-    """Return *value* as JSON has it: for people and their tools, not for reading it back."""
-    shown: Any = repr(value)
+def plain(value: Any, depth: int = DEEPEST) -> Any:
+    """Return *value* as JSON has it: for people and their tools, not for reading it back; not what is nested deeper."""
+    shown: Any
+    if not depth:
+        return "…"
     if isinstance(value, Enum):
-        shown = plain(value.value)
+        shown = plain(value.value, depth - 1)
     elif value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         shown = value
     elif isinstance(value, dict):
-        shown = {key if isinstance(key, str) else repr(key): plain(item) for key, item in value.items()}
+        shown = {key if isinstance(key, str) else repr(key): plain(item, depth - 1) for key, item in value.items()}
     elif isinstance(value, list | tuple):
-        shown = [plain(item) for item in value]
+        shown = [plain(item, depth - 1) for item in value]
     elif isinstance(value, set | frozenset):
-        shown = sorted((plain(item) for item in value), key=repr)
+        shown = sorted((plain(item, depth - 1) for item in value), key=repr)
     elif isinstance(value, date | time):
         shown = value.isoformat()
     elif isinstance(value, Decimal | PurePath | UUID):
         shown = str(value)
+    else:
+        shown = repr(value)
     return shown
