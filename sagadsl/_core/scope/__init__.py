@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from typing import Any, TypeVar
 
 from sagadsl._core.definition import SagaSpec, StepSpec
@@ -229,7 +229,7 @@ class Scope:
 
     def calls(self) -> list[Slot]:
         """Return the calls in this scope and those inside it, in the order in which they began."""
-        return sorted((slot for scope in self.tree() for slot in scope.slots), key=BY_SEQ)
+        return sorted(chain.from_iterable(scope.slots for scope in self.tree()), key=BY_SEQ)
 
     def flies(self) -> bool:
         """Tell whether an attempt is under way in this scope or those inside it."""
