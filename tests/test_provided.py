@@ -1459,6 +1459,10 @@ def test_a_step_in_a_thread_without_a_run_warns_once_while_one_is_open(make_runt
 def test_a_step_in_a_process_forked_in_a_body_warns_once(make_runtime, world, caplog):
     """A program that makes itself a daemon in the middle of a saga learns it at its next step, not at the end."""
 
+    @saga(runtime=Runtime(":memory:"))
+    def own() -> str:
+        return mark("own")
+
     def said():
         return [text for text in map(logging.LogRecord.getMessage, caplog.records) if "was forked in a saga" in text]
 
@@ -1467,6 +1471,7 @@ def test_a_step_in_a_process_forked_in_a_body_warns_once(make_runtime, world, ca
         mark("a")
         child = os.fork()
         if child == 0:
+            own()  # a saga of the child's own is a run of its own, and changes nothing about that
             mark("child")
             mark("child")
             os._exit(len(said()))
@@ -1474,7 +1479,7 @@ def test_a_step_in_a_process_forked_in_a_body_warns_once(make_runtime, world, ca
         return mark("b")
 
     assert flow() == "b"
-    assert world == ["a", "child", "child", "exit:1", "b"]
+    assert world == ["a", "own", "child", "child", "exit:1", "b"]
     assert said() == []
 
 

@@ -127,7 +127,9 @@ class Options(Struct):
 
     def run_of(self, saga: str) -> str | None:
         """Return the id of the run that is meant, of a saga with this name; `None`: they do not say."""
-        return self.id if self.id is not None or self.key is None else f"{saga}/{escaped(self.key)}"
+        if self.id is not None:
+            return self.id
+        return None if self.key is None else f"{saga}/{escaped(self.key)}"
 
 
 NO_OPTIONS = Options()

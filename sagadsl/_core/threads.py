@@ -26,6 +26,8 @@ def begin(run: OpenRun) -> None:
 
 def end(run: OpenRun) -> None:
     """Note that a run is no longer open; once is enough."""
+    if not run.thread:
+        return
     with _guard:
         left = threads_with_runs.pop(run.thread, 1) - 1
         if left:

@@ -193,7 +193,8 @@ def when_settled(scope: Scope, then: Callable[[], Any]) -> None:
             if waiting and not scope.flies():
                 waiting.pop()()
 
-    scope.landed += (landed,)
+    with scope.run.guard:
+        scope.landed += (landed,)
     landed()
 
 

@@ -65,7 +65,7 @@ def take_over(scope: Scope) -> Flow[None]:
     run = scope.run
     if any(each.past is not None and each.past.order and not each.past.is_free for each in scope.chain()):
         return
-    with run.guard:  # of several branches one writes it, and none of the others anything before
+    with run.guard:  # of several branches one writes it, in place, and none of the others anything before
         if [entry.kind for entry in run.pending] == [Kind.TAKEN]:
             yield run.pending[0]
 

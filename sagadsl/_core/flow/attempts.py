@@ -12,7 +12,6 @@ from sagadsl._core.parameters import has_not_run
 from sagadsl._core.phrases import text_of
 from sagadsl._core.retry import Retry
 from sagadsl._core.scope import Scope, called_at
-from sagadsl._core.scope.open_run import CLOSED
 from sagadsl._core.values import Kind, StepStatus
 from sagadsl.errors import NotStorableError, StepTimeout, Stop, UsageError
 
@@ -28,13 +27,24 @@ def in_place(call: Call) -> Flow[Done | Failed]:
     scope: Scope = call.slot.scope
     try:
         scope.flying.add(call)
-        if (scope.closing or scope.parent is not None) and not (call.is_compensation or call.is_probe or scope.is_open):
-            raise Stop(scope.run.stop or CLOSED)  # since `perform` has looked, in another thread
+        if scope.closing or scope.parent is not None:  # seldom, so that most steps are not asked twice
+            look_again(call)
         return (yield from attempt(call))
     finally:
         scope.flying.discard(call)  # in line, for a Ctrl-C may come where a method begins
         if scope.landed or scope.parent is not None:
             scope.land(call)
+
+
+def look_again(call: Call) -> None:
+    """Let no step start whose scope has begun to end since `perform` looked: from now on it is waited for.
+
+    Raises:
+        Stop: It has, in another thread.
+    """
+    scope: Scope = call.slot.scope
+    if not (call.is_compensation or call.is_probe or scope.is_open):
+        raise scope.run.barrier()
 
 
 def handed_over(call: Call) -> Flow[Done | Failed]:

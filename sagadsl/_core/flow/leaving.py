@@ -29,8 +29,6 @@ K = Kind
 def settle(scope: Scope, value: Any, error: BaseException | None, pauses: bool) -> Flow[Ended]:  # noqa: FBT001
     """Leave a saga whose body returned *value* or raised *error*: record it, pause, or compensate.
 
-    What stands in the journal, and a stop set on the run, come before whatever came out of the body.
-
     Raises:
         Stop: The run must not go on.
         BaseException: The body was interrupted; the run stays open.
