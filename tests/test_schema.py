@@ -1,9 +1,11 @@
 """What stands in the file: three tables that are ours, four views that are everybody's."""
 
 import contextlib
+import importlib
 import sqlite3
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -61,7 +63,7 @@ from sagadsl._core import schema
 def late():
     threading.main_thread().join()
     schema.migrate(sqlite3.connect(":memory:", isolation_level=None))
-    print(sys.modules["pandas"])
+    print("pandas" in sys.modules)
 
 threading.Thread(target=late).start()
 """
@@ -70,20 +72,40 @@ threading.Thread(target=late).start()
 def test_a_thread_that_outlives_the_main_one_makes_a_new_file():
     """Then nothing is imported any more that wants to be told of the end, as pandas does, which nobody asked for."""
     done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == ("None\n", "")
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
-def test_what_cannot_be_imported_for_sqlite_utils_is_done_without(tmp_path, monkeypatch):
-    """Here it says so by itself."""
+@pytest.fixture
+def unimported(tmp_path, monkeypatch):
+    """Have neither pandas nor sqlite-utils imported yet, and give a folder that is looked for them in first."""
     for name in [name for name in sys.modules if name.partition(".")[0] in {"pandas", "sqlite_utils"}]:
         monkeypatch.delitem(sys.modules, name)
-    (tmp_path / "pandas.py").write_text("open(__file__ + '.asked', 'w').close()\nraise RuntimeError('too late')")
     monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_what_cannot_be_imported_for_sqlite_utils_is_done_without(unimported, monkeypatch):
+    """Here it says so by itself, and again to the program that asks for it by name; mended, it is to be had."""
+    (unimported / "pandas.py").write_text("import mended")
+    (unimported / "mended.py").write_text("raise RuntimeError('too late')")
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         schema.migrate(connection)
         assert connection.execute("pragma user_version").fetchone() == (schema.VERSION,)
-    assert (tmp_path / "pandas.py.asked").exists()
-    assert sys.modules.pop("pandas") is None
+    with pytest.raises(RuntimeError, match="too late"):
+        importlib.import_module("pandas")
+    monkeypatch.setitem(sys.modules, "mended", types.ModuleType("mended"))
+    assert importlib.import_module("pandas").mended is sys.modules["mended"]
+    monkeypatch.delitem(sys.modules, "pandas")
+
+
+def test_where_pandas_is_there_it_is_something_else_that_fails_and_is_told(unimported, monkeypatch):
+    """The program keeps its pandas."""
+    pandas = types.ModuleType("pandas")
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    (unimported / "sqlite_utils.py").write_text("raise RuntimeError('a plug-in')")
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection, pytest.raises(RuntimeError, match="a plug-in"):
+        schema.migrate(connection)
+    assert sys.modules["pandas"] is pandas
 
 
 def test_unfinished_runs_are_found_by_an_index(file):

@@ -204,8 +204,12 @@ def migrate(connection: sqlite3.Connection) -> None:
     try:
         from sqlite_utils import Database, Migrations  # a quarter of a second, and only for old or new files
     except RuntimeError:  # it imports pandas where that is installed, which fails once the main thread has ended
-        sys.modules["pandas"] = None  # type: ignore[assignment]  # how Python writes that there is none to be had
-        from sqlite_utils import Database, Migrations
+        if sys.modules.setdefault("pandas", None) is not None:  # type: ignore[arg-type]  # Python's word for: not to be had
+            raise
+        try:
+            from sqlite_utils import Database, Migrations
+        finally:
+            sys.modules.pop("pandas", None)  # whoever asks for it by name is to have it, or to learn why not
 
     migrations = Migrations("sagadsl")
     for number, migration in enumerate(MIGRATIONS, 1):
