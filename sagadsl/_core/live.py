@@ -2,7 +2,8 @@
 
 Nothing else tells a secret, so every way to say it counts: under another name, in a union or an alias, beside other
 notes, and as text, also where the rest of that text means nothing when the program runs (``if TYPE_CHECKING:``). Where
-it is `Live` itself that is imported for type checkers only, its name is taken for it.
+it is `Live` itself that is imported for type checkers only, ``Live[...]`` is taken at its word; a mere ``Live`` that
+nothing defines yet may as well be a class of the program's own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Any, ForwardRef, Literal, TypeVar, get_origin
 
@@ -28,7 +30,7 @@ Live = Annotated[T, LIVE]
 """``session: Live[Session]`` is passed as it is and never stored; type checkers see ``Session``."""
 
 UNRESOLVED: dict[str, Any] = {"Live": Live, "Literal": Literal, "Annotated": Annotated}
-"""What a name means that only a type checker can look up."""
+"""What a name that only a type checker can look up means in front of brackets."""
 
 INNER = ("__origin__", "__supertype__", "__value__")
 """Where an alias or a `typing.NewType` has what it stands for."""
@@ -95,11 +97,11 @@ def _is_mark(note: Any) -> bool:
 
 @lru_cache
 def _parsed(text: str) -> ast.expr:
-    """Return an annotation as it reads; of a text that does not, its word `Live`."""
+    """Return an annotation as it reads; of a text that does not, its ``Live[``."""
     try:
         return ast.parse(f"({text}\n)", mode="eval").body
     except (SyntaxError, ValueError):
-        return ast.Name("Live") if re.search(r"\bLive\b", text) else ast.Constant(None)
+        return _parsed("Live[None]") if re.search(r"\bLive\[", text) else ast.Constant(None)
 
 
 def _mentioned(node: ast.AST, names: Mapping[str, Any]) -> Iterator[Any]:
@@ -113,24 +115,29 @@ def _mentioned(node: ast.AST, names: Mapping[str, Any]) -> Iterator[Any]:
         return
     parts = list(ast.iter_child_nodes(node))
     if isinstance(node, ast.Subscript):
-        head = _meaning(node.value, names)
+        head = _taken_for(node.value, names)
         if head is Literal:
             return
+        yield head
         if head is Annotated and isinstance(node.slice, ast.Tuple):
             first, *notes = node.slice.elts
             parts = [first]
-            yield from (Live for note in notes if _is_mark(_meaning(note, names)))
+            yield from (Live for note in notes if _is_mark(_taken_for(note, names)))
     for part in parts:
         yield from _mentioned(part, names)
+
+
+def _taken_for(node: ast.AST, names: Mapping[str, Any]) -> Any:
+    """Return what stands before brackets or is a note, hence no mere class: an unknown name is taken at its word."""
+    words = ast.unparse(node).split(".")
+    return _meaning(node, names) if words[0] in names else UNRESOLVED.get(words[-1])
 
 
 def _meaning(node: ast.AST, names: Mapping[str, Any]) -> Any:
     """Return what a name or attribute is, if anything."""
     if isinstance(node, ast.Name):
-        return names.get(node.id, UNRESOLVED.get(node.id))
+        return names.get(node.id)
     if isinstance(node, ast.Attribute):
-        try:
+        with suppress(Exception):  # as where the whole is evaluated: it says nothing
             return getattr(_meaning(node.value, names), node.attr)
-        except Exception:  # noqa: BLE001  # as where the whole is evaluated: it says nothing
-            return UNRESOLVED.get(node.attr)
     return None
