@@ -693,6 +693,42 @@ def test_who_may_read_a_file_and_not_write_its_folder_reads_it():
         assert sorted(p.name for p in folder.iterdir()) == ["s.db", "s.db-lock"]
 
 
+def test_who_may_not_write_the_folder_sees_what_is_written_while_they_look():
+    """SQLite was told that the file stays as it is: that holds until somebody writes to it, or removes it."""
+    with users.folder() as folder:
+        journal = SqliteJournal(folder / "s.db")
+        looking = SqliteJournal(journal.path, read_only=True)
+
+        def seen():
+            folder.chmod(0o555)
+            with users.another():
+                found = [row.id for row in looking.runs()], looking.version()
+            folder.chmod(0o755)
+            return found
+
+        opened(journal)
+        journal.path.chmod(0o644)
+        journal.close()
+        alone, first = seen()
+        assert (alone, first) == (["trip/1"], seen()[1])  # and is opened once, as long as it does
+
+        opened(journal, "trip/2")
+        journal.close()
+        ended, second = seen()
+        opened(journal, "trip/3")
+        at_work, third = seen()
+        assert [ended, at_work] == [["trip/1", "trip/2"], ["trip/1", "trip/2", "trip/3"]]
+        assert len({first, second, third}) == 3
+        looking.close()
+
+        journal.close()
+        seen()
+        journal.path.unlink()
+        with pytest.raises(JournalError, match="see that the file and its folder are readable"):
+            seen()
+        looking.close()
+
+
 @pytest.mark.parametrize(
     ("code", "cure"), [(sqlite3.SQLITE_FULL, "free some space"), (sqlite3.SQLITE_IOERR, "see to it")]
 )

@@ -59,6 +59,16 @@ class File:
     def __init__(self, path: Path, read_only: bool, connect: Callable[..., sqlite3.Connection]) -> None:  # noqa: FBT001
         self.path, self.name = path, str(path)
         self.read_only, self.connect = read_only, connect
+        self._seen: list[tuple[int, ...]] | None = None
+
+    @property
+    def is_taken_for_still(self) -> bool:
+        """Tell whether it was opened as one that nobody writes to, so that a connection sees nothing newer."""
+        return self._seen is not None
+
+    def has_moved(self) -> bool:
+        """Tell whether somebody has written to what was taken for still: then it is to be opened anew."""
+        return self._seen is not None and self._seen != self._look()
 
     def open(self) -> sqlite3.Connection:
         """Return a connection.
@@ -99,12 +109,23 @@ class File:
         address = self.path.as_uri()
         if not self.read_only:
             return self._prepared(f"{address}?mode=rw")
+        seen = self._look()  # before it is opened, so that what is written meanwhile has moved it
         try:
             return self._prepared(f"{address}?mode=ro")
         except sqlite3.OperationalError as error:
             if code_of(error) not in NO_LOG or os.path.exists(f"{self.path}-wal"):  # noqa: PTH110
                 raise
+        self._seen = seen
         return self._prepared(f"{address}?mode=ro&immutable=1")  # SQLite cannot make its log, and nobody has made one
+
+    def _look(self) -> list[tuple[int, ...]]:
+        """Return what the file and its log, where there is one, are like from outside."""
+        found: list[tuple[int, ...]] = []
+        for name in (self.path, f"{self.path}-wal"):
+            with contextlib.suppress(OSError):
+                facts = os.stat(name)  # noqa: PTH116  # as above
+                found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
+        return found
 
     def _prepared(self, address: str) -> sqlite3.Connection:
         connection = self.connect(address, uri=True, isolation_level=None, timeout=PATIENCE, check_same_thread=False)

@@ -80,6 +80,8 @@ class SqliteJournal:
     log_file: Callable[[str], LogFile] | None = LogFile if HAS_FDATASYNC else None
     """What syncs the log; where there is nothing, or it cannot be opened, SQLite does."""
     _connection: sqlite3.Connection | None = None
+    _openings = 0
+    _still: File | None
     _execute: Callable[..., sqlite3.Cursor]
     _statement: Callable[..., sqlite3.Cursor]
     _full: bool | None
@@ -423,14 +425,27 @@ class SqliteJournal:
     def connection(self) -> sqlite3.Connection:
         """Return the connection, opened, for what is not asked often: nothing is written through it."""
         with self._guard:
+            if self._still is not None and self._still.has_moved():
+                self.close()
             if self._connection is None:
-                connection = File(self.path, self._read_only, self.connect).open()
+                file = File(self.path, self._read_only, self.connect)
+                connection = file.open()
+                self._openings += 1
                 if self.log_file is not None:
                     self._log_file = opened_log(self.log_file, connection)
                 self._sync = None if self._log_file is None else self._log_file.sync
-                self._execute, self._statement = connection.execute, connection.cursor().execute
+                if file.is_taken_for_still:
+                    self._still = file  # what is asked goes on coming by here
+                else:
+                    self._execute, self._statement = connection.execute, connection.cursor().execute
                 self._connection = connection  # last, for a Ctrl-C may come before
             return self._connection
+
+    def version(self) -> int:
+        """Return a number that is another one once others have written to the file."""
+        with self._guard:
+            version: int = self.connection().execute("pragma data_version").fetchone()[0]
+            return (self._openings << 32) + version  # SQLite counts anew with each connection
 
     def again(self) -> SqliteJournal:
         """Return a journal of the same file, with a connection of its own."""
@@ -517,12 +532,13 @@ class SqliteJournal:
         return self._connection is not None or os.path.exists(self.path)  # noqa: PTH110  # Path.exists raises
 
     def _first_execute(self, *args: Any) -> sqlite3.Cursor:
-        """Stand for ``execute`` until something is asked: then open the file."""
+        """Stand for ``execute`` until something is asked, and where the file is to be looked at each time."""
         return self.connection().execute(*args)
 
     def _forget(self) -> None:
         """Be as before anything was asked."""
         self._connection, self._execute, self._statement = None, self._first_execute, self._first_execute
+        self._still = None
         self._full, self._log_file, self._sync, self._is_torn = None, None, None, False
 
     def after_fork(self) -> None:

@@ -88,7 +88,7 @@ class Upkeep:
         Raises:
             UsageError: The journal is in memory.
         """
-        return int(self._file().connection().execute("pragma data_version").fetchone()[0])
+        return self._file().version()
 
     def _file(self) -> SqliteJournal:
         from sagadsl._core.journal.sqlite import SqliteJournal
