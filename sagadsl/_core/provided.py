@@ -176,9 +176,10 @@ class Provided:
         """Say where a live argument of type *cls* comes from when nobody calls: on resume and compensation by id.
 
         A parameter annotated with *cls*, or with a class that *cls* is derived from, gets what *factory* gives; the
-        ``self`` of a method is an instance of its class, and the ``cls`` of a class method *cls* itself; where no class
-        is derived from its own, none has to be provided. The factory is called once a process, when a value is first
-        needed; to have a connection for each call, provide a pool.
+        ``self`` of a method is an instance of its class. The ``cls`` of a class method is the class that defines it if
+        that is provided, or if no other is derived from it; of a derived one, `resume` and `compensate` are called on
+        that: ``Orders.fill.resume(run_id)``. The factory is called once a process, when a value is first needed; to
+        have a connection for each call, provide a pool.
 
         Where the factory gives a context manager, or is one, it is entered once and left when the process ends
         (`atexit`; not after a kill, nor in a process that `multiprocessing` started). An asynchronous one, which only
@@ -239,16 +240,20 @@ class Provided:
             return empty
         wanted = self._owners(spec) if name == spec.parameters.names[0] in {"self", "cls"} else said_of(spec, name)
         is_class = name == "cls" == spec.parameters.names[0]
-        if is_class and wanted and not type.__subclasses__(wanted[0]):
+        if is_class and wanted and (wanted[0] in self._provisions or not type.__subclasses__(wanted[0])):
             return lambda: wanted[0]
-        found = [p for p in (self._provisions.get(each) for each in wanted) if p is not None]
-        found = found or [p for cls, p in self._provisions.items() if any(is_derived(cls, each) for each in wanted)]
+        found = [] if is_class else self._fitting(wanted)  # any object of a class does, another class never
         if len(found) == 1:
-            return (lambda: found[0].wanted) if is_class else found[0]
+            return found[0]
         if not found and name in spec.parameters.defaults:
             return lambda: spec.parameters.defaults[name]
         msg = f"{what}{self._complaint(spec, name, wanted, found)}"
         raise UsageError(msg)
+
+    def _fitting(self, wanted: list[Any]) -> list[Provision]:
+        """Return what is provided for types, or else for classes that are derived from one of them."""
+        found = [self._provisions[each] for each in wanted if each in self._provisions]
+        return found or [p for cls, p in self._provisions.items() if any(is_derived(cls, each) for each in wanted)]
 
     def _refuse_rivals(
         self, spec: StepSpec | SagaSpec, name: str, source: Maker, asked: Mapping[str, Maker], who: str
@@ -296,7 +301,7 @@ class Provided:
         if cls and name == "cls" == spec.parameters.names[0]:
             return (
                 f", which is {cls} or a class derived from it, and nobody calls it here: sagadsl.provide({cls}, {cls}) "
-                "says which it is"
+                f"says that it is {cls}; for a derived one, call resume or compensate on that: Derived.saga.resume(id)"
             )
         if cls:
             return f", a {cls}, and nobody calls it here: say how to make one with sagadsl.provide({cls}, factory)"
