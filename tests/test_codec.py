@@ -944,6 +944,28 @@ def test_a_field_without_a_default_and_one_that_may_be_renamed_are_refused(name)
     assert read_by(make(a=int), both).a == 1  # a field that has gone is missed by nobody
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("dataclass 0", dataclasses.field),
+        ("dataclass with slots 0", dataclasses.field),
+        ("frozen dataclass 0", dataclasses.field),
+        ("dataclass of pydantic 0", dataclasses.field),
+        ("attrs 0", attrs.field),
+        ("frozen attrs 0", attrs.field),
+    ],
+)
+def test_a_field_that_is_set_later_and_was_not_stored_is_not_set(name, field):
+    """As in an instance that is new; but where another has gone, its value is not dropped."""
+    make = generations()[name][0]
+    text = stored_as(make(a=int), a=1)
+    found = read_by(make(a=int, cache=(dict, field(init=False))), text)
+    assert (found.a, hasattr(found, "cache")) == (1, False)
+    assert read_by(make(a=int, cache=(int, field(init=False, default=5))), text).cache == 5
+    with pytest.raises(ValueError, match="by now that class has cache and no a: keep that name"):
+        read_by(make(cache=(dict, field(init=False))), text)
+
+
 def test_what_a_model_has_worked_out_is_no_field_that_has_gone():
     """A cached property lives beside the fields."""
 

@@ -6,8 +6,8 @@ imported, and a module's ``__getattr__`` never runs. An instance comes back as `
 stored is executed.
 
 Between the two a program may have changed its class. A field that has come with a default gets that; one without leaves
-half an instance, so nothing is made. A field that has gone is left out, unless another one has come: that may be its
-new name, and what was stored would be lost.
+half an instance, so nothing is made, unless ``__init__`` would leave it out as well. A field that has gone is left out,
+unless another one has come: that may be its new name, and what was stored would be lost.
 """
 
 from __future__ import annotations
@@ -189,7 +189,9 @@ def put_together(cls: type, fields: dict[str, Any]) -> Any:
         if name in fields:
             object.__setattr__(instance, name, fields[name])
     for name in new:
-        object.__setattr__(instance, name, default_of(cls, name, instance))
+        default = default_of(cls, name, instance)
+        if default is not MISSING:
+            object.__setattr__(instance, name, default)
     return instance
 
 
@@ -208,28 +210,34 @@ def refuse_renamed(cls: type, new: list[str], gone: list[str]) -> None:
 
 
 def default_of(cls: type, name: str, instance: Any = None) -> Any:
-    """Return what a field gets that the class had not yet when the *instance* was stored.
+    """Return what a field gets that the class had not yet when the *instance* was stored; `MISSING` if that is nothing.
 
     Raises:
-        ValueError: It has no default.
+        ValueError: It has no default, and ``__init__`` gives it a value.
     """
     if is_named_tuple(cls):
         default = cls._field_defaults.get(name, MISSING)  # type: ignore[attr-defined]
     elif attrs.has(cls):
         default = _attrs_default(attrs.fields_dict(cls)[name], instance)
-    elif (described := pydantic_fields(cls)) is not None:
+    elif name in (described := pydantic_fields(cls) or {}):  # not what it has no schema for: set later
         info = described[name]
         default = MISSING if info.is_required() else info.get_default(call_default_factory=True)
     else:
         field = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
         default = field.default if field.default_factory is MISSING else field.default_factory()
-    if default is MISSING:
+    if default is MISSING and not _is_set_later(cls, name):
         msg = (
             f"the journal holds a value of {class_name(cls)} from before that class had the field {name}: give it a "
             "default"
         )
         raise ValueError(msg)
     return default
+
+
+def _is_set_later(cls: type, name: str) -> bool:
+    """Tell a field that ``__init__`` does not take: without a default, an instance may well be without it."""
+    described = attrs.fields_dict(cls) if attrs.has(cls) else getattr(cls, "__dataclass_fields__", {})
+    return name in described and not described[name].init
 
 
 def _attrs_default(field: Any, instance: Any) -> Any:
