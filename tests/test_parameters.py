@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated
 
@@ -213,9 +213,10 @@ TABLE = [
     (lambda payment, /, item: ..., {"payment": RESULT, "item": "item"}, True, "positional only"),
     (lambda *, item, payment: ..., {"item": "item", "payment": RESULT}, True, "keyword only"),
     (partial(lambda *args: ..., "lamp"), {}, False, "what has been given what it takes"),
-    (lambda *, dry=None: ..., {}, False, "an option that only a keyword sets stays, with None too"),
-    (lambda *, result=None: ..., {"result": RESULT}, False, "but for the result by its name"),
-    (lambda item, *, dir_fd=None: ..., {"item": "item"}, False, "such an option beside an argument"),
+    (lambda *, booking=None: ..., {"booking": RESULT}, False, "keyword only, with None for no result"),
+    (lambda *, item, booking=None: ..., {"item": "item", "booking": RESULT}, False, "such a one beside an argument"),
+    (lambda *, result=None: ..., {"result": RESULT}, False, "the result by its name, keyword only"),
+    (lambda *, dry=False: ..., {}, False, "keyword only, another default stays"),
     (print, {}, False, "a built-in that takes anything"),
     (dict.fromkeys, {"iterable": RESULT}, True, "a built-in with a signature"),
     (next, {"result": RESULT}, True, "a C function that keeps its signature to itself"),
@@ -333,15 +334,23 @@ def test_a_compensation_that_takes_anything_undoes_what_the_step_took(colour, ma
     assert [str(step.status) for step in run.steps] == ["compensated", "compensated"]
 
 
-@pytest.mark.parametrize("undo", [os.remove, os.unlink, os.rmdir], ids=lambda undo: undo.__name__)
+def wrapping(function):
+    return wraps(function)(lambda *args, **kwargs: function(*args, **kwargs))
+
+
+REMOVING = {"remove": os.remove, "unlink": os.unlink, "rmdir": os.rmdir}
+REMOVING |= {"partial": partial(os.rmdir), "wrapped": wrapping(os.rmdir)}
+
+
+@pytest.mark.parametrize("undo", REMOVING.values(), ids=REMOVING)
 def test_what_the_standard_library_has_to_undo_a_step_with_does_so(colour, runtime, tmp_path, monkeypatch, undo):
-    """It takes the path by its name, and no result for what only a keyword sets."""
+    """It takes the path by its name, and no result for what only a keyword sets, in a wrapper neither."""
     monkeypatch.chdir(tmp_path)
     place = Path("made")
 
     @colour.step(compensate=undo)
     def make(path: str) -> int:
-        place.mkdir() if undo is os.rmdir else place.touch()
+        place.touch() if undo in {os.remove, os.unlink} else place.mkdir()
         return 5
 
     @colour.saga(runtime=runtime)
@@ -354,6 +363,27 @@ def test_what_the_standard_library_has_to_undo_a_step_with_does_so(colour, runti
         colour.call(makes)
     assert not place.exists()
     assert [str(step.status) for step in runtime.runs()[0].steps] == ["compensated"]
+
+
+def test_a_compensation_whose_result_only_a_keyword_sets_undoes_the_step(colour, runtime, world):
+    """It is not taken for an option, with which it would undo nothing and be recorded as done."""
+
+    def cancel(*, booking=None):
+        world.add(f"-{booking}")
+
+    @colour.step(compensate=cancel)
+    def book(city: str) -> str:
+        world.add(city)
+        return f"b-{city}"
+
+    @colour.saga(runtime=runtime)
+    def trip():
+        yield book("Rome")
+        raise ConnectionError("no flight")
+
+    with pytest.raises(ConnectionError, match="no flight"):
+        colour.call(trip)
+    assert world == ["Rome", "-b-Rome"]
 
 
 def test_without_a_result_the_default_of_its_parameter_stands():

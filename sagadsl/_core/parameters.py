@@ -272,6 +272,18 @@ def _sources(
     return sources, rest
 
 
+def _meant_for_result(rest: list[inspect.Parameter], function: Any) -> list[inspect.Parameter]:
+    """Return the one parameter that can do without a result, where nothing else can have been meant by it.
+
+    In ``def release(reservation=None)`` None stands for "no result". What only a keyword sets in a function that C made
+    is an option of it: nobody wrote ``os.remove(path, *, dir_fd=None)`` to compensate a step.
+    """
+    if len(rest) != 1 or rest[0].default is not None:
+        return []
+    is_option = rest[0].kind is P.KEYWORD_ONLY and not hasattr(inspect.unwrap(code_of(function)), "__code__")
+    return [] if is_option else rest
+
+
 class Receiver:
     """What a compensation (or probe) receives: for each of its parameters an argument of the step, or an `Origin`."""
 
@@ -306,16 +318,12 @@ class Receiver:
         signature = signature_of(function)
         parameters = signature.parameters
         sources, rest = _sources(parameters, step)
-        chosen = [p for p in rest if p.default is P.empty]
-        if not chosen and Origin.RESULT not in sources.values():
-            # `def release(reservation=None)`: nothing else can have been meant, and None stands for "no result"; what
-            # only a keyword sets is an option of the function, as `os.remove(path, *, dir_fd=None)` has one
-            is_meant = len(rest) == 1 and rest[0].default is None and rest[0].kind is not P.KEYWORD_ONLY
-            chosen = rest if is_meant else []
-        if len(chosen) == 1 and Origin.RESULT not in sources.values():
-            sources[chosen[0].name] = Origin.RESULT
-        elif any(p.default is P.empty for p in chosen):
-            raise UsageError(_unbound(function, step, sources, chosen, title))
+        required = [p for p in rest if p.default is P.empty]
+        receives = required or _meant_for_result(rest, function)
+        if len(receives) == 1 and Origin.RESULT not in sources.values():
+            sources[receives[0].name] = Origin.RESULT
+        elif required:
+            raise UsageError(_unbound(function, step, sources, required, title))
         is_given = isinstance(function, partial)  # what it takes, it has
         if parameters and not (sources or is_given) and all(p.kind in VARIADIC for p in parameters.values()):
             raise UsageError(_unbound(function, step, sources, list(parameters.values()), title))
