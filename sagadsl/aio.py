@@ -3,7 +3,8 @@
 The rules of tasks, whoever made them (`parallel`, `asyncio.gather`, a `TaskGroup`, the body itself):
 
 *Order.* After a restart tasks may come in another order. What is on record is called again before anything new begins,
-so a new call that comes early waits for it, for a second at most.
+so a new call that comes early waits for it, for a second at most. A ``def`` step cannot wait: coroutines that call some
+beside each other are branches of `parallel`, where each has an order of its own.
 
 *A cancellation that the body survived* (`asyncio.timeout`, a `TaskGroup` one of whose tasks failed) is replayed. The
 step that it cut off is not entered again: the body waits there for the same cancellation, as long as the run had been
