@@ -286,8 +286,8 @@ def test_a_death_in_a_branch_counts_though_others_have_not_come_to_what_they_hav
     def slow() -> None:
         if lives[1:]:
             dead.wait()
+            raise Cut  # with the process
         act("b")
-        world.add("ready")
 
     @sagadsl.saga(key="k", name="trip")
     def trip() -> None:
@@ -300,8 +300,7 @@ def test_a_death_in_a_branch_counts_though_others_have_not_come_to_what_they_hav
         assert resume_all(trip.using(runtime=make_runtime())) == ()
     (outcome,) = resume_all(trip.using(runtime=make_runtime()))
     assert isinstance(outcome, Suspended)
-    assert world.effects.count("dies") == world.effects.count("ready") == 5
-    assert sorted(world.effects[:4]) == ["a", "b", "dies", "ready"]
+    assert sorted(world.effects) == ["a", "b", *["dies"] * 5]
 
 
 def test_what_cannot_go_on_is_not_interrupted(colour, make_runtime, act, dies, world):
