@@ -352,7 +352,7 @@ def name_of(wanted: Any) -> str:
 
 
 _exits: ExitStack | None = None
-_guard = threading.Lock()
+_guard = threading.RLock()
 _inherited: list[Any] = []
 _all: weakref.WeakSet[Provided] = weakref.WeakSet()
 
@@ -361,7 +361,7 @@ def _after_fork() -> None:
     """Leave to the parent what it entered; it is kept here, lest dropping it closes what both share."""
     global _exits, _guard
     _inherited.append(_exits)
-    _exits, _guard = None, threading.Lock()  # the parent's may be held by a thread that the child does not have
+    _exits, _guard = None, threading.RLock()  # the parent's may be held by a thread that the child does not have
     for each in _all:
         each.forget()
 
